@@ -1,0 +1,38 @@
+"""A Dask cluster on Docker Swarm.
+
+    settings      every config key of the stack, checked                 components/settings.py
+    site          what the Swarm has: image digests, Caddy's network     components/lookup.py
+    cluster       overlay network, scheduler, workers, notebook          components/cluster.py
+    probe         a client on the overlay that proves all of it          components/probe.py
+
+The deployment is finished when the probe is.
+"""
+
+import pulumi
+import pulumi_docker as docker
+
+from components.cluster import DaskCluster, DaskClusterArgs
+from components.lookup import look_up
+from components.probe import HealthProbe, HealthProbeArgs
+from components.settings import Settings
+
+settings = Settings.load()
+site = look_up(settings)
+
+swarm = docker.Provider("swarm", host=settings.docker_host)
+
+cluster = DaskCluster(
+    "dask",
+    DaskClusterArgs(settings=settings, site=site),
+    pulumi.ResourceOptions(providers=[swarm]),
+)
+probe = HealthProbe(
+    "dask-health",
+    HealthProbeArgs(settings=settings, site=site, cluster=cluster),
+)
+
+pulumi.export("scheduler_address", cluster.scheduler_address)
+pulumi.export("dashboard_url", cluster.dashboard_url)
+pulumi.export("notebook_url", cluster.notebook.url)
+pulumi.export("notebook_token", cluster.notebook.token)
+pulumi.export("health", probe.health)

@@ -1,0 +1,104 @@
+"""The Dask cluster: an overlay network with a scheduler, workers and a notebook on it.
+
+Owns how the parts are wired and which settings each one gets. It publishes nothing; what stands in
+front of it and what proves it are built beside it in `__main__.py`.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+import pulumi
+
+from components.lookup import Site
+from components.network import DaskNetwork
+from components.notebook import Notebook, NotebookArgs
+from components.parsing import memory
+from components.scheduler import ADDRESS, DASHBOARD_PORT, Scheduler, SchedulerArgs
+from components.settings import Settings
+from components.swarm import DeclaredService, ResourceLimit
+from components.workers import Workers, WorkersArgs
+
+# What scheduler and notebook need to start; up to their limits they share the node.
+SMALL = ResourceLimit(cpus=Decimal("0.1"), memory_bytes=memory("256MiB"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DaskClusterArgs:
+    """The settings of the stack and what was found on its Swarm."""
+
+    settings: Settings
+    site: Site
+
+
+class DaskCluster(pulumi.ComponentResource):
+    """Network, scheduler, workers and notebook."""
+
+    scheduler_address = ADDRESS
+    dashboard_url = f"http://dask_scheduler:{DASHBOARD_PORT}/status"
+    network_id: pulumi.Output[str]
+    notebook: Notebook
+    services: tuple[DeclaredService, ...]
+
+    def __init__(
+        self, name: str, args: DaskClusterArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("dask:swarm:DaskCluster", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        self.network_id = network_id = DaskNetwork(f"{name}-network", child).network_id
+        scheduler = Scheduler(f"{name}-scheduler", _scheduler(args, network_id), child)
+        workers = Workers(f"{name}-workers", _workers(args, network_id), child)
+        self.notebook = Notebook(f"{name}-notebook", _notebook(args, network_id), child)
+        self.services = (scheduler.service, workers.service, self.notebook.service)
+        self.register_outputs(
+            {
+                "scheduler_address": self.scheduler_address,
+                "dashboard_url": self.dashboard_url,
+                "notebook_url": self.notebook.url,
+            }
+        )
+
+
+def _scheduler(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> SchedulerArgs:
+    settings = args.settings
+    limit = ResourceLimit(cpus=settings.scheduler_cpus, memory_bytes=settings.scheduler_memory)
+    return SchedulerArgs(
+        image=args.site.image,
+        limit=limit,
+        reservation=limit.at_most(SMALL),
+        constraints=settings.control_placement,
+        platform=settings.platform,
+        network_id=network_id,
+        caddy_network_id=args.site.caddy_network_id,
+    )
+
+
+def _workers(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> WorkersArgs:
+    settings = args.settings
+    return WorkersArgs(
+        image=args.site.image,
+        replicas=settings.workers,
+        per_node=settings.workers_per_node,
+        threads=settings.worker_threads,
+        limit=ResourceLimit(cpus=settings.worker_cpus, memory_bytes=settings.worker_memory),
+        constraints=settings.worker_placement,
+        platform=settings.platform,
+        packages=settings.extra_pip_packages,
+        scheduler_address=ADDRESS,
+        network_id=network_id,
+    )
+
+
+def _notebook(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> NotebookArgs:
+    settings = args.settings
+    limit = ResourceLimit(cpus=settings.notebook_cpus, memory_bytes=settings.notebook_memory)
+    return NotebookArgs(
+        image=args.site.notebook_image,
+        limit=limit,
+        reservation=limit.at_most(SMALL),
+        constraints=settings.control_placement,
+        platform=settings.platform,
+        password=settings.notebook_password,
+        scheduler_address=ADDRESS,
+        network_id=network_id,
+        caddy_network_id=args.site.caddy_network_id,
+    )

@@ -1,0 +1,178 @@
+"""What the program must ask the Swarm before it can declare anything; it only reads.
+
+Owns: the digest behind an image's tag, the id of the external network, and whether the nodes can
+take the workers. Image digests are pinned because the Swarm would otherwise resolve a tag anew at
+every change, and networks are attached by id because a name shows as a change at every refresh.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import docker
+from docker.errors import APIError, DockerException
+from requests.exceptions import RequestException
+
+from components.parsing import Constraint, ImageReference, Platform
+from components.settings import ConfigError, Settings, complaint, set_command
+
+ANSWER_TIMEOUT = 30  # seconds; a registry behind the manager answers within it or not at all
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What was found: images as `repository:tag@sha256:…`, the id of Caddy's network if any."""
+
+    image: str
+    notebook_image: str
+    caddy_network_id: str | None
+
+
+def look_up(settings: Settings) -> Site:
+    """Ask the manager at `dockerHost`; raises `ConfigError` with every problem found."""
+    problems: list[str] = []
+
+    def found(ask: Callable[[], _T]) -> _T | None:
+        try:
+            return ask()
+        except ValueError as problem:
+            problems.append(str(problem))
+            return None
+
+    with _manager(settings.docker_host) as engine:
+        image = found(lambda: _pinned(engine, "image", settings.image, settings.platform))
+        notebook_image = found(
+            lambda: _pinned(engine, "notebookImage", settings.notebook_image, settings.platform)
+        )
+        network_id = found(lambda: _caddy_network_id(engine, settings))
+        found(lambda: _check_room(engine.nodes(), settings))
+    if problems or image is None or notebook_image is None:
+        raise _misfit(settings.docker_host, problems)
+    return Site(image=image, notebook_image=notebook_image, caddy_network_id=network_id)
+
+
+def _misfit(host: str, problems: list[str]) -> ConfigError:
+    return ConfigError(f"The Swarm at {host} does not fit the configuration", problems)
+
+
+@contextmanager
+def _manager(host: str) -> "Iterator[docker.APIClient]":
+    try:
+        ssh = host.startswith("ssh://")
+        with docker.APIClient(host, timeout=ANSWER_TIMEOUT, use_ssh_client=ssh) as engine:
+            if not engine.info()["Swarm"].get("ControlAvailable"):
+                cure = "docker swarm init, or docker node promote <node>"
+                found = f"{host!r} is not a Swarm manager"
+                raise _misfit(host, [complaint("dockerHost", found, "a manager's engine", cure)])
+            yield engine
+    except (DockerException, RequestException) as error:
+        found = f"{host!r} does not answer ({error})"
+        cure = f"docker --host {host} info"
+        allowed = "the address of a running engine"
+        raise _misfit(host, [complaint("dockerHost", found, allowed, cure)]) from None
+
+
+def _pinned(
+    engine: "docker.APIClient", key: str, image: ImageReference, platform: Platform
+) -> str:
+    if image.digest:
+        return str(image)
+    try:
+        found = engine.inspect_distribution(str(image))  # type: ignore[no-untyped-call]
+    except APIError as error:
+        raise ValueError(
+            complaint(
+                key,
+                f"{str(image)!r} cannot be resolved to a digest ({error.explanation})",
+                "an image in a registry that the manager can reach, or one with its digest",
+                f"docker push {image}, docker login, or {key} {image}@sha256:…",
+            )
+        ) from None
+    _check_platform(key, image, platform, found.get("Platforms") or [])
+    return f"{image}@{found['Descriptor']['digest']}"
+
+
+def _check_platform(
+    key: str, image: ImageReference, platform: Platform, made_for: list[dict[str, str]]
+) -> None:
+    known = [f"{each.get('os')}/{each.get('architecture')}" for each in made_for]
+    wanted = f"{platform.os}/{platform.architecture}"
+    if known and wanted not in known:
+        found = f"{str(image)!r} is made for {', '.join(known)}"
+        raise ValueError(
+            complaint(key, found, f"an image for {wanted}", set_command("platform", known[0]))
+        )
+
+
+def _caddy_network_id(engine: "docker.APIClient", settings: Settings) -> str | None:
+    if settings.caddy_mode == "none":
+        return None
+    name = settings.caddy_network
+    for network in engine.networks(names=[name]):
+        if network["Name"] == name and network["Scope"] == "swarm":
+            return str(network["Id"])
+    raise ValueError(
+        complaint(
+            "caddyNetwork",
+            f"the Swarm has no overlay network {name!r}",
+            "the network that Caddy is on, or none with caddyMode none",
+            f"docker network create --driver overlay {name}",
+        )
+    )
+
+
+def _check_room(nodes: list[dict[str, Any]], settings: Settings) -> None:
+    wanted = settings.worker_placement
+    fit = [n for n in nodes if usable(n) and all(matches(n, each) for each in wanted)]
+    room = len(fit) * settings.workers_per_node
+    if room >= settings.workers:
+        return
+    found = (
+        f"{settings.workers} have no room: {len(fit)} usable nodes match workerPlacement "
+        f"{','.join(map(str, wanted))}, and take workersPerNode {settings.workers_per_node} each"
+    )
+    raise ValueError(complaint("workers", found, f"at most {room}", _cure(fit, wanted)))
+
+
+def _cure(fit: list[dict[str, Any]], wanted: tuple[Constraint, ...]) -> str:
+    prefix = "node.labels."
+    if not fit and wanted[0].attribute.startswith(prefix) and wanted[0].operator == "==":
+        label = f"{wanted[0].attribute.removeprefix(prefix)}={wanted[0].value}"
+        return f"docker node update --label-add {label} <node>"
+    return set_command("workersPerNode", "<more>")
+
+
+def usable(node: Mapping[str, Any]) -> bool:
+    """Tell whether the Swarm would place a task on a node, as `GET /nodes` describes it."""
+    return bool(node["Spec"]["Availability"] == "active" and node["Status"]["State"] == "ready")
+
+
+def matches(node: Mapping[str, Any], constraint: Constraint) -> bool:
+    """Tell whether a node meets a constraint; values compare without regard to case, as in Swarm.
+
+    The rule is that of https://github.com/moby/swarmkit, manager/constraint.
+    """
+    actual = _attribute(node, constraint.attribute)
+    same: bool = actual.casefold() == constraint.value.casefold()
+    return same if constraint.operator == "==" else not same
+
+
+def _attribute(node: Mapping[str, Any], attribute: str) -> str:
+    description, spec = node["Description"], node["Spec"]
+    for prefix, labels in (
+        ("node.labels.", spec.get("Labels")),
+        ("engine.labels.", description["Engine"].get("Labels")),
+    ):
+        if attribute.startswith(prefix):
+            return str((labels or {}).get(attribute.removeprefix(prefix), ""))
+    plain = {
+        "node.id": node["ID"],
+        "node.hostname": description["Hostname"],
+        "node.role": spec["Role"],
+        "node.platform.os": description["Platform"]["OS"],
+        "node.platform.arch": description["Platform"]["Architecture"],
+    }
+    return str(plain[attribute])

@@ -1,0 +1,27 @@
+"""The overlay network that scheduler, workers and notebook share.
+
+Owns the network and nothing on it. Every input of a Docker network forces its replacement, which
+means an outage of everything attached: there are as few inputs as possible, and none is a setting.
+"""
+
+import pulumi
+import pulumi_docker as docker
+
+NETWORK_NAME = "dask-network"
+
+
+class DaskNetwork(pulumi.ComponentResource):
+    """An overlay network named `dask-network`, to which only Swarm services can attach."""
+
+    network_id: pulumi.Output[str]
+
+    def __init__(self, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("dask:swarm:DaskNetwork", name, None, opts)
+        overlay = docker.Network(
+            f"{name}-overlay",
+            name=NETWORK_NAME,
+            driver="overlay",
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.network_id = overlay.id
+        self.register_outputs({"network_id": self.network_id})

@@ -1,0 +1,99 @@
+"""The health probe as a resource: a deployment is done only when the cluster has proven itself.
+
+Owns when the probe runs: beside the services instead of after them (it waits by itself), once for
+each change of anything that it depends on, and again after every attempt that failed. What it
+proves is the program in `health/`, which knows nothing of Pulumi.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pulumi_command as command
+import pulumi_random as random
+
+from components.cluster import DaskCluster
+from components.lookup import Site
+from components.settings import Settings
+from components.swarm import fingerprint
+
+HEALTH_SOURCES = Path(__file__).parent.parent / "health"
+# Pulumi.yaml names the virtual environment; `exec` lets a cancelled run end the program itself.
+COMMAND = "exec .venv/bin/python -m health"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthProbeArgs:
+    """The cluster to prove and what it was declared from."""
+
+    settings: Settings
+    site: Site
+    cluster: DaskCluster
+
+
+class HealthProbe(pulumi.ComponentResource):
+    """A one-shot client on the overlay; `health` is what it proved."""
+
+    health: pulumi.Output[dict[str, Any]]
+
+    def __init__(
+        self, name: str, args: HealthProbeArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("dask:swarm:HealthProbe", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        request = pulumi.Output.json_dumps(probe_request(args), sort_keys=True)
+        # A failed probe leaves its old state behind, so going back to the last good config would
+        # not prove anything. The attempt changes with the request even when the probe then fails.
+        attempt = random.RandomId(
+            f"{name}-attempt",
+            byte_length=8,
+            keepers={"request": request.apply(fingerprint), "program": program_fingerprint()},
+            opts=child,
+        )
+        run = command.local.Command(
+            f"{name}-run",
+            create=COMMAND,
+            environment={"DOCKER_HOST": args.settings.docker_host},
+            stdin=request,
+            triggers=[attempt.hex],
+            logging=command.local.Logging.STDERR,
+            add_previous_output_in_env=False,
+            opts=child,
+        )
+        self.health = run.stdout.apply(json.loads)
+        self.register_outputs({"health": self.health})
+
+
+def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
+    """Return what the program in `health/` reads on its standard input; sizes in bytes."""
+    settings, cluster = args.settings, args.cluster
+    return {
+        "deadline_seconds": settings.health_deadline,
+        # The notebook's own image, so that the probe's versions are the notebook's.
+        "image": args.site.notebook_image,
+        "constraints": [str(each) for each in settings.control_placement],
+        "scheduler_address": cluster.scheduler_address,
+        "network_id": cluster.network_id,
+        "services": {service.name: service.revision for service in cluster.services},
+        "notebook": {
+            "url": cluster.notebook.url,
+            "kind": cluster.notebook.secret_kind,
+            "secret_id": cluster.notebook.secret.id,
+            "secret_name": cluster.notebook.secret.name,
+        },
+        "expected": {
+            "workers": settings.workers,
+            "threads": settings.workers * settings.worker_threads,
+            "memory_bytes": settings.workers * settings.worker_memory,
+            "workers_per_node": settings.workers_per_node,
+        },
+        "packages": list(settings.extra_pip_packages),
+    }
+
+
+def program_fingerprint() -> str:
+    """Return a fingerprint of the probe's own source, the same on every machine."""
+    sources = sorted(HEALTH_SOURCES.glob("*.py"))
+    return fingerprint("".join(source.read_text() for source in sources))

@@ -1,0 +1,81 @@
+"""The Dask scheduler: one task, known on the overlay as `scheduler`.
+
+Owns the scheduler's command line and its service. It publishes no port: 8786 (Dask) and 8787
+(dashboard) are reachable on its networks only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+
+from components.parsing import Constraint, Platform
+from components.swarm import (
+    Attachment,
+    DeclaredService,
+    HealthCheck,
+    ResourceLimit,
+    ServiceSpec,
+    declare_service,
+)
+
+ALIAS = "scheduler"
+COMM_PORT = 8786
+DASHBOARD_PORT = 8787
+ADDRESS = f"tcp://{ALIAS}:{COMM_PORT}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerArgs:
+    """What the scheduler is made of and where it runs; `caddy_network_id` is None without one."""
+
+    image: str
+    limit: ResourceLimit
+    reservation: ResourceLimit
+    constraints: Sequence[Constraint]
+    platform: Platform
+    network_id: pulumi.Input[str]
+    caddy_network_id: pulumi.Input[str] | None
+
+
+class Scheduler(pulumi.ComponentResource):
+    """The service `dask_scheduler`."""
+
+    service: DeclaredService
+
+    def __init__(
+        self, name: str, args: SchedulerArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("dask:swarm:Scheduler", name, None, opts)
+        self.service = declare_service(
+            f"{name}-service", _spec(args), pulumi.ResourceOptions(parent=self)
+        )
+        self.register_outputs({"address": ADDRESS})
+
+
+def _spec(args: SchedulerArgs) -> ServiceSpec:
+    networks = [Attachment(network_id=args.network_id, aliases=[ALIAS])]
+    if args.caddy_network_id is not None:
+        networks.append(Attachment(network_id=args.caddy_network_id))
+    return ServiceSpec(
+        name="dask_scheduler",
+        image=args.image,
+        args=scheduler_args(),
+        # Without it the scheduler advertises an address that other nodes cannot reach.
+        environment={"DASK_DISTRIBUTED__SCHEDULER__CONTACT_ADDRESS": ADDRESS},
+        limit=args.limit,
+        reservation=args.reservation,
+        health_check=HealthCheck(port=DASHBOARD_PORT, path="/health"),
+        networks=networks,
+        constraints=args.constraints,
+        platform=args.platform,
+    )
+
+
+def scheduler_args() -> list[str]:
+    """Return the scheduler's command line."""
+    return [
+        "dask", "scheduler",
+        "--port", str(COMM_PORT),
+        "--dashboard-address", f":{DASHBOARD_PORT}",
+    ]  # fmt: skip

@@ -1,0 +1,229 @@
+"""The one place that knows what a well-formed Swarm service needs.
+
+Owns: the defaults that every service of the cluster shares and that the provider, left alone,
+sends wrong (grace period, init, restart policy, platforms, file modes), and the revision label by
+which the health probe knows which spec a task was made from. It does not know Dask.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import pulumi
+import pulumi_docker as docker
+
+from components.parsing import Constraint, Platform
+
+REVISION_LABEL = "dask.swarm/revision"
+
+# One check for start and for life, without an interpreter's start: until the port has answered
+# once it is tried several times a second, because a task gets its DNS name only when it is
+# healthy; from then on every 15 s, because each check costs the node a process. The engine's own
+# setting for this, the start interval, is in neither the provider nor older engines.
+_HEALTH_CHECK = r"""
+answers() {
+  (exec 3<>"/dev/tcp/127.0.0.1/$0" && printf 'GET %s HTTP/1.0\r\n\r\n' "$1" >&3 &&
+   IFS= read -r -t 10 status <&3 && [[ $status == *' 200 '* ]]) 2>/dev/null
+}
+if [[ -e /tmp/.healthy ]]; then sleep 15; answers "$1"; exit; fi
+until answers "$1"; do ((SECONDS < 20)) || exit 1; sleep 0.25; done
+: >/tmp/.healthy
+""".strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceLimit:
+    """What a task may use: CPUs (0.5 is half of one) and memory in bytes."""
+
+    cpus: Decimal
+    memory_bytes: int
+
+    @property
+    def nano_cpus(self) -> int:
+        """CPUs in billionths, as the Swarm counts them."""
+        return int(self.cpus * 10**9)
+
+    def at_most(self, other: "ResourceLimit") -> "ResourceLimit":
+        """Return the smaller of both in each resource."""
+        return ResourceLimit(
+            cpus=min(self.cpus, other.cpus),
+            memory_bytes=min(self.memory_bytes, other.memory_bytes),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthCheck:
+    """An HTTP address inside the container that answers 200 when the program in it works."""
+
+    port: int
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attachment:
+    """A network that a service is on, by id, and the extra names that it has there."""
+
+    network_id: pulumi.Input[str]
+    aliases: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MountedFile:
+    """A Swarm secret or config and the absolute path (a secret: the name) of its file."""
+
+    id: pulumi.Input[str]
+    name: pulumi.Input[str]
+    file_name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSpec:
+    """In what one service differs from another."""
+
+    name: str
+    image: str
+    args: Sequence[str]
+    limit: ResourceLimit
+    reservation: ResourceLimit
+    health_check: HealthCheck
+    networks: Sequence[Attachment]
+    constraints: Sequence[Constraint]
+    platform: Platform
+    replicas: int = 1
+    max_replicas_per_node: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: Sequence[MountedFile] = ()
+    configs: Sequence[MountedFile] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what would restart tasks without reason."""
+        if len(self.environment) > 1:
+            raise ValueError(
+                f"{self.name}: more than one environment variable. The provider sends them in "
+                "random order and the Swarm restarts the tasks when the order changes."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeclaredService:
+    """A declared service: its name, its revision (a hash of its whole spec) and its resource."""
+
+    name: str
+    revision: pulumi.Output[str]
+    resource: docker.Service
+
+
+def declare_service(name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) -> DeclaredService:
+    """Declare `spec` under the logical name `name`, labelled with its revision."""
+    inputs = service_inputs(spec)
+    revision = pulumi.Output.json_dumps(inputs, sort_keys=True).apply(fingerprint)
+    labels = [docker.ServiceLabelArgs(label=REVISION_LABEL, value=revision)]
+    resource = docker.Service(name, **inputs, labels=labels, opts=opts)
+    return DeclaredService(name=spec.name, revision=revision, resource=resource)
+
+
+def fingerprint(text: str) -> str:
+    """Return 16 hexadecimal digits that change with `text`."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def service_inputs(spec: ServiceSpec) -> dict[str, Any]:
+    """Return the inputs of `docker.Service` for `spec`, without its labels."""
+    return {
+        "name": spec.name,
+        "mode": {"replicated": {"replicas": spec.replicas}},
+        "task_spec": {
+            "container_spec": _container(spec),
+            "resources": {
+                "limits": _resources(spec.limit),
+                "reservation": _resources(spec.reservation),
+            },
+            # Dask's workers end with status 0 when the scheduler is lost, so `on-failure` would
+            # leave none. A window is the time after which a start counts as a success.
+            "restart_policy": {"condition": "any", "delay": "1s", "window": "30s"},
+            "placement": _placement(spec),
+            "networks_advanceds": [
+                {"id": each.network_id, "aliases": list(each.aliases)} for each in spec.networks
+            ],
+            "log_driver": {
+                "name": "json-file",
+                "options": {"max-size": "10m", "max-file": "3"},
+            },
+        },
+        # No virtual IP: IPVS drops connections that were idle for 15 minutes, as Dask's may be.
+        "endpoint_spec": {"mode": "dnsrr"},
+        "update_config": _roll(failure_action="rollback"),
+        "rollback_config": _roll(failure_action="pause"),
+    }
+
+
+def _container(spec: ServiceSpec) -> dict[str, Any]:
+    check = spec.health_check
+    return {
+        "image": spec.image,
+        "args": list(spec.args),
+        "env": dict(spec.environment),
+        "init": True,
+        "cap_drops": ["ALL"],
+        "stop_grace_period": "30s",
+        "healthcheck": {
+            "tests": ["CMD", "bash", "-c", _HEALTH_CHECK, str(check.port), check.path],
+            "interval": "1s",
+            "timeout": "30s",
+            # A task that holds the interpreter's lock stops the answers too: like Dask itself
+            # (distributed.scheduler.worker-ttl), allow it about 5 minutes of silence.
+            "retries": 12,
+            # Covers the installation of extra packages at start, by images that do so.
+            "start_period": "5m",
+        },
+        "secrets": [
+            {
+                "secret_id": each.id,
+                "secret_name": each.name,
+                "file_name": each.file_name,
+                # Readable for the images' usual user and for a root without capabilities.
+                "file_uid": "1000",
+                "file_gid": "0",
+                "file_mode": 0o440,
+            }
+            for each in spec.secrets
+        ],
+        "configs": [
+            {
+                "config_id": each.id,
+                "config_name": each.name,
+                "file_name": each.file_name,
+                "file_uid": "0",
+                "file_gid": "0",
+                "file_mode": 0o444,
+            }
+            for each in spec.configs
+        ],
+    }
+
+
+def _resources(limit: ResourceLimit) -> dict[str, int]:
+    return {"nano_cpus": limit.nano_cpus, "memory_bytes": limit.memory_bytes}
+
+
+def _placement(spec: ServiceSpec) -> dict[str, Any]:
+    platform = spec.platform
+    return {
+        "constraints": [str(each) for each in spec.constraints],
+        "max_replicas": spec.max_replicas_per_node,
+        # Left out, the Swarm fills it in and the next refresh reports a change.
+        "platforms": [{"os": platform.os, "architecture": platform.architecture}],
+    }
+
+
+def _roll(*, failure_action: str) -> dict[str, Any]:
+    return {
+        "parallelism": 1,
+        "delay": "0s",
+        "order": "stop-first",
+        "monitor": "5s",
+        "max_failure_ratio": "0.0",
+        "failure_action": failure_action,
+    }

@@ -1,0 +1,92 @@
+"""The Dask workers: equal tasks, each with its own limits, spread over the data nodes.
+
+Owns the workers' command line and their service. One `ResourceLimit` is both the Swarm's limit and
+what Dask is told, so that neither believes in more than the other grants.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+
+from components.parsing import Constraint, Platform, spell_memory
+from components.swarm import (
+    Attachment,
+    DeclaredService,
+    HealthCheck,
+    ResourceLimit,
+    ServiceSpec,
+    declare_service,
+)
+
+HTTP_PORT = 8789
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkersArgs:
+    """How many workers there are, what each may use and where they run."""
+
+    image: str
+    replicas: int
+    per_node: int
+    threads: int
+    limit: ResourceLimit
+    constraints: Sequence[Constraint]
+    platform: Platform
+    packages: Sequence[str]
+    scheduler_address: str
+    network_id: pulumi.Input[str]
+
+
+class Workers(pulumi.ComponentResource):
+    """The service `dask_worker`."""
+
+    service: DeclaredService
+
+    def __init__(
+        self, name: str, args: WorkersArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("dask:swarm:Workers", name, None, opts)
+        self.service = declare_service(
+            f"{name}-service", _spec(args), pulumi.ResourceOptions(parent=self)
+        )
+        self.register_outputs({"replicas": args.replicas})
+
+
+def _spec(args: WorkersArgs) -> ServiceSpec:
+    return ServiceSpec(
+        name="dask_worker",
+        image=args.image,
+        args=worker_args(args.scheduler_address, args.threads, args.limit),
+        environment=package_environment(args.packages),
+        limit=args.limit,
+        # All of it is reserved: a worker that Dask counts on must not depend on its neighbours.
+        reservation=args.limit,
+        health_check=HealthCheck(port=HTTP_PORT, path="/health"),
+        networks=[Attachment(network_id=args.network_id)],
+        constraints=args.constraints,
+        platform=args.platform,
+        replicas=args.replicas,
+        max_replicas_per_node=args.per_node,
+    )
+
+
+def worker_args(scheduler_address: str, threads: int, limit: ResourceLimit) -> list[str]:
+    """Return a worker's command line: one process, because the Swarm already is its nanny.
+
+    A nanny would be a second process in the container's memory, and could not act before the
+    kernel does where limit and Dask's `--memory-limit` are the same.
+    """
+    return [
+        "dask", "worker", scheduler_address,
+        "--nthreads", str(threads),
+        "--memory-limit", spell_memory(limit.memory_bytes),
+        "--no-nanny",
+        "--no-dashboard",
+        "--dashboard-address", f":{HTTP_PORT}",
+    ]  # fmt: skip
+
+
+def package_environment(packages: Sequence[str]) -> dict[str, str]:
+    """Return what makes the official images install `packages` at start; others ignore it."""
+    return {"EXTRA_PIP_PACKAGES": " ".join(packages)} if packages else {}

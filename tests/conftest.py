@@ -1,0 +1,22 @@
+"""What several suites share: the defaults that `Pulumi.yaml` gives each config key."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def project():
+    """Return `Pulumi.yaml` as plain data."""
+    return yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
+
+
+@pytest.fixture
+def defaults(project):
+    """Return the default of every config key as the engine hands it to a program: as text."""
+    values = {key: declared["default"] for key, declared in project["config"].items()}
+    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}

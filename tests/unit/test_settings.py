@@ -1,0 +1,102 @@
+"""A config becomes settings, or one error that names every key, value and cure."""
+
+from decimal import Decimal
+
+import pytest
+
+from components.settings import ConfigError, Settings, parse_settings
+
+
+def problems(config):
+    """Return the lines of the error that `config` causes."""
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(config, {})
+    headline, *lines = str(caught.value).splitlines()
+    assert "nothing was touched" in headline
+    return lines
+
+
+def test_the_defaults_are_valid(defaults):
+    """A stack without a single config value is a valid stack."""
+    settings = parse_settings(defaults, {})
+    assert 4 == settings.workers
+    assert Decimal("0.5") == settings.worker_cpus
+    assert 2**30 == settings.worker_memory
+    assert ("prefect", "prefect-dask", "s3fs") == settings.extra_pip_packages
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed", "example"),
+    [
+        ("workerMemory", "1GB", "KiB, MiB, GiB or TiB", "workerMemory 1GiB"),
+        ("workerMemory", "100MiB", "at least 256MiB", "workerMemory 1GiB"),
+        ("workers", "0", "a whole number from 1 to 1000", "workers 2"),
+        ("workerCpus", "half", "a number of CPUs", "workerCpus 0.5"),
+        ("image", "dask:LATEST/x", "with a tag or a digest", "image ghcr.io/dask/dask:"),
+        ("workerPlacement", "role=worker", "node.labels.", "workerPlacement node.labels."),
+        ("caddyMode", "sometimes", "one of external, none", "caddyMode external"),
+        ("dockerHost", "manager:2375", "ssh://user@manager", "dockerHost ssh://"),
+        ("platform", "linux", "linux/amd64, linux/arm64", "platform linux/amd64"),
+        ("healthDeadline", "1", "from 10 to 3600", "healthDeadline 300"),
+        ("extraPipPackages", '["a b"]', "a list of package names", "extraPipPackages[0]"),
+    ],
+)
+def test_each_bad_value_names_key_value_and_cure(defaults, key, value, allowed, example):
+    """The error names the key, the value, what is allowed and a command that sets a good one."""
+    (line,) = problems(defaults | {key: value})
+    assert line.startswith(f"  - {key}: {value!r} is not valid. Allowed is ")
+    assert allowed in line
+    assert f"Example: pulumi config set {example}" in line or example in line
+
+
+def test_an_unknown_key_names_the_nearest_known_one(defaults):
+    """A misspelled key is not silently ignored."""
+    (line,) = problems(defaults | {"workerMemroy": "2GiB"})
+    assert "workerMemroy: there is no such key; did you mean workerMemory?" in line
+
+
+def test_a_key_like_no_other_lists_all_keys(defaults):
+    """An unknown key without a near one shows which keys there are."""
+    (line,) = problems(defaults | {"xyzzy": "1"})
+    assert "did you mean" not in line
+    assert "workersPerNode" in line
+
+
+def test_threads_that_the_cpus_cannot_carry_are_refused(defaults):
+    """Eight threads on half a CPU would all be starved."""
+    (line,) = problems(defaults | {"workerThreads": "8"})
+    assert "workerThreads: 8 are too many for workerCpus 0.5" in line
+    assert "pulumi config set workerCpus 2.00" in line
+
+
+def test_a_docker_context_in_the_environment_is_refused(defaults):
+    """The provider would follow DOCKER_CONTEXT to another engine than dockerHost."""
+    with pytest.raises(ConfigError, match="unset DOCKER_CONTEXT"):
+        parse_settings(defaults, {"DOCKER_CONTEXT": "elsewhere"})
+
+
+def test_all_problems_are_reported_together(defaults):
+    """Who made three mistakes learns of all three at once."""
+    lines = problems(defaults | {"workers": "0", "workerMemory": "1", "colour": "red"})
+    assert 3 == len(lines)
+
+
+def test_a_bad_password_is_not_repeated(defaults):
+    """An error about a secret does not print the secret."""
+    (line,) = problems(defaults | {"notebookPassword": "hunter2"})
+    assert "hunter2" not in line
+    assert "8 printable characters" in line
+
+
+def test_settings_do_not_show_the_password(defaults):
+    """A traceback or log that shows the settings shows no secret."""
+    settings = parse_settings(defaults | {"notebookPassword": "correct horse"}, {})
+    assert "correct horse" not in repr(settings)
+
+
+def test_settings_cannot_be_changed(defaults):
+    """Nobody changes the settings after they were checked."""
+    settings = parse_settings(defaults, {})
+    with pytest.raises(AttributeError):
+        settings.workers = 5
+    assert isinstance(settings, Settings)
