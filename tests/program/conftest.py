@@ -1,0 +1,126 @@
+"""Run the whole program under Pulumi's mocks and keep what it declared as plain data."""
+
+import runpy
+from dataclasses import dataclass, field
+
+import pulumi
+import pytest
+from pulumi.runtime import rpc, set_all_config, set_mocks, test
+from pulumi.runtime.mocks import Mocks
+
+from components import lookup
+from tests.conftest import ROOT
+
+HEALTH = '{"workers": 4, "threads": 4, "memory_bytes": 4294967296}'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resource:
+    """One declared resource; `secret` says which of its inputs the engine would encrypt."""
+
+    type: str
+    name: str
+    inputs: dict
+    secret: set = field(default_factory=set)
+
+
+@dataclass(kw_only=True)
+class Program:
+    """What one run of the program declared and exported."""
+
+    resources: list[Resource] = field(default_factory=list)
+    outputs: dict = field(default_factory=dict)
+    secret_outputs: set = field(default_factory=set)
+
+    def of_type(self, token):
+        """Return the resources of one type."""
+        return [each for each in self.resources if each.type == token]
+
+    def service(self, name):
+        """Return the inputs of the service with a Swarm name."""
+        services = self.of_type("docker:index/service:Service")
+        (inputs,) = [each.inputs for each in services if each.inputs["name"] == name]
+        return inputs
+
+    def container(self, name):
+        """Return the container spec of a service."""
+        return self.service(name)["taskSpec"]["containerSpec"]
+
+
+class Recorder(Mocks):
+    """Answers as the engine would, and keeps every registration."""
+
+    def __init__(self, program):
+        self.program = program
+
+    def new_resource(self, args):
+        secret = {key for key, value in args.inputs.items() if _is_secret(value)}
+        inputs = {key: _plain(value) for key, value in args.inputs.items()}
+        self.program.resources.append(
+            Resource(type=args.typ, name=args.name, inputs=inputs, secret=secret)
+        )
+        invented = {
+            "random:index/randomPassword:RandomPassword": {"result": _secret("t" * 48)},
+            "random:index/randomId:RandomId": {"hex": "0123456789abcdef"},
+            "command:local:Command": {"stdout": HEALTH},
+        }
+        named = {"name": f"{args.name}-1a2b3c4"} | args.inputs
+        return f"{args.name}-id", named | invented.get(args.typ, {})
+
+    def call(self, args):
+        raise AssertionError(f"the program asked a provider at plan time: {args.token}")
+
+
+def _secret(value):
+    return {rpc._special_sig_key: rpc._special_secret_sig, "value": value}
+
+
+def _is_secret(value):
+    return isinstance(value, dict) and rpc._special_sig_key in value
+
+
+def _plain(value):
+    if _is_secret(value):
+        return value["value"]
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@pytest.fixture
+def run(defaults, monkeypatch):
+    """Return a function that runs the program with some config values changed."""
+
+    def run_program(**config):
+        program = Program()
+        values = defaults | config
+        set_mocks(Recorder(program), project="dask-swarm", stack="test", preview=False)
+        set_all_config({f"dask-swarm:{key}": value for key, value in values.items()})
+        monkeypatch.setattr(lookup, "look_up", _site)
+        monkeypatch.setattr(pulumi, "export", lambda name, value: _collect(program, name, value))
+        test(lambda: runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__"))()
+        return program
+
+    return run_program
+
+
+def _site(settings):
+    caddy = None if settings.caddy_mode == "none" else "caddy-network-id"
+    return lookup.Site(
+        image=f"{settings.image}@sha256:{'a' * 64}",
+        notebook_image=f"{settings.notebook_image}@sha256:{'b' * 64}",
+        caddy_network_id=caddy,
+    )
+
+
+def _collect(program, name, value):
+    output = pulumi.Output.from_input(value)
+
+    async def keep():
+        if await output.is_secret():
+            program.secret_outputs.add(name)
+        program.outputs[name] = await output.future()
+
+    pulumi.Output.from_input(keep())

@@ -1,0 +1,133 @@
+"""The whole program: its outputs, its secrets, when the probe runs again, what is documented."""
+
+import json
+import re
+
+import pytest
+
+from components.settings import declared_settings, key_of
+from tests.conftest import ROOT
+
+TOKEN = "t" * 48
+PROBE = "command:local:Command"
+ATTEMPT = "random:index/randomId:RandomId"
+
+
+def request_of(program):
+    """Return what the probe is asked to prove."""
+    (probe,) = program.of_type(PROBE)
+    return json.loads(probe.inputs["stdin"])
+
+
+def keepers_of(program):
+    """Return what decides whether the probe runs again."""
+    (attempt,) = program.of_type(ATTEMPT)
+    return attempt.inputs["keepers"]
+
+
+def test_the_outputs_are_the_promised_ones(run):
+    """Others rely on the names and forms of the stack's outputs."""
+    outputs = run().outputs
+    assert "tcp://scheduler:8786" == outputs["scheduler_address"]
+    assert "http://dask_scheduler:8787/status" == outputs["dashboard_url"]
+    assert "http://dask_notebook:8888" == outputs["notebook_url"]
+    assert 4 == outputs["health"]["workers"]
+    assert TOKEN == outputs["notebook_token"]
+
+
+def test_the_token_is_a_secret_wherever_it_goes(run):
+    """The token stands in a secret output and a secret's data, and in nothing else."""
+    program = run()
+    assert {"notebook_token"} == program.secret_outputs
+    (secret,) = program.of_type("docker:index/secret:Secret")
+    assert {"data"} == secret.secret
+    assert TOKEN not in json.dumps([each.inputs for each in program.resources])
+
+
+@pytest.mark.parametrize("password", ["correct horse"])
+def test_a_password_is_never_plain_in_an_input(run, password):
+    """A password from the config reaches the Swarm as a secret's data only."""
+    program = run(notebookPassword=password)
+    assert password not in json.dumps([each.inputs for each in program.resources])
+
+
+def test_every_resource_belongs_to_a_component(run):
+    """The only resources beside components and their children are providers."""
+    program = run()
+    types = [each.type for each in program.resources]
+    assert 1 == types.count("dask:swarm:DaskCluster")
+    assert 1 == types.count("dask:swarm:HealthProbe")
+    assert 3 == types.count("docker:index/service:Service")
+    assert len(types) == len({(each.type, each.name) for each in program.resources})
+
+
+class TestProbe:
+    def test_is_asked_to_prove_what_the_settings_promise(self, run):
+        """Workers, threads and memory are the sums over all workers."""
+        request = request_of(run(workers="6", workerThreads="2", workerMemory="512MiB"))
+        expected = {"workers": 6, "threads": 12, "memory_bytes": 3 * 2**30, "workers_per_node": 2}
+        assert expected == request["expected"]
+        assert ["prefect", "prefect-dask", "s3fs"] == request["packages"]
+
+    def test_waits_for_the_revisions_that_the_services_carry(self, run):
+        """Started beside the services, it must not prove the tasks of the last deployment."""
+        program = run()
+        for name, revision in request_of(program)["services"].items():
+            (label,) = program.service(name)["labels"]
+            assert label["value"] == revision
+
+    def test_does_not_run_again_without_a_change(self, run):
+        """Two runs with the same config ask for the same attempt."""
+        assert keepers_of(run()) == keepers_of(run())
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"workers": "3"},
+            {"workerMemory": "2GiB"},
+            {"workerCpus": "0.75"},
+            {"image": "localhost:5001/dask-swarm:2"},
+            {"notebookImage": "localhost:5001/dask-swarm-notebook:2"},
+            {"notebookMemory": "3GiB"},
+            {"schedulerCpus": "2"},
+            {"extraPipPackages": '["s3fs"]'},
+            {"caddyMode": "none"},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_runs_again_when_what_it_depends_on_changes(self, run, change):
+        """Whatever changes a service makes a new attempt."""
+        assert keepers_of(run()) != keepers_of(run(**change))
+
+    def test_has_no_path_clock_or_environment_in_its_inputs(self, run, monkeypatch):
+        """From another checkout or by another user nothing changes."""
+        before = run()
+        monkeypatch.setenv("HOME", "/nowhere")
+        monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere:1")
+        assert before.of_type(PROBE) == run().of_type(PROBE)
+        assert str(ROOT) not in json.dumps([each.inputs for each in before.resources])
+
+
+class TestDocumentation:
+    def test_pulumi_yaml_declares_exactly_the_settings(self, project):
+        """Each setting is typed, described and defaulted, and there is no other key."""
+        keys = [key_of(name) for name in declared_settings()]
+        assert keys == list(project["config"])
+        for declared in project["config"].values():
+            assert {"type", "default", "description"} <= set(declared)
+
+    def test_secret_settings_are_declared_secret(self, project):
+        """What is a secret to the program is a secret to Pulumi."""
+        for name, setting in declared_settings().items():
+            declared = project["config"][key_of(name)]
+            assert setting.secret == declared.get("secret", False)
+
+    def test_the_readme_lists_every_key_with_its_default(self, project):
+        """The README's table is as the program is."""
+        readme = (ROOT / "README.md").read_text()
+        rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", readme, re.MULTILINE))
+        assert list(project["config"]) == list(rows)
+        for key, declared in project["config"].items():
+            default = declared["default"]
+            shown = " ".join(default) if isinstance(default, list) else str(default)
+            assert (f"`{shown}`" if shown else "none") == rows[key]

@@ -1,0 +1,153 @@
+"""What the program declares for each service, as the provider receives it."""
+
+import pytest
+
+SERVICES = ["dask_scheduler", "dask_worker", "dask_notebook"]
+OVERLAY = "dask-network-overlay-id"
+CADDY = "caddy-network-id"
+
+
+@pytest.fixture
+def program(run):
+    """Return what the program declares for the defaults."""
+    return run()
+
+
+class TestEveryService:
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_restarts_whatever_its_exit_status_was(self, program, name):
+        """A worker that lost its scheduler ends with status 0 and must come back."""
+        policy = program.service(name)["taskSpec"]["restartPolicy"]
+        assert {"condition": "any", "delay": "1s", "window": "30s"} == policy
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_has_limits_and_reservations_within_them(self, program, name):
+        """No service can take a node for itself."""
+        resources = program.service(name)["taskSpec"]["resources"]
+        for unit in ("memoryBytes", "nanoCpus"):
+            assert 0 < resources["reservation"][unit] <= resources["limits"][unit]
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_is_checked_rotates_its_log_and_ends_in_peace(self, program, name):
+        """Health check, log rotation, grace period and an init are never left to defaults."""
+        container = program.container(name)
+        assert ["CMD", "bash", "-c"] == container["healthcheck"]["tests"][:3]
+        assert "30s" == container["stopGracePeriod"]
+        assert container["init"] is True
+        options = program.service(name)["taskSpec"]["logDriver"]["options"]
+        assert {"max-size": "10m", "max-file": "3"} == options
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_publishes_no_port_and_needs_no_virtual_address(self, program, name):
+        """Only the networks lead to a service, by its name, without IPVS."""
+        assert {"mode": "dnsrr"} == program.service(name)["endpointSpec"]
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_runs_without_capabilities(self, program, name):
+        """Code from a notebook gets no kernel privilege."""
+        assert ["ALL"] == program.container(name)["capDrops"]
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_names_image_by_digest_and_platform(self, program, name):
+        """What the Swarm would otherwise fill in would show as a change."""
+        assert "@sha256:" in program.container(name)["image"]
+        platforms = program.service(name)["taskSpec"]["placement"]["platforms"]
+        assert [{"os": "linux", "architecture": "amd64"}] == platforms
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_has_at_most_one_environment_variable(self, program, name):
+        """Two would be sent in random order and restart tasks at any unrelated change."""
+        assert len(program.container(name).get("env", {})) <= 1
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_rolls_back_an_update_that_fails(self, program, name):
+        """A bad update ends with the old tasks serving."""
+        assert "rollback" == program.service(name)["updateConfig"]["failureAction"]
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_carries_a_revision(self, program, name):
+        """The health probe knows by it which spec a task was made from."""
+        (label,) = program.service(name)["labels"]
+        assert "dask.swarm/revision" == label["label"]
+        assert 16 == len(label["value"])
+
+
+class TestScheduler:
+    def test_is_on_both_networks_and_known_as_scheduler(self, program):
+        """`Client("scheduler:8786")` works on the overlay, Caddy reaches the dashboard."""
+        networks = program.service("dask_scheduler")["taskSpec"]["networksAdvanceds"]
+        aliases = {each["id"]: each.get("aliases", []) for each in networks}
+        assert {OVERLAY: ["scheduler"], CADDY: []} == aliases
+
+    def test_advertises_the_address_that_all_nodes_reach(self, program):
+        """Left alone it would advertise an address of its own node."""
+        env = program.container("dask_scheduler")["env"]
+        assert {"DASK_DISTRIBUTED__SCHEDULER__CONTACT_ADDRESS": "tcp://scheduler:8786"} == env
+
+    def test_runs_once_on_the_master(self, program):
+        """One scheduler, on the node with the master's label."""
+        service = program.service("dask_scheduler")
+        assert 1 == service["mode"]["replicated"]["replicas"]
+        assert ["node.labels.role==master"] == service["taskSpec"]["placement"]["constraints"]
+
+
+class TestWorkers:
+    def test_are_four_two_on_each_data_node(self, program):
+        """The defaults are the original's: 4 workers, at most two on a node."""
+        service = program.service("dask_worker")
+        placement = service["taskSpec"]["placement"]
+        assert 4 == service["mode"]["replicated"]["replicas"]
+        assert 2 == placement["maxReplicas"]
+        assert ["node.labels.role==data-worker"] == placement["constraints"]
+
+    def test_dask_is_told_the_limit_that_the_swarm_enforces(self, run):
+        """One value is the Swarm's limit, its reservation and Dask's memory limit."""
+        program = run(workerMemory="1.5GiB", workerThreads="2", workerCpus="0.75")
+        resources = program.service("dask_worker")["taskSpec"]["resources"]
+        limit = {"memoryBytes": 3 * 2**29, "nanoCpus": 750_000_000}
+        assert {"limits": limit, "reservation": limit} == resources
+        command = " ".join(program.container("dask_worker")["args"])
+        assert "--nthreads 2 --memory-limit 1536MiB" in command
+
+    def test_are_on_the_overlay_alone(self, program):
+        """Nothing but the cluster reaches a worker."""
+        networks = program.service("dask_worker")["taskSpec"]["networksAdvanceds"]
+        assert [OVERLAY] == [each["id"] for each in networks]
+
+    def test_tell_the_official_image_which_packages_to_install(self, program):
+        """The official image installs them at start; an image that has them ignores it."""
+        env = program.container("dask_worker")["env"]
+        assert {"EXTRA_PIP_PACKAGES": "prefect prefect-dask s3fs"} == env
+
+    def test_without_extra_packages_nothing_is_installed(self, run):
+        """An empty list leaves the variable out."""
+        assert not run(extraPipPackages="[]").container("dask_worker").get("env")
+
+
+class TestNotebook:
+    def test_finds_the_scheduler_without_being_told(self, program):
+        """`Client()` without an address is enough."""
+        env = program.container("dask_notebook")["env"]
+        assert {"DASK_SCHEDULER_ADDRESS": "tcp://scheduler:8786"} == env
+
+    def test_reads_its_token_from_a_file_of_its_own(self, program):
+        """The token is a Swarm secret, readable for the container's user alone."""
+        (secret,) = program.container("dask_notebook")["secrets"]
+        assert "notebook_token" == secret["fileName"]
+        assert (0o440, "1000") == (secret["fileMode"], secret["fileUid"])
+
+    def test_a_password_replaces_the_token(self, run):
+        """With a password from the config no token is generated."""
+        program = run(notebookPassword="correct horse")
+        (secret,) = program.container("dask_notebook")["secrets"]
+        assert "notebook_password" == secret["fileName"]
+        assert not program.of_type("random:index/randomPassword:RandomPassword")
+        assert program.outputs["notebook_token"] is None
+
+
+def test_without_caddy_nothing_leaves_the_overlay(run):
+    """`caddyMode: none` joins no other network."""
+    program = run(caddyMode="none")
+    for name in SERVICES:
+        networks = program.service(name)["taskSpec"]["networksAdvanceds"]
+        assert [OVERLAY] == [each["id"] for each in networks]
