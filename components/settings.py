@@ -9,13 +9,13 @@ A field's config key is its name in camelCase; `Pulumi.yaml` holds its descripti
 
 import difflib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Annotated, Any, get_args, get_type_hints
 
 import pulumi
-from pulumi.runtime.config import CONFIG, get_config_env
+from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
 from components.parsing import (
     Constraint,
@@ -108,7 +108,15 @@ class Settings:
     @classmethod
     def load(cls) -> "Settings":
         """Read the settings of the stack that runs; raises `ConfigError`."""
-        return parse_settings(_config_of_the_stack(), os.environ)
+        prefix = pulumi.get_project() + ":"
+        everything = CONFIG.get() or get_config_env()
+        config = {
+            key.removeprefix(prefix): value
+            for key, value in everything.items()
+            if key.startswith(prefix)
+        }
+        encrypted = {key for key in config if is_config_secret(prefix + key)}
+        return parse_settings(config, encrypted, os.environ)
 
 
 def declared_settings() -> dict[str, Setting]:
@@ -123,13 +131,18 @@ def key_of(field_name: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-def parse_settings(config: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
-    """Turn config values by key into `Settings`; raises one `ConfigError` with every problem."""
+def parse_settings(
+    config: Mapping[str, str], encrypted: Collection[str], environment: Mapping[str, str]
+) -> Settings:
+    """Turn config values by key into `Settings`; raises one `ConfigError` with every problem.
+
+    `encrypted` are the keys whose values Pulumi keeps as secrets.
+    """
     problems = _foreign_context(environment) + _unknown_keys(config)
     values: dict[str, Any] = {}
     for name, setting in declared_settings().items():
         try:
-            values[name] = _parse(key_of(name), setting, config)
+            values[name] = _parse(key_of(name), setting, config, encrypted)
         except ValueError as error:
             problems.append(str(error))
     problems += _misfits(values)
@@ -149,25 +162,20 @@ def set_command(key: str, example: str) -> str:
     return f"pulumi config set {example if key in example else f'{key} {example}'}"
 
 
-def _config_of_the_stack() -> dict[str, str]:
-    prefix = pulumi.get_project() + ":"
-    config = CONFIG.get() or get_config_env()
-    return {
-        key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)
-    }
-
-
-def _parse(key: str, setting: Setting, config: Mapping[str, str]) -> object:
+def _parse(
+    key: str, setting: Setting, config: Mapping[str, str], encrypted: Collection[str]
+) -> object:
+    cure = set_command(key, setting.example)
     if key not in config:
-        raise ValueError(f"{key}: it is not set. Example: {set_command(key, setting.example)}")
+        raise ValueError(complaint(key, "it is not set", "any valid value", cure))
     text = config[key]
+    if setting.secret and text and key not in encrypted:
+        raise ValueError(complaint(key, "it is kept in plain text", "an encrypted value", cure))
     try:
         return setting.parse(text)
     except ValueError as error:
         found = f"{'the value' if setting.secret else repr(text)} is not valid"
-        raise ValueError(
-            complaint(key, found, str(error), set_command(key, setting.example))
-        ) from None
+        raise ValueError(complaint(key, found, str(error), cure)) from None
 
 
 def _foreign_context(environment: Mapping[str, str]) -> list[str]:

@@ -97,7 +97,8 @@ def run(defaults, monkeypatch):
         program = Program()
         values = defaults | config
         set_mocks(Recorder(program), project="dask-swarm", stack="test", preview=False)
-        set_all_config({f"dask-swarm:{key}": value for key, value in values.items()})
+        keys = {f"dask-swarm:{key}": value for key, value in values.items()}
+        set_all_config(keys, secret_keys=["dask-swarm:notebookPassword"])
         monkeypatch.setattr(lookup, "look_up", _site)
         monkeypatch.setattr(pulumi, "export", lambda name, value: _collect(program, name, value))
         test(lambda: runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__"))()

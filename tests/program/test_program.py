@@ -116,12 +116,6 @@ class TestDocumentation:
         for declared in project["config"].values():
             assert {"type", "default", "description"} <= set(declared)
 
-    def test_secret_settings_are_declared_secret(self, project):
-        """What is a secret to the program is a secret to Pulumi."""
-        for name, setting in declared_settings().items():
-            declared = project["config"][key_of(name)]
-            assert setting.secret == declared.get("secret", False)
-
     def test_the_readme_lists_every_key_with_its_default(self, project):
         """The README's table is as the program is."""
         readme = (ROOT / "README.md").read_text()

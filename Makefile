@@ -1,0 +1,44 @@
+# Set-up only: what is deployed stands in __main__.py, and `pulumi up` by hand does the same.
+STACK ?= dev
+PYTHON := .venv/bin/python
+
+.PHONY: up preview destroy test lint lab lab-down bench format
+
+up: .venv/installed
+	@$(PYTHON) -m lab ready --stack $(STACK)
+	@$(PYTHON) -m lab.deploy up --stack $(STACK)
+
+preview destroy: .venv/installed
+	@$(PYTHON) -m lab.deploy $@ --stack $(STACK)
+
+lab: .venv/installed
+	@$(PYTHON) -m lab up
+
+lab-down: .venv/installed
+	@$(PYTHON) -m lab down
+
+test: .venv/installed
+	@$(PYTHON) -m pytest
+
+lint: .venv/installed
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+format: .venv/installed
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+bench: .venv/installed
+	@$(PYTHON) -m lab up
+	@$(PYTHON) -m bench
+
+.venv/installed: requirements.txt requirements-dev.txt constraints.txt
+	@echo "Setting up .venv with the packages of requirements-dev.txt" >&2
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; python3 is $$(python3 --version)" >&2; exit 2; }
+	@# Debian's Python comes without the module that makes environments with pip.
+	@python3 -c 'import ensurepip' 2>/dev/null || apt-get install --yes --quiet python3-venv
+	@python3 -m venv .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
+	@touch $@

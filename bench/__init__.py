@@ -1,0 +1,1 @@
+"""Side-by-side measurements of deployments, as ratios within one run."""

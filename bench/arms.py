@@ -1,0 +1,116 @@
+"""What is measured: the original way to deploy, and the program by each of its runners."""
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lab.runners import Runner
+
+COMPOSE = Path(__file__).parent / "baseline.yaml"
+STACK = "dask"
+DEADLINE = 180  # seconds until four workers must be there
+CLIENT = """
+from distributed import Client
+with Client("scheduler:8786", timeout="120s") as client:
+    client.wait_for_workers(4, timeout=120)
+"""
+
+
+class Arm(Protocol):
+    """One thing that is measured."""
+
+    @property
+    def name(self) -> str:
+        """What the arm is called in the table."""
+
+    def run(self) -> None:
+        """Do what is measured."""
+
+    def undo(self) -> None:
+        """Make the next run possible, unmeasured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """The original way: `docker stack deploy`, then a client that waits for four workers."""
+
+    docker_host: str
+    images: Mapping[str, str]
+    name: str = "docker stack deploy, then a client"
+
+    def run(self) -> None:
+        """Deploy, then wait in the notebook's container as its user would."""
+        self._docker("stack", "deploy", "--compose-file", str(COMPOSE), STACK)
+        self._docker("exec", self._notebook(), "python", "-c", CLIENT)
+
+    def undo(self) -> None:
+        """Remove the stack."""
+        self._docker("stack", "rm", STACK)
+
+    def _notebook(self) -> str:
+        wanted = f"label=com.docker.swarm.service.name={STACK}_notebook"
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            found = self._docker("ps", "--quiet", "--filter", wanted).split()
+            if found:
+                return found[0]
+            time.sleep(0.1)
+        raise TimeoutError(f"the original stack's notebook did not start within {DEADLINE} s")
+
+    def _docker(self, *arguments: str) -> str:
+        images = {"IMAGE": self.images["image"], "NOTEBOOK_IMAGE": self.images["notebookImage"]}
+        done = subprocess.run(
+            ["docker", "--host", self.docker_host, *arguments],
+            env=dict(os.environ) | images,
+            check=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            timeout=DEADLINE,
+        )
+        return done.stdout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deploying:
+    """The program from nothing to its proof."""
+
+    runner: Runner
+
+    @property
+    def name(self) -> str:
+        """The runner's name."""
+        return f"this program, {self.runner.name}"
+
+    def run(self) -> None:
+        """Deploy; the proof is part of it."""
+        _succeed(self.runner, "up")
+
+    def undo(self) -> None:
+        """Destroy."""
+        _succeed(self.runner, "destroy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeating:
+    """An `up` of what is up already."""
+
+    name: str
+    runner: Runner
+
+    def run(self) -> None:
+        """Deploy again."""
+        _succeed(self.runner, "up")
+
+    def undo(self) -> None:
+        """Nothing was changed."""
+
+
+def _succeed(runner: Runner, action: str) -> None:
+    options = ["--skip-preview"] if runner.name == "pulumi" else []
+    done = runner.run(action, *options, capture=True)
+    if done.returncode:
+        raise RuntimeError(f"{runner.name} {action} failed:\n{done.stdout}{done.stderr}")

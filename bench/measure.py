@@ -1,0 +1,41 @@
+"""Arms in turns, and the table of what they took."""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from bench.arms import Arm
+
+
+def measure(
+    arms: Sequence[Arm], rounds: int, *, before_each: Callable[[], None] = lambda: None
+) -> dict[str, list[float]]:
+    """Return seconds by arm; the first arm is what the others are compared with."""
+    seconds: dict[str, list[float]] = {arm.name: [] for arm in arms}
+    for number in range(1, rounds + 1):
+        for arm in arms:
+            before_each()
+            seconds[arm.name].append(_timed(arm))
+            print(f"round {number}: {arm.name} {seconds[arm.name][-1]:.1f} s", file=sys.stderr)
+    return seconds
+
+
+def _timed(arm: Arm) -> float:
+    start = time.monotonic()
+    try:
+        arm.run()
+        return time.monotonic() - start
+    finally:
+        arm.undo()
+
+
+def report(title: str, seconds: dict[str, list[float]]) -> str:
+    """Return minimum, median and maximum by arm, and the median ratio over the first arm."""
+    first = next(iter(seconds.values()))
+    lines = [f"{title:48}{'min':>7}{'median':>8}{'max':>7}{'ratio':>7}"]
+    for name, values in seconds.items():
+        ratio = statistics.median(a / b for a, b in zip(values, first, strict=True))
+        middle = statistics.median(values)
+        lines.append(f"  {name:46}{min(values):7.1f}{middle:8.1f}{max(values):7.1f}{ratio:7.2f}")
+    return "\n".join(lines)

@@ -1,0 +1,130 @@
+"""The lab for the tests that deploy for real, and both ways to run the program on it."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import docker
+import pytest
+import yaml
+
+from lab.layout import chosen_lab
+from lab.runners import PulumiCli, Rehearsal, file_backend, installed_cli
+from tests.conftest import ROOT
+
+RUNNERS = ["rehearsal", "pulumi"] if installed_cli() else ["rehearsal"]
+DRAIN_SECONDS = 60
+
+
+def lab_command(command):
+    """Run `python -m lab <command>`, its progress shown."""
+    done = subprocess.run([sys.executable, "-m", "lab", command], cwd=ROOT, check=False)
+    if done.returncode:
+        pytest.fail(f"python -m lab {command} ended with {done.returncode}; the suite needs it")
+
+
+@pytest.fixture(scope="session")
+def lab():
+    """Return the lab, up; one that was down before is taken down again."""
+    found = chosen_lab()
+    was_up = found.master.socket.exists()
+    lab_command("up")
+    yield found
+    if not was_up:
+        lab_command("down")
+
+
+@pytest.fixture(scope="session")
+def swarm(lab):
+    """Return a client of the lab's manager."""
+    with docker.DockerClient(lab.docker_host) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Return the references of the images that the lab holds, as the dev stack names them."""
+    config = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"]
+    return {key: config[f"dask-swarm:{key}"] for key in ("image", "notebookImage")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """A stack of one test: its config can be changed between runs."""
+
+    runner: object
+    config_file: object
+
+    def configure(self, **config):
+        """Replace the config of the stack."""
+        old = yaml.safe_load(self.config_file.read_text()) if self.config_file.exists() else {}
+        values = {f"dask-swarm:{key}": value for key, value in config.items()}
+        self.config_file.write_text(yaml.safe_dump(old | {"config": values}))
+
+    def run(self, action, *options):
+        """Run one action and return what it printed; fails the test when the action fails."""
+        done = self.runner.run(action, *options, capture=True)
+        assert 0 == done.returncode, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def fail(self, action):
+        """Run one action that must fail and return what it printed."""
+        done = self.runner.run(action, capture=True)
+        assert 0 != done.returncode, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def defaults_for_lab(lab, images):
+    """Return the config that every stack of the tests starts from: the program's defaults."""
+    return {"dockerHost": lab.docker_host, "healthDeadline": 120} | images
+
+
+@pytest.fixture(scope="session")
+def new_deployment(defaults_for_lab, tmp_path_factory):
+    """Return a function that makes a stack for one of the runners."""
+
+    def make(runner):
+        folder = tmp_path_factory.mktemp(runner)
+        config_file = folder / "Pulumi.test.yaml"
+        shutil.copy(ROOT / "Pulumi.yaml", folder)
+        common = {"stack": "test", "config_file": config_file}
+        if runner == "pulumi":
+            settings = file_backend(folder / "state")
+            chosen = PulumiCli(cli=installed_cli(), settings=settings, **common)
+        else:
+            chosen = Rehearsal(**common)
+        deployment = Deployment(runner=chosen, config_file=config_file)
+        deployment.configure(**defaults_for_lab)
+        chosen.create()
+        return deployment
+
+    return make
+
+
+def left_behind(swarm):
+    """Return the names of everything on the Swarm that a deployment may have made."""
+    kinds = [swarm.services, swarm.configs, swarm.secrets]
+    names = [each.name for kind in kinds for each in kind.list()]
+    networks = [each.name for each in swarm.networks.list() if each.name.startswith("dask")]
+    return names + networks
+
+
+def wait_until_gone(swarm):
+    """Return what is still there after the Swarm had time to end the tasks."""
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while (found := left_behind(swarm)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return found
+
+
+def specs(swarm):
+    """Return the spec of every service by name, ids replaced by what they stand for."""
+    names = {each.id: each.name for each in swarm.networks.list()}
+    text = json.dumps({each.name: each.attrs["Spec"] for each in swarm.services.list()})
+    for identifier, name in names.items():
+        text = text.replace(identifier, name)
+    return json.loads(text)

@@ -1,0 +1,168 @@
+"""The program deployed for real on three nodes, by every runner that this machine has."""
+
+import base64
+import json
+import time
+import urllib.parse
+
+import docker
+import pytest
+
+from tests.swarm.conftest import RUNNERS, wait_until_gone
+
+PI = """
+from dask.distributed import Client
+import dask.array as da
+with Client("scheduler:8786", timeout="30s") as client:
+    client.wait_for_workers(4, timeout=30)
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    total = da.arange(1_000_000, chunks=50_000).sum().compute()
+    print("found", len(workers), sum(w["nthreads"] for w in workers),
+          sum(w["memory_limit"] for w in workers), total)
+"""
+
+
+@pytest.fixture(scope="module", params=RUNNERS)
+def cluster(request, new_deployment, swarm):
+    """Return a deployed cluster, which is destroyed afterwards."""
+    assert not wait_until_gone(swarm)
+    deployment = new_deployment(request.param)
+    try:
+        deployment.run("up")
+        yield deployment
+    finally:
+        deployment.run("destroy")
+
+
+@pytest.fixture(scope="module")
+def notebook(cluster, lab):
+    """Return the notebook's container on the master."""
+    with docker.DockerClient(lab.docker_host) as engine:
+        wanted = {"label": "com.docker.swarm.service.name=dask_notebook"}
+        (container,) = engine.containers.list(filters=wanted)
+        yield container
+
+
+def python_in(container, program):
+    """Run a Python program in a container and return what it printed."""
+    status, output = container.exec_run(["python", "-c", program])
+    assert 0 == status, output.decode()
+    return output.decode()
+
+
+def test_the_deployment_is_proven(cluster):
+    """The stack's output says what was proven: four workers, two on each data node."""
+    health = cluster.runner.outputs()["health"]
+    assert (4, 4, 4 * 2**30) == (health["workers"], health["threads"], health["memory_bytes"])
+    assert {"lab-data-1": 2, "lab-data-2": 2} == health["nodes"]
+    assert {"dask", "distributed", "python"} <= set(health["versions"])
+    assert health["seconds"] > 0
+
+
+def test_all_tasks_run_where_they_belong(cluster, swarm):
+    """`docker service ls` would say 1/1, 1/1 and 4/4."""
+    nodes = {node.id: node.attrs["Description"]["Hostname"] for node in swarm.nodes.list()}
+    running = {
+        service.name: sorted(
+            nodes[task["NodeID"]]
+            for task in service.tasks(filters={"desired-state": "running"})
+            if task["Status"]["State"] == "running"
+        )
+        for service in swarm.services.list()
+    }
+    expected = {
+        "dask_scheduler": ["lab-master"],
+        "dask_notebook": ["lab-master"],
+        "dask_worker": ["lab-data-1", "lab-data-1", "lab-data-2", "lab-data-2"],
+    }
+    assert expected == running
+
+
+def test_the_notebook_computes_on_the_cluster(notebook):
+    """In the notebook's container `Client("scheduler:8786")` has 4 workers and is right."""
+    expected = f"found 4 4 {4 * 2**30} 499999500000"
+    assert expected == python_in(notebook, PI).strip().splitlines()[-1]
+
+
+def test_the_notebook_finds_the_scheduler_without_being_told(notebook):
+    """`Client()` without an address connects."""
+    program = "from dask.distributed import Client; print(Client(timeout='20s').scheduler.address)"
+    assert "tcp://scheduler:8786" == python_in(notebook, program).strip()
+
+
+def test_the_notebook_asks_for_its_token(cluster, notebook):
+    """Without the token the server refuses, with it it answers."""
+    token = cluster.runner.outputs(secrets=True)["notebook_token"]
+    program = f"""
+import urllib.error, urllib.request
+def status(headers):
+    request = urllib.request.Request("http://127.0.0.1:8888/api/status", headers=headers)
+    try:
+        return urllib.request.urlopen(request).status
+    except urllib.error.HTTPError as error:
+        return error.code
+print(status({{}}), status({{"Authorization": "token wrong"}}),
+      status({{"Authorization": "token {token}"}}))
+"""
+    assert "403 403 200" == python_in(notebook, program).strip()
+
+
+def test_the_token_is_nowhere_to_be_read(cluster, swarm, lab):
+    """Not in a spec, a label, an environment, a command line or a log."""
+    token = cluster.runner.outputs(secrets=True)["notebook_token"]
+    spellings = {token, base64.b64encode(token.encode()).decode(), urllib.parse.quote(token)}
+    with docker.DockerClient(lab.docker_host) as engine:
+        texts = [json.dumps(each.attrs) for each in engine.containers.list()]
+    for service in swarm.services.list():
+        texts.append(json.dumps(service.attrs))
+        texts.append(b"".join(service.logs(stdout=True, stderr=True)).decode())
+    assert texts
+    assert not [text for text in texts for spelling in spellings if spelling in text]
+    assert "[secret]" == cluster.runner.outputs()["notebook_token"]
+
+
+def test_no_port_is_published(cluster, swarm):
+    """Nothing of the cluster can be reached from outside its networks."""
+    assert not [each for each in swarm.services.list() if each.attrs["Endpoint"].get("Ports")]
+
+
+def test_the_probe_left_nothing(cluster, swarm):
+    """Only the three services remain after a deployment."""
+    names = sorted(each.name for each in swarm.services.list())
+    assert ["dask_notebook", "dask_scheduler", "dask_worker"] == names
+
+
+def test_a_second_up_changes_nothing(cluster, swarm):
+    """Nothing changed means that nothing happens: no task is touched, no probe is run."""
+    before = {each.name: each.version for each in swarm.services.list()}
+    if cluster.runner.name == "pulumi":
+        cluster.run("preview", "--expect-no-changes")
+        cluster.run("preview", "--refresh", "--expect-no-changes")
+    printed = cluster.run("up")
+    assert "unchanged" in printed
+    assert before == {each.name: each.version for each in swarm.services.list()}
+
+
+def test_a_killed_worker_comes_back(cluster, swarm, notebook, lab):
+    """The Swarm replaces a worker whose process dies, and the cluster is four again."""
+    node = lab.nodes[1]
+    with docker.DockerClient(node.docker_host) as engine:
+        wanted = {"label": "com.docker.swarm.service.name=dask_worker"}
+        engine.containers.list(filters=wanted)[0].kill()
+    deadline = time.monotonic() + 60
+    while "found 4 " not in python_in(notebook, PI) and time.monotonic() < deadline:
+        time.sleep(1)
+    assert "found 4 4" in python_in(notebook, PI)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_destroy_leaves_nothing_and_can_be_repeated(runner, new_deployment, swarm):
+    """After `destroy` no service, network, config or secret is left; twice is no error."""
+    assert not wait_until_gone(swarm)
+    deployment = new_deployment(runner)
+    try:
+        deployment.run("up")
+    finally:
+        deployment.run("destroy")
+    assert not wait_until_gone(swarm)
+    deployment.run("destroy")

@@ -1,0 +1,32 @@
+"""The rehearsal makes what the real engine makes."""
+
+import pytest
+
+from tests.swarm.conftest import RUNNERS, specs, wait_until_gone
+
+SHORT_LIVED = {"UpdateStatus", "SecretID", "SecretName", "ConfigID", "ConfigName"}
+
+
+def without(spec, keys):
+    """Return a spec without what is named anew at every deployment."""
+    if isinstance(spec, dict):
+        return {key: without(value, keys) for key, value in spec.items() if key not in keys}
+    return [without(each, keys) for each in spec] if isinstance(spec, list) else spec
+
+
+@pytest.mark.skipif(RUNNERS != ["rehearsal", "pulumi"], reason="there is no Pulumi CLI to compare")
+def test_both_runners_make_the_same_services(new_deployment, swarm):
+    """`docker service inspect` shows the same, whichever of the two has deployed."""
+    found = {}
+    for runner in RUNNERS:
+        assert not wait_until_gone(swarm)
+        deployment = new_deployment(runner)
+        try:
+            deployment.run("up")
+            found[runner] = without(specs(swarm), SHORT_LIVED)
+        finally:
+            deployment.run("destroy")
+    for spec in [each for services in found.values() for each in services.values()]:
+        # It is a hash of the spec with the ids that each deployment gets.
+        assert 16 == len(spec["Labels"].pop("dask.swarm/revision"))
+    assert found["rehearsal"] == found["pulumi"]
