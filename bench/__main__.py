@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import docker
@@ -90,7 +91,7 @@ def _runners(folder: Path, lab: Lab, images: dict[str, str]) -> list[Runner]:
 
 def _wait_until_empty(docker_host: str) -> None:
     deadline = time.monotonic() + TIDY_SECONDS
-    with docker.DockerClient(docker_host) as engine:
+    with closing(docker.DockerClient(docker_host)) as engine:
         while engine.containers.list() or engine.networks.list(names=["dask"]):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the last deployment is not gone after {TIDY_SECONDS} s")

@@ -5,7 +5,7 @@ take the workers. Image digests are pinned because the Swarm would otherwise res
 every change, and networks are attached by id because a name shows as a change at every refresh.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,8 +14,9 @@ import docker
 from docker.errors import APIError, DockerException
 from requests.exceptions import RequestException
 
-from components.parsing import Constraint, ImageReference, Platform
+from components.parsing import ImageReference, Platform
 from components.settings import ConfigError, Settings, complaint, set_command
+from health.nodes import matches, usable
 
 ANSWER_TIMEOUT = 30  # seconds; a registry behind the manager answers within it or not at all
 
@@ -132,47 +133,13 @@ def _check_room(nodes: list[dict[str, Any]], settings: Settings) -> None:
         return
     found = (
         f"{settings.workers} have no room: {len(fit)} usable nodes match workerPlacement "
-        f"{','.join(map(str, wanted))}, and take workersPerNode {settings.workers_per_node} each"
+        f"{','.join(wanted)}, and take workersPerNode {settings.workers_per_node} each"
     )
     raise ValueError(complaint("workers", found, f"at most {room}", _cure(fit, wanted)))
 
 
-def _cure(fit: list[dict[str, Any]], wanted: tuple[Constraint, ...]) -> str:
-    prefix = "node.labels."
-    if not fit and wanted[0].attribute.startswith(prefix) and wanted[0].operator == "==":
-        label = f"{wanted[0].attribute.removeprefix(prefix)}={wanted[0].value}"
-        return f"docker node update --label-add {label} <node>"
-    return set_command("workersPerNode", "<more>")
-
-
-def usable(node: Mapping[str, Any]) -> bool:
-    """Tell whether the Swarm would place a task on a node, as `GET /nodes` describes it."""
-    return bool(node["Spec"]["Availability"] == "active" and node["Status"]["State"] == "ready")
-
-
-def matches(node: Mapping[str, Any], constraint: Constraint) -> bool:
-    """Tell whether a node meets a constraint; values compare without regard to case, as in Swarm.
-
-    The rule is that of https://github.com/moby/swarmkit, manager/constraint.
-    """
-    actual = _attribute(node, constraint.attribute)
-    same: bool = actual.casefold() == constraint.value.casefold()
-    return same if constraint.operator == "==" else not same
-
-
-def _attribute(node: Mapping[str, Any], attribute: str) -> str:
-    description, spec = node["Description"], node["Spec"]
-    for prefix, labels in (
-        ("node.labels.", spec.get("Labels")),
-        ("engine.labels.", description["Engine"].get("Labels")),
-    ):
-        if attribute.startswith(prefix):
-            return str((labels or {}).get(attribute.removeprefix(prefix), ""))
-    plain = {
-        "node.id": node["ID"],
-        "node.hostname": description["Hostname"],
-        "node.role": spec["Role"],
-        "node.platform.os": description["Platform"]["OS"],
-        "node.platform.arch": description["Platform"]["Architecture"],
-    }
-    return str(plain[attribute])
+def _cure(fit: list[dict[str, Any]], wanted: tuple[str, ...]) -> str:
+    name, _, value = wanted[0].partition("==")
+    if fit or not value or not name.startswith("node.labels."):
+        return set_command("workersPerNode", "<more>")
+    return f"docker node update --label-add {name.removeprefix('node.labels.')}={value} <node>"

@@ -13,7 +13,7 @@ import pulumi
 import pulumi_docker as docker
 import pulumi_random as random
 
-from components.parsing import Constraint, Platform
+from components.parsing import Platform
 from components.swarm import (
     Attachment,
     DeclaredService,
@@ -36,7 +36,7 @@ class NotebookArgs:
     image: str
     limit: ResourceLimit
     reservation: ResourceLimit
-    constraints: Sequence[Constraint]
+    constraints: Sequence[str]
     platform: Platform
     password: str
     scheduler_address: str

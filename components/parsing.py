@@ -58,19 +58,6 @@ class Platform:
     architecture: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Constraint:
-    """One placement constraint, e.g. `node.labels.role==master`."""
-
-    attribute: str
-    operator: str
-    value: str
-
-    def __str__(self) -> str:
-        """Return the constraint as the Swarm prints it."""
-        return f"{self.attribute}{self.operator}{self.value}"
-
-
 def whole_number(low: int, high: int) -> Callable[[str], int]:
     """Return a parser for a whole number from `low` to `high`, both included."""
 
@@ -140,12 +127,12 @@ def image_reference(text: str) -> ImageReference:
     return ImageReference(**match.groupdict())
 
 
-def placement(text: str) -> tuple[Constraint, ...]:
-    """Parse constraints, separated by commas: a node must meet them all."""
+def placement(text: str) -> tuple[str, ...]:
+    """Parse constraints, separated by commas, into their form without spaces; all must be met."""
     return tuple(_constraint(part.strip()) for part in text.split(","))
 
 
-def _constraint(text: str) -> Constraint:
+def _constraint(text: str) -> str:
     match = _CONSTRAINT.fullmatch(text)
     if match is None:
         raise ValueError(
@@ -154,7 +141,7 @@ def _constraint(text: str) -> Constraint:
         )
     if match["attribute"] == "node.role" and match["value"] not in ("manager", "worker"):
         raise ValueError("node.role compared with manager or worker; a label is node.labels.role")
-    return Constraint(**match.groupdict())
+    return "".join(match.groups())
 
 
 def requirements(text: str) -> tuple[str, ...]:

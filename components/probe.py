@@ -73,7 +73,7 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         "deadline_seconds": settings.health_deadline,
         # The notebook's own image, so that the probe's versions are the notebook's.
         "image": args.site.notebook_image,
-        "constraints": [str(each) for each in settings.control_placement],
+        "constraints": list(settings.control_placement),
         "scheduler_address": cluster.scheduler_address,
         "network_id": cluster.network_id,
         "services": {service.name: service.revision for service in cluster.services},

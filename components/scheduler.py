@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pulumi
 
-from components.parsing import Constraint, Platform
+from components.parsing import Platform
 from components.swarm import (
     Attachment,
     DeclaredService,
@@ -32,7 +32,7 @@ class SchedulerArgs:
     image: str
     limit: ResourceLimit
     reservation: ResourceLimit
-    constraints: Sequence[Constraint]
+    constraints: Sequence[str]
     platform: Platform
     network_id: pulumi.Input[str]
     caddy_network_id: pulumi.Input[str] | None

@@ -18,7 +18,6 @@ import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
 from components.parsing import (
-    Constraint,
     ImageReference,
     Platform,
     cpus,
@@ -86,7 +85,7 @@ class Settings:
     worker_cpus: Annotated[Decimal, _CPUS]
     worker_memory: Annotated[int, _MEMORY]
     worker_placement: Annotated[
-        tuple[Constraint, ...],
+        tuple[str, ...],
         Setting(parse=placement, example="node.labels.role==data-worker"),
     ]
 
@@ -98,7 +97,7 @@ class Settings:
         str, Setting(parse=password, example="--secret notebookPassword", secret=True)
     ] = field(repr=False)
     control_placement: Annotated[
-        tuple[Constraint, ...], Setting(parse=placement, example="node.labels.role==master")
+        tuple[str, ...], Setting(parse=placement, example="node.labels.role==master")
     ]
 
     caddy_mode: Annotated[str, Setting(parse=one_of("external", "none"), example="external")]

@@ -14,7 +14,7 @@ from typing import Any
 import pulumi
 import pulumi_docker as docker
 
-from components.parsing import Constraint, Platform
+from components.parsing import Platform
 
 REVISION_LABEL = "dask.swarm/revision"
 
@@ -89,7 +89,7 @@ class ServiceSpec:
     reservation: ResourceLimit
     health_check: HealthCheck
     networks: Sequence[Attachment]
-    constraints: Sequence[Constraint]
+    constraints: Sequence[str]
     platform: Platform
     replicas: int = 1
     max_replicas_per_node: int = 0
@@ -211,7 +211,7 @@ def _resources(limit: ResourceLimit) -> dict[str, int]:
 def _placement(spec: ServiceSpec) -> dict[str, Any]:
     platform = spec.platform
     return {
-        "constraints": [str(each) for each in spec.constraints],
+        "constraints": list(spec.constraints),
         "max_replicas": spec.max_replicas_per_node,
         # Left out, the Swarm fills it in and the next refresh reports a change.
         "platforms": [{"os": platform.os, "architecture": platform.architecture}],

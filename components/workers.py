@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pulumi
 
-from components.parsing import Constraint, Platform, spell_memory
+from components.parsing import Platform, spell_memory
 from components.swarm import (
     Attachment,
     DeclaredService,
@@ -31,7 +31,7 @@ class WorkersArgs:
     per_node: int
     threads: int
     limit: ResourceLimit
-    constraints: Sequence[Constraint]
+    constraints: Sequence[str]
     platform: Platform
     packages: Sequence[str]
     scheduler_address: str

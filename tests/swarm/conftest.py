@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 
 import docker
@@ -40,7 +41,7 @@ def lab():
 @pytest.fixture(scope="session")
 def swarm(lab):
     """Return a client of the lab's manager."""
-    with docker.DockerClient(lab.docker_host) as client:
+    with closing(docker.DockerClient(lab.docker_host)) as client:
         yield client
 
 
@@ -128,3 +129,8 @@ def specs(swarm):
     for identifier, name in names.items():
         text = text.replace(identifier, name)
     return json.loads(text)
+
+
+def one_shots(swarm):
+    """Return the probe's services that are on the Swarm."""
+    return [each for each in swarm.services.list() if each.name.startswith("dask_health")]

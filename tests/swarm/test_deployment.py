@@ -4,6 +4,7 @@ import base64
 import json
 import time
 import urllib.parse
+from contextlib import closing
 
 import docker
 import pytest
@@ -37,7 +38,7 @@ def cluster(request, new_deployment, swarm):
 @pytest.fixture(scope="module")
 def notebook(cluster, lab):
     """Return the notebook's container on the master."""
-    with docker.DockerClient(lab.docker_host) as engine:
+    with closing(docker.DockerClient(lab.docker_host)) as engine:
         wanted = {"label": "com.docker.swarm.service.name=dask_notebook"}
         (container,) = engine.containers.list(filters=wanted)
         yield container
@@ -111,7 +112,7 @@ def test_the_token_is_nowhere_to_be_read(cluster, swarm, lab):
     """Not in a spec, a label, an environment, a command line or a log."""
     token = cluster.runner.outputs(secrets=True)["notebook_token"]
     spellings = {token, base64.b64encode(token.encode()).decode(), urllib.parse.quote(token)}
-    with docker.DockerClient(lab.docker_host) as engine:
+    with closing(docker.DockerClient(lab.docker_host)) as engine:
         texts = [json.dumps(each.attrs) for each in engine.containers.list()]
     for service in swarm.services.list():
         texts.append(json.dumps(service.attrs))
@@ -146,7 +147,7 @@ def test_a_second_up_changes_nothing(cluster, swarm):
 def test_a_killed_worker_comes_back(cluster, swarm, notebook, lab):
     """The Swarm replaces a worker whose process dies, and the cluster is four again."""
     node = lab.nodes[1]
-    with docker.DockerClient(node.docker_host) as engine:
+    with closing(docker.DockerClient(node.docker_host)) as engine:
         wanted = {"label": "com.docker.swarm.service.name=dask_worker"}
         engine.containers.list(filters=wanted)[0].kill()
     deadline = time.monotonic() + 60

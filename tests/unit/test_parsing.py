@@ -75,7 +75,7 @@ class TestPlacement:
     def test_constraints_are_split_and_normalised(self):
         """Several constraints are separated by commas; spaces do not matter."""
         parsed = parsing.placement("node.labels.role == master , node.platform.arch!=arm64")
-        assert ["node.labels.role==master", "node.platform.arch!=arm64"] == list(map(str, parsed))
+        assert ("node.labels.role==master", "node.platform.arch!=arm64") == parsed
 
     @pytest.mark.parametrize(
         "text", ["role==master", "node.labels.role=master", "node.labels.role==", "", "a,b", "=="]

@@ -1,0 +1,201 @@
+"""Each way in which a cluster fails its proof, provoked for real: the message says what to do."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import docker
+import pytest
+
+from tests.conftest import ROOT
+from tests.swarm.conftest import one_shots, wait_until_gone
+
+DEADLINE = 45
+
+
+@pytest.fixture(scope="module")
+def deployment(new_deployment, swarm):
+    """Return a healthy deployment that the tests of this module damage and mend."""
+    assert not wait_until_gone(swarm)
+    made = new_deployment("rehearsal")
+    try:
+        made.run("up")
+        yield made
+    finally:
+        made.run("destroy")
+
+
+@pytest.fixture
+def request_text(deployment):
+    """Return what the deployment's probe was asked, with a deadline for tests."""
+    state = json.loads((ROOT / ".pulumi" / "rehearsal" / "test.json").read_text())
+    (asked,) = [each["inputs"]["stdin"] for each in _records(state) if _is_probe(each)]
+    return json.dumps(json.loads(asked) | {"deadline_seconds": DEADLINE})
+
+
+def _records(state):
+    return state.values() if isinstance(state, dict) else state
+
+
+def _is_probe(record):
+    return record["type"] == "command:local:Command"
+
+
+def probe(lab, request_text):
+    """Start the probe as the program's Command does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "health"],
+        cwd=ROOT,
+        env=os.environ | {"DOCKER_HOST": lab.docker_host},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def failure_of(lab, request_text):
+    """Run the probe, which must fail in time, and return its message."""
+    start = time.monotonic()
+    with probe(lab, request_text) as started:
+        out, err = started.communicate(request_text, timeout=DEADLINE + 30)
+    assert 1 == started.returncode, out + err
+    assert "" == out
+    assert time.monotonic() - start < DEADLINE + 15
+    return err
+
+
+def wait_for(condition, seconds=60):
+    """Wait until `condition` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not so within {seconds} s"
+        time.sleep(0.5)
+
+
+def running(swarm, name):
+    """Return how many tasks of a service run."""
+    (service,) = swarm.services.list(filters={"name": name})
+    tasks = service.tasks(filters={"desired-state": "running"})
+    return sum(task["Status"]["State"] == "running" for task in tasks)
+
+
+@contextlib.contextmanager
+def without_label(swarm, label):
+    """Take a label from all nodes, and give it back to those that had it."""
+    bearers = [
+        node for node in swarm.nodes.list() if node.attrs["Spec"]["Labels"].get("role") == label
+    ]
+    for node in bearers:
+        node.update(node.attrs["Spec"] | {"Labels": {}})
+    try:
+        yield
+    finally:
+        for node in bearers:
+            node.reload()
+            node.update(node.attrs["Spec"] | {"Labels": {"role": label}})
+
+
+def test_a_missing_label_is_named_with_its_cure(deployment, lab, swarm, request_text):
+    """Without data nodes the message says which label is missing and how to set it."""
+    try:
+        with without_label(swarm, "data-worker"):
+            wait_for(lambda: running(swarm, "dask_worker") == 0)
+            message = failure_of(lab, request_text)
+    finally:
+        wait_for(lambda: running(swarm, "dask_worker") == 4)
+    assert "no node carries label role=data-worker" in message
+    assert "docker node update --label-add role=data-worker <node>" in message
+    assert "0 of 4 tasks work" in message
+
+
+def test_a_worker_that_cannot_reach_its_peers_is_named(deployment, lab, request_text):
+    """Where small packets pass and large ones do not, the message says so and names the MTU."""
+    one, other = lab.nodes[1:]
+    rule = ["INPUT", "-s", other.address, "-p", "udp", "--dport", "4789"]
+    rule += ["-m", "length", "--length", "1000:", "-j", "DROP"]
+    inside = ["nsenter", f"--net={one.namespace}", "iptables"]
+    subprocess.run([*inside, "-I", *rule], check=True)
+    try:
+        message = failure_of(lab, request_text)
+    finally:
+        subprocess.run([*inside, "-D", *rule], check=True)
+    assert "MTU" in message
+    assert "lab-data-1" in message
+    assert "lab-data-2" in message
+
+
+def test_another_version_is_named_with_its_bearer(deployment, lab, request_text):
+    """A client whose distributed has another version is told from the rest of the cluster."""
+    request = json.loads(request_text)
+    with contextlib.closing(docker.DockerClient(lab.docker_host)) as engine:
+        image = _with_other_version(engine, request["image"])
+    message = failure_of(lab, json.dumps(request | {"image": image}))
+    assert "expected one version of distributed everywhere" in message
+    assert "1.2.3 in the notebook's image" in message
+
+
+def _with_other_version(engine, image):
+    """Return an image in the registry that differs from `image` in distributed's version alone."""
+    fake = "import distributed, pathlib; p = pathlib.Path(distributed.__file__); p.write_text("
+    fake += "p.read_text() + '\\n__version__ = \"1.2.3\"\\n')"
+    container = engine.containers.run(image, ["python", "-c", fake], user="0", detach=True)
+    try:
+        assert 0 == container.wait(timeout=60)["StatusCode"], container.logs().decode()
+        repository = image.partition(":2")[0]
+        container.commit(repository, "other-version", conf={"User": "1000:1000"})
+    finally:
+        container.remove(force=True)
+    engine.images.push(repository, "other-version")
+    digest = engine.images.get_registry_data(f"{repository}:other-version").id
+    return f"{repository}:other-version@{digest}"
+
+
+def test_a_missing_worker_is_counted(deployment, lab, swarm, request_text):
+    """A cluster with fewer workers than asked for is not proven, whatever else works."""
+    request = json.loads(request_text)
+    expected = request["expected"] | {"workers": 5, "threads": 5, "memory_bytes": 5 * 2**30}
+    message = failure_of(lab, json.dumps(request | {"expected": expected}))
+    assert "4 of 5 workers" in message
+
+
+def test_too_many_workers_on_a_node_are_named(deployment, lab, request_text):
+    """Two workers on a node that was to have one are a failure."""
+    request = json.loads(request_text)
+    expected = request["expected"] | {"workers_per_node": 1}
+    message = failure_of(lab, json.dumps(request | {"expected": expected}))
+    assert "lab-data-1" in message
+    assert "at most 1" in message
+
+
+def test_a_missing_package_is_named(deployment, lab, request_text):
+    """A package that the workers do not have is named."""
+    request = json.loads(request_text)
+    message = failure_of(lab, json.dumps(request | {"packages": ["s3fs", "no-such-package"]}))
+    assert "no-such-package" in message
+
+
+def test_a_service_that_never_appears_is_named(deployment, lab, request_text):
+    """A revision that nobody deploys is waited for, but not for ever."""
+    request = json.loads(request_text)
+    services = request["services"] | {"dask_worker": "0" * 16}
+    message = failure_of(lab, json.dumps(request | {"services": services}))
+    assert "dask_worker" in message
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_probe_leaves_nothing(deployment, lab, swarm, request_text, number):
+    """However the probe is ended, its service is gone soon after."""
+    request = json.loads(request_text)
+    expected = request["expected"] | {"workers": 5}
+    with probe(lab, request_text) as started:
+        started.stdin.write(json.dumps(request | {"expected": expected}))
+        started.stdin.close()
+        wait_for(lambda: one_shots(swarm), 20)
+        started.send_signal(number)
+        assert 0 != started.wait(timeout=30)
+    wait_for(lambda: not one_shots(swarm), 20)
