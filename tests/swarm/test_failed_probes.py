@@ -33,16 +33,9 @@ def deployment(new_deployment, swarm):
 def request_text(deployment):
     """Return what the deployment's probe was asked, with a deadline for tests."""
     state = json.loads((ROOT / ".pulumi" / "rehearsal" / "test.json").read_text())
-    (asked,) = [each["inputs"]["stdin"] for each in _records(state) if _is_probe(each)]
+    resources = state["resources"].values()
+    (asked,) = [each["inputs"]["stdin"] for each in resources if "stdin" in each["inputs"]]
     return json.dumps(json.loads(asked) | {"deadline_seconds": DEADLINE})
-
-
-def _records(state):
-    return state.values() if isinstance(state, dict) else state
-
-
-def _is_probe(record):
-    return record["type"] == "command:local:Command"
 
 
 def probe(lab, request_text):

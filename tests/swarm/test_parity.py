@@ -1,5 +1,7 @@
 """The rehearsal makes what the real engine makes."""
 
+import json
+
 import pytest
 
 from tests.swarm.conftest import RUNNERS, specs, wait_until_gone
@@ -8,10 +10,12 @@ SHORT_LIVED = {"UpdateStatus", "SecretID", "SecretName", "ConfigID", "ConfigName
 
 
 def without(spec, keys):
-    """Return a spec without what is named anew at every deployment."""
+    """Return a spec without what is named anew at every deployment, its sets in one order."""
     if isinstance(spec, dict):
         return {key: without(value, keys) for key, value in spec.items() if key not in keys}
-    return [without(each, keys) for each in spec] if isinstance(spec, list) else spec
+    if isinstance(spec, list) and all(isinstance(each, dict) for each in spec):
+        return sorted((without(each, keys) for each in spec), key=json.dumps)
+    return spec
 
 
 @pytest.mark.skipif(RUNNERS != ["rehearsal", "pulumi"], reason="there is no Pulumi CLI to compare")

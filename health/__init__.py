@@ -1,0 +1,15 @@
+"""The health probe: proves from inside the Swarm that a deployed Dask cluster works.
+
+    launch.py       the program that a deployment runs: request in, proof or report out
+    request.py      what it is asked; job.py the one-shot service that it runs the probe in
+    probe.py        the probe itself, a client on the cluster's network
+    watch.py        the wait for both; rollout.py, spread.py judge what the Swarm says meanwhile
+    diagnose.py     the report when something is wrong, with causes.py and nodes.py
+    guardian.py     what removes the service when the launcher is killed
+
+It imports nothing of Pulumi, and the probe nothing but distributed.
+"""
+
+
+class UnfitError(Exception):
+    """The cluster is not as it should be; the message says what was expected and found."""

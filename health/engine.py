@@ -1,0 +1,117 @@
+"""The Swarm manager's API as far as the launcher needs it; it returns plain dicts."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import docker
+import docker.utils
+from docker.errors import DockerException, NotFound
+from requests.exceptions import RequestException
+
+from health.rollout import Snapshot
+
+ANSWER_SECONDS = 20
+LOOKS = 3  # at services that come and go while their tasks are asked for
+
+# Whatever goes wrong between here and the manager is one of these.
+ENGINE_ERRORS = (DockerException, RequestException, OSError)
+
+
+def manager_address() -> str:
+    """Return where the manager's engine is looked for."""
+    return os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+
+
+class Engine:
+    """A connection to the manager at `DOCKER_HOST`; not for use by several threads."""
+
+    def __init__(self) -> None:
+        environment = docker.utils.kwargs_from_env()
+        # The stubs leave most of the methods used here untyped.
+        self._api: Any = docker.APIClient(
+            **environment, version="auto", timeout=ANSWER_SECONDS, use_ssh_client=True
+        )
+
+    @property
+    def poll_seconds(self) -> float:
+        """How long to wait between two looks: a socket on this machine costs next to nothing."""
+        return 0.2 if manager_address().startswith("unix:") else 1.0
+
+    def snapshot(self, names: Iterable[str]) -> Snapshot:
+        """Return those of the named services that exist, and all their tasks."""
+        wanted = set(names)
+        found = self._api.services(filters={"name": sorted(wanted)})
+        # The filter takes prefixes too.
+        return self._with_tasks([each for each in found if each["Spec"]["Name"] in wanted])
+
+    def labelled(self, labels: Mapping[str, str]) -> Snapshot:
+        """Return the services with these labels, and all their tasks."""
+        filters = {"label": [f"{key}={value}" for key, value in labels.items()]}
+        return self._with_tasks(self._api.services(filters=filters))
+
+    def _with_tasks(self, services: list[dict[str, Any]]) -> Snapshot:
+        for _ in range(LOOKS):
+            named = {each["Spec"]["Name"]: each for each in services}
+            try:
+                return Snapshot(services=named, tasks=tuple(self._tasks(services)))
+            except NotFound as gone:
+                services = [each for each in services if each["ID"] not in str(gone)]
+        return Snapshot(services={}, tasks=())
+
+    def _tasks(self, services: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        ids = [each["ID"] for each in services]
+        tasks: list[dict[str, Any]] = self._api.tasks(filters={"service": ids}) if ids else []
+        return tasks
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return all nodes of the Swarm."""
+        nodes: list[dict[str, Any]] = self._api.nodes()
+        return nodes
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Return all tasks of the Swarm."""
+        tasks: list[dict[str, Any]] = self._api.tasks()
+        return tasks
+
+    def create(self, spec: Mapping[str, Any]) -> str:
+        """Create a service from `create_service`'s arguments and return its id."""
+        return str(self._api.create_service(**spec)["ID"])
+
+    def remove(self, name: str) -> bool:
+        """Remove a service; return whether there was one."""
+        try:
+            self._api.remove_service(name)
+        except NotFound:
+            return False
+        return True
+
+    def follow(self, service_id: str) -> Iterator[str]:
+        """Yield the lines that a service's tasks print, as they come."""
+        yield from _lines(self._logs(service_id, follow=True))
+
+    def printed(self, service_id: str) -> Iterator[str]:
+        """Yield the lines that a service's tasks have printed so far."""
+        yield from _lines(self._logs(service_id))
+
+    def last_lines(self, service_id: str, count: int) -> Iterator[tuple[str, str]]:
+        """Yield task id and line, of each task's last `count` lines."""
+        for line in _lines(self._logs(service_id, tail=count, details=True)):
+            details, _, text = line.partition(" ")
+            keys = dict(each.partition("=")[::2] for each in details.split(","))
+            yield keys.get("com.docker.swarm.task.id", ""), text
+
+    def _logs(self, service_id: str, **options: object) -> Iterator[bytes]:
+        logs: Iterator[bytes] = self._api.service_logs(
+            service_id, stdout=True, stderr=True, is_tty=False, **options
+        )
+        return logs
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line.decode(errors="replace") for line in whole)
+    if rest:
+        yield rest.decode(errors="replace")

@@ -1,0 +1,119 @@
+"""The one-shot service that carries the proof into the cluster's network."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from docker import types
+
+from health.request import Request
+from health.rollout import Snapshot
+
+PREFIX = "dask_health-"
+ROLE = {"dask.swarm/role": "health"}
+DEADLINE_LABEL = "dask.swarm/deadline"  # seconds since 1970, after which nobody waits for it
+
+FINISHED = ("complete", "failed", "rejected", "shutdown", "orphaned", "remove")
+LINGER_SECONDS = 30  # a launcher reads its finished service's last lines within it
+
+_PROGRAM = Path(__file__).with_name("probe.py")
+_TOKEN_NAME = "dask-health-token"  # noqa: S105  the name of a file
+_CPUS = 10**9
+_MEMORY = 512 * 2**20
+
+
+def order(request: Request, seconds: float) -> str:
+    """Return what the program inside is told, as JSON, with `seconds` until it must be done."""
+    expected = asdict(request.expected)
+    del expected["workers_per_node"]  # only the Swarm knows nodes
+    notebook = None
+    if request.notebook:
+        token_file = f"/run/secrets/{_TOKEN_NAME}" if _has_token(request) else None
+        notebook = {"url": request.notebook.url, "token_file": token_file}
+    told = {
+        "deadline_seconds": seconds,
+        "scheduler_address": request.scheduler_address,
+        "expected": expected,
+        "notebook": notebook,
+        "packages": request.packages,
+    }
+    return json.dumps(told)
+
+
+def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[str, Any]:
+    """Return the arguments of `APIClient.create_service`; `ends_at` in seconds since 1970."""
+    template = types.TaskTemplate(
+        types.ContainerSpec(
+            request.image,
+            # Arguments, not a command: the image's own entrypoint stays in charge.
+            args=["python", "-c", _PROGRAM.read_text(), order(request, seconds)],
+            stop_grace_period=10**9,
+            secrets=_secrets(request),
+            # The image's own check would ask a notebook that does not run here.
+            healthcheck=types.Healthcheck(test=["NONE"]),
+            cap_drop=["ALL"],
+            # Names of services that are not there yet are asked of the nodes' own name servers,
+            # which may take long to answer; meanwhile the service is there.
+            dns_config=types.DNSConfig(options=["timeout:1", "attempts:1"]),
+        ),
+        resources=types.Resources(cpu_limit=_CPUS, mem_limit=_MEMORY),
+        restart_policy=types.RestartPolicy(condition="none"),
+        placement=types.Placement(constraints=list(request.constraints)),
+        log_driver=types.DriverConfig("json-file", {"max-size": "1m", "max-file": "1"}),
+        networks=[types.NetworkAttachmentConfig(request.network_id)],
+    )
+    return {
+        "task_template": template,
+        "name": name,
+        "labels": {**ROLE, DEADLINE_LABEL: str(int(ends_at))},
+        "mode": types.ServiceMode("replicated-job", replicas=1, concurrency=1),
+    }
+
+
+def _has_token(request: Request) -> bool:
+    return request.notebook is not None and request.notebook.kind == "token"
+
+
+def _secrets(request: Request) -> list[types.SecretReference]:
+    if request.notebook is None or not _has_token(request):
+        return []
+    # Readable for all, because images differ in their user; nothing else runs in this container.
+    found = request.notebook
+    return [
+        types.SecretReference(found.secret_id, found.secret_name, filename=_TOKEN_NAME, mode=0o444)
+    ]
+
+
+def leftovers(now: Snapshot, clock: float) -> list[str]:
+    """Return the names of the one-shot services that no launcher waits for any more.
+
+    `clock` is the time in seconds since 1970.
+    """
+    return [
+        name
+        for name, service in now.services.items()
+        if name.startswith(PREFIX)
+        and (_expired(service, clock) or _abandoned(now.tasks_of(name), clock))
+    ]
+
+
+def _expired(service: Mapping[str, Any], clock: float) -> bool:
+    ends_at = float(service["Spec"]["Labels"].get(DEADLINE_LABEL, "inf"))
+    return ends_at + LINGER_SECONDS < clock
+
+
+def _abandoned(tasks: Iterable[Mapping[str, Any]], clock: float) -> bool:
+    ended = [
+        _seconds(task["Status"]["Timestamp"]) if task["Status"]["State"] in FINISHED else clock
+        for task in tasks
+    ]
+    return bool(ended) and max(ended) + LINGER_SECONDS < clock
+
+
+def _seconds(timestamp: str) -> float:
+    # The API has nanoseconds, Python's parser takes microseconds.
+    return datetime.fromisoformat(re.sub(r"(\.\d{1,6})\d*Z?$", r"\1+00:00", timestamp)).timestamp()

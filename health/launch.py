@@ -1,0 +1,86 @@
+"""The launcher: runs the probe in the Swarm, watches over it and reports what came of it.
+
+Reads a request (`request.py`) on standard input; prints progress on standard error and the proof,
+one JSON object, on standard output. On failure it exits with 1 after a message that says what was
+expected, what was found and what is wrong with each missing task. `DOCKER_HOST` is the manager.
+
+The services may still be on their way when it starts: it waits for their declared revisions
+itself, so that the probe's start overlaps with theirs.
+"""
+
+import json
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from health import UnfitError, job
+from health.engine import ENGINE_ERRORS, Engine, manager_address
+from health.guardian import guarded
+from health.progress import Progress
+from health.request import Request
+from health.watch import Watch
+
+INTERRUPTED = 130
+
+
+class Interrupted(KeyboardInterrupt):
+    """The launcher was told to stop."""
+
+
+def main() -> int:
+    """Carry out the request on standard input and return the exit code."""
+    progress = Progress()
+    try:
+        with _stoppable():
+            result = run(Request.parse(sys.stdin.read()), progress)
+    except Interrupted:
+        print("interrupted; the probe's service is removed", file=sys.stderr)
+        return INTERRUPTED
+    except (UnfitError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except ENGINE_ERRORS as error:
+        print(f"the Swarm manager at {manager_address()}: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps({**result, "seconds": round(progress.elapsed, 1)}))
+    return 0
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Raise `Interrupted` inside the block at the first SIGINT or SIGTERM, and ignore others."""
+
+    def stop(*_: object) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, stop)
+    yield
+
+
+def run(request: Request, progress: Progress) -> dict[str, Any]:
+    """Prove the cluster and return the stack's output; raises `UnfitError` with the whole report.
+
+    The probe's service is gone when this returns or raises, and soon after if it cannot do either.
+    """
+    name = f"{job.PREFIX}{secrets.token_hex(4)}"
+    with guarded(name, request.deadline_seconds) as dismiss:
+        engine = Engine()
+        for left in job.leftovers(engine.labelled(job.ROLE), time.time()):
+            engine.remove(left)
+        watch = Watch(engine, request, name, progress)
+        try:
+            return watch.result()
+        except UnfitError as reason:
+            raise UnfitError(watch.report(str(reason))) from None
+        finally:
+            with suppress(*ENGINE_ERRORS):
+                # Not found although begun: the request to create it may still be under way.
+                if not watch.begun or engine.remove(name):
+                    dismiss()

@@ -1,0 +1,27 @@
+"""Plain lines on standard error about what is awaited."""
+
+import sys
+import time
+
+PAUSE_SECONDS = 2
+
+
+class Progress:
+    """Prints what has changed, with the seconds since the start, at most every two seconds."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self._printed = ""
+        self._printed_at = -float("inf")
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
+    def tell(self, text: str) -> None:
+        """Print `text` unless it is what was printed last or that was just now; call often."""
+        if text == self._printed or time.monotonic() < self._printed_at + PAUSE_SECONDS:
+            return
+        self._printed, self._printed_at = text, time.monotonic()
+        print(f"{self.elapsed:5.1f} s  {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,116 @@
+"""Whether the Swarm runs what was declared, over services and tasks as the API describes them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from health import UnfitError
+
+REVISION_LABEL = "dask.swarm/revision"
+
+ABSENT = "does not exist yet"
+STALE = "is not yet at its declared revision"
+
+Service = Mapping[str, Any]
+Task = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """Services by name and all their tasks, as they were at one moment."""
+
+    services: Mapping[str, Service]
+    tasks: tuple[Task, ...]
+
+    def tasks_of(self, name: str) -> list[Task]:
+        """Return the tasks of a service, old ones included; none if there is no such service."""
+        service = self.services.get(name)
+        return [t for t in self.tasks if service and t["ServiceID"] == service["ID"]]
+
+    def current(self, name: str) -> list[Task]:
+        """Return a service's tasks that were made from its present spec."""
+        return [t for t in self.tasks_of(name) if not outdated(t, self.services[name])]
+
+
+def unsettled(now: Snapshot, start: Snapshot, revisions: Mapping[str, str]) -> dict[str, str]:
+    """Return what each service that is not yet as declared is waiting for, by name.
+
+    `start` is what the Swarm was when this deployment's probe began: an update that was rolled
+    back before says nothing about this one. Raises `UnfitError` for one that is now.
+    """
+    waiting = {name: _awaited(now, start, name, revisions[name]) for name in revisions}
+    return {name: awaited for name, awaited in waiting.items() if awaited}
+
+
+def absent(waiting: Mapping[str, str]) -> list[str]:
+    """Return which of the waiting services nobody has declared to the Swarm yet."""
+    return [name for name, awaited in waiting.items() if awaited in (ABSENT, STALE)]
+
+
+def _awaited(now: Snapshot, start: Snapshot, name: str, revision: str) -> str:
+    service = now.services.get(name)
+    if service is None:
+        return ABSENT
+    update = _update(service)
+    state = update.get("State", "completed")
+    if revision_of(service) != revision:
+        if state.startswith("rollback") and update != _update(start.services.get(name)):
+            raise UnfitError(f"the Swarm rolled back the update of {name}: {_reason(update)}")
+        return STALE
+    if state in ("paused", "rollback_paused"):
+        raise UnfitError(f"the Swarm paused the update of {name}: {_reason(update)}")
+    if state in ("updating", "rollback_started"):
+        return "is being updated"
+    running = [task for task in now.tasks_of(name) if task["DesiredState"] == "running"]
+    return "still runs old tasks" if any(outdated(t, service) for t in running) else ""
+
+
+def _update(service: Service | None) -> Mapping[str, Any]:
+    return (service or {}).get("UpdateStatus") or {}
+
+
+def _reason(update: Mapping[str, Any]) -> str:
+    return str(update.get("Message") or "no reason given")
+
+
+def revision_of(service: Service) -> str | None:
+    """Return the revision that a service was declared with, None if with none."""
+    revision: str | None = (service["Spec"].get("Labels") or {}).get(REVISION_LABEL)
+    return revision
+
+
+def outdated(task: Task, service: Service) -> bool:
+    """Tell whether a task was made from another spec than its service has now.
+
+    Constraints do not count: the Swarm keeps a task whose node meets the changed ones
+    (https://github.com/moby/swarmkit, manager/orchestrator/task.go, IsTaskDirty). Nor does the
+    runtime, which the API leaves out of a task's spec.
+    """
+    return _comparable(task["Spec"]) != _comparable(service["Spec"]["TaskTemplate"])
+
+
+def _comparable(spec: Mapping[str, Any]) -> dict[str, Any]:
+    placement = {**(spec.get("Placement") or {}), "Constraints": None}
+    return {**spec, "Placement": placement, "Runtime": None}
+
+
+def replicas(service: Service) -> int:
+    """Return how many tasks a service is to have; a one-shot service has one."""
+    mode = service["Spec"]["Mode"]
+    return int((mode.get("Replicated") or {}).get("Replicas", 1))
+
+
+def is_worker(service: Service) -> bool:
+    """Tell whether a service runs Dask workers, by its command."""
+    container = service["Spec"]["TaskTemplate"]["ContainerSpec"]
+    return "worker" in [*(container.get("Command") or []), *(container.get("Args") or [])]
+
+
+def addresses(tasks: Iterable[Task], network_id: str) -> dict[str, Task]:
+    """Return IP address on the network to the task that should be running there."""
+    found: dict[str, Task] = {}
+    for task in tasks:
+        for attachment in task.get("NetworksAttachments") or []:
+            if attachment["Network"]["ID"] == network_id and task["DesiredState"] == "running":
+                found |= {each.partition("/")[0]: task for each in attachment["Addresses"]}
+    return found

@@ -1,0 +1,143 @@
+"""Watches over one proof: the declared services' rollout, the probe's progress, and the time."""
+
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from health import UnfitError, job, spread
+from health.causes import error_of
+from health.diagnose import hopeless, report
+from health.engine import Engine
+from health.inquiry import inquire, places
+from health.listener import Listener
+from health.progress import Progress
+from health.request import Request
+from health.rollout import Snapshot, absent, unsettled
+
+APPEAR_SECONDS = 45  # for a declared service to exist at its revision
+PENDING_SECONDS = 20  # before a task that waits for a place is judged
+JUDGING_PAUSE = 5
+MARGIN_SECONDS = 5  # by which the probe gives up before the launcher, to be heard
+LAST_WORDS_SECONDS = 4  # from the end of the probe's last task to the arrival of its last line
+
+_WORKER = re.compile(r"\b(?:tcp|tls)://(?P<host>[0-9.]+|\[[0-9a-f:]+\]):\d+")
+
+
+class Watch:
+    """One proof, from its request to its result or report; `begun` once there may be a service."""
+
+    def __init__(self, engine: Engine, request: Request, name: str, progress: Progress) -> None:
+        self.begun = False
+        self._engine = engine
+        self._request = request
+        self._name = name
+        self._progress = progress
+        self._listener: Listener | None = None
+        self._start = self._now = self._snapshot()
+        self._waiting: dict[str, str] = {}
+        self._pending: dict[str, float] = {}  # task id to when it was first seen to wait
+        self._judged = self._busy = progress.elapsed
+
+    def result(self) -> dict[str, Any]:
+        """Return the stack's output; raises `UnfitError`."""
+        outcome = self._outcome()
+        found = places(self._snapshot(), self._engine.nodes(), self._request.network_id)
+        if "failure" in outcome:
+            failure = _WORKER.sub(lambda worker: _named(worker, found), outcome["failure"])
+            raise UnfitError(f"{failure}\nlast step: {self._status()}")
+        nodes = {address: node for address, (_, node) in found.items()}
+        return spread.result(outcome["proof"], nodes, self._request.expected.workers_per_node)
+
+    def report(self, headline: str) -> str:
+        """Return the headline and what is wrong with each service."""
+        members = self._listener.members if self._listener else None
+        evidence = inquire(self._engine, self._snapshot(), self._request.network_id, members)
+        names = [*self._request.services, *([self._name] if self.begun else [])]
+        return report(headline, names, evidence)
+
+    def _outcome(self) -> dict[str, Any]:
+        """Return the probe's last message, once the services are as declared."""
+        while True:
+            self._look()
+            if self._listener is None and self._calm():
+                self._listener = self._begin()
+            self._pause()
+            outcome = self._listener.outcome if self._listener else None
+            if outcome and ("failure" in outcome or not self._waiting):
+                return outcome
+
+    def _snapshot(self) -> Snapshot:
+        return self._engine.snapshot([*self._request.services, self._name])
+
+    def _look(self) -> None:
+        self._now = self._snapshot()
+        self._waiting = unsettled(self._now, self._start, self._request.services)
+        self._progress.tell(self._status())
+        self._check_time()
+        self._check_hope()
+        self._check_probe()
+
+    def _calm(self) -> bool:
+        # The probe may start beside services that are being created. Where there were others
+        # before, it would prove those.
+        return not self._waiting.keys() & self._start.services.keys()
+
+    def _begin(self) -> Listener:
+        left = self._request.deadline_seconds - self._progress.elapsed
+        spec = job.spec(
+            self._request, self._name, max(left - MARGIN_SECONDS, 1), time.time() + left
+        )
+        self.begun = True
+        return Listener(self._engine.create(spec))
+
+    def _pause(self) -> None:
+        if self._listener:
+            self._listener.wait(self._engine.poll_seconds)
+        else:
+            time.sleep(self._engine.poll_seconds)
+
+    def _status(self) -> str:
+        said = [self._listener.said] if self._listener else []
+        alike: dict[str, list[str]] = {}
+        for name, what in self._waiting.items():
+            alike.setdefault(what, []).append(name)
+        return "; ".join(said + [f"{', '.join(who)}: {what}" for what, who in alike.items()])
+
+    def _check_time(self) -> None:
+        elapsed, limit = self._progress.elapsed, self._request.deadline_seconds
+        late = absent(self._waiting)
+        if late and elapsed > APPEAR_SECONDS:
+            raise UnfitError(
+                f"{', '.join(late)} did not appear as declared within {APPEAR_SECONDS} s: "
+                f"{self._status()}; the messages about their creation or update say why"
+            )
+        if elapsed > limit:
+            raise UnfitError(f"not proven within {limit:g} s\nlast step: {self._status()}")
+
+    def _check_hope(self) -> None:
+        now = self._progress.elapsed
+        pending = [task for task in self._now.tasks if task["Status"]["State"] == "pending"]
+        waiting = [task["ID"] for task in pending if error_of(task)]
+        self._pending = {each: self._pending.get(each, now) for each in waiting}
+        longest = now - min(self._pending.values(), default=now)
+        nodes: list[dict[str, Any]] = []
+        if longest > PENDING_SECONDS and now - self._judged > JUDGING_PAUSE:
+            self._judged, nodes = now, self._engine.nodes()
+        if reason := hopeless(self._now, self._now.services, nodes):
+            raise UnfitError(reason)
+
+    def _check_probe(self) -> None:
+        tasks = self._now.tasks_of(self._name)
+        if self._listener and self._listener.outcome:
+            return
+        if not tasks or any(task["Status"]["State"] not in job.FINISHED for task in tasks):
+            self._busy = self._progress.elapsed
+        elif self._progress.elapsed - self._busy > LAST_WORDS_SECONDS:
+            raise UnfitError("the probe ended without a result")
+
+
+def _named(worker: re.Match[str], found: Mapping[str, tuple[str, str]]) -> str:
+    """Return `dask_worker.3 on node-2 (tcp://10.0.1.5:40000)` for the address in a message."""
+    label, node = found.get(worker["host"].strip("[]"), ("a worker of unknown origin", ""))
+    return f"{label} on {node} ({worker[0]})" if node else f"{label} ({worker[0]})"

@@ -1,0 +1,1 @@
+"""A real three-node Docker Swarm on one Linux machine, for trying out and for tests."""

@@ -1,0 +1,136 @@
+"""`python -m lab up|down|status|env|image|ready|lock`.
+
+Results go to standard output, progress to standard error. Exit codes: 0 done, 1 failed, 2 not on
+this machine or not by this user.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+
+import lab
+from lab import cluster, lock, single, status
+from lab.engine import answers
+from lab.guard import RefusedError, check_machine, only_one
+from lab.layout import Lab, chosen_lab
+from lab.shell import LabError, say
+
+ROOT = Path(__file__).parent.parent
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code."""
+    chosen = _parser().parse_args(arguments)
+    # Where root's PATH is a user's, as after `su`, the tools of the system are not on it.
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    try:
+        chosen.run(chosen)
+    except RefusedError as error:
+        say(str(error))
+        return 2
+    except (LabError, ValueError, DockerException, RequestException) as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lab", description=lab.__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for name, command in _COMMANDS.items():
+        text = (command.__doc__ or "").rstrip(".")
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=command)
+        if name == "ready":
+            added.add_argument("--stack", default="dev", help="the stack to be deployed")
+    return parser
+
+
+@contextmanager
+def _the_lab() -> Iterator[Lab]:
+    check_machine()
+    chosen = chosen_lab()
+    with only_one(chosen.directory):
+        yield chosen
+
+
+def _up(_: argparse.Namespace) -> None:
+    """Bring up what is missing of the lab, images included."""
+    with _the_lab() as chosen:
+        cluster.up(chosen)
+        say(f"up: export DOCKER_HOST={chosen.docker_host}")
+
+
+def _down(_: argparse.Namespace) -> None:
+    """Remove every trace of the lab."""
+    with _the_lab() as chosen:
+        cluster.down(chosen)
+        say("down: nothing is left")
+
+
+def _status(_: argparse.Namespace) -> None:
+    """Print how the nodes are."""
+    check_machine()
+    status.check(chosen_lab())
+
+
+def _env(_: argparse.Namespace) -> None:
+    """Print the shell command that points a Docker client at the lab."""
+    print(f"export DOCKER_HOST={chosen_lab().docker_host}")
+
+
+def _image(_: argparse.Namespace) -> None:
+    """Build the images if they changed and put them on the nodes."""
+    with _the_lab() as chosen:
+        cluster.provide_images(chosen)
+
+
+def _ready(chosen: argparse.Namespace) -> None:
+    """Make the engine of this machine ready for a deployment, or bring up the lab."""
+    print(f"DOCKER_HOST={_distant_manager(chosen.stack) or _ready_here(chosen)}")
+
+
+def _distant_manager(stack: str) -> str | None:
+    """The manager that a stack's config names if it is on another machine: not to be touched."""
+    file = ROOT / f"Pulumi.{stack}.yaml"
+    config = (yaml.safe_load(file.read_text()) or {}).get("config", {}) if file.exists() else {}
+    named = str(config.get("dask-swarm:dockerHost", ""))
+    return named if named.startswith(("ssh://", "tcp://")) else None
+
+
+def _ready_here(chosen: argparse.Namespace) -> str:
+    found = chosen_lab()
+    address = None if answers(found.docker_host) else single.find_engine()
+    if address is None:
+        _up(chosen)
+        return found.docker_host
+    with only_one(found.directory):
+        single.prepare(address, found.registry)
+    return address
+
+
+def _lock(_: argparse.Namespace) -> None:
+    """Renew the locked requirements of the images."""
+    lock.renew()
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "up": _up,
+    "down": _down,
+    "status": _status,
+    "env": _env,
+    "image": _image,
+    "ready": _ready,
+    "lock": _lock,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

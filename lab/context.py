@@ -1,0 +1,90 @@
+"""What `docker build` is sent: the files of images/ and how this machine reaches a package index.
+
+The index settings serve the build stages only; the final images never hold them.
+"""
+
+import hashlib
+import io
+import os
+import re
+import ssl
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+from lab.shell import LabError
+
+SOURCE = Path(__file__).parent.parent / "images"
+_CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+_INDEX_SETTINGS = {
+    "extra-index-url", "index-url", "proxy", "retries", "timeout", "trusted-host",
+}  # fmt: skip
+
+
+def dask_version() -> str:
+    """The Dask version in the lock, which names the images."""
+    found = re.search(r"^dask==(\S+)", (SOURCE / "dask.txt").read_text(), re.MULTILINE)
+    if not found:
+        raise LabError(f"{SOURCE / 'dask.txt'} locks no dask: run `python -m lab lock`")
+    return found[1]
+
+
+def default_base() -> str:
+    """The base image that the Dockerfile names."""
+    text = (SOURCE / "Dockerfile").read_text()
+    found = re.search(r"^ARG BASE_IMAGE=(\S+)", text, re.MULTILINE)
+    if not found:
+        raise LabError(f"{SOURCE / 'Dockerfile'} gives BASE_IMAGE no default: add one")
+    return found[1]
+
+
+def content_hash(base: str) -> str:
+    """Twelve hex digits that change with the files of images/ and the base image's name."""
+    digest = hashlib.sha256(base.encode())
+    for path in _files():
+        digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def archive() -> io.BytesIO:
+    """The build context as a tar file; equal files give equal bytes."""
+    contents = {path.name: path.read_bytes() for path in _files()}
+    contents["pip.conf"] = _pip_conf().encode()
+    if bundle := _ca_bundle():
+        contents["ca.pem"] = bundle.read_bytes()
+        contents["pip.conf"] += b"cert = /build/ca.pem\n"
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, content in contents.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    stream.seek(0)
+    return stream
+
+
+def proxies() -> dict[str, str]:
+    """Proxy variables; Docker knows them and keeps them out of an image's history."""
+    return {key: value for key, value in os.environ.items() if key.lower().endswith("_proxy")}
+
+
+def _files() -> list[Path]:
+    return [SOURCE / "Dockerfile", *sorted(SOURCE.glob("*.txt"))]
+
+
+def _ca_bundle() -> Path | None:
+    named = [os.environ[name] for name in _CA_VARIABLES if os.environ.get(name)]
+    system = ssl.get_default_verify_paths().cafile
+    found = [Path(name) for name in (*named, system) if name and Path(name).is_file()]
+    return found[0] if found else None
+
+
+def _pip_conf() -> str:
+    """Those settings of this machine's pip that say how to reach an index."""
+    listing = [sys.executable, "-m", "pip", "config", "list"]
+    done = subprocess.run(listing, capture_output=True, text=True, timeout=60, check=False)
+    # `global.index-url='…'` comes from a file, `:env:.index-url='…'` from the environment, last.
+    rows = re.findall(r"^(?:global|install|:env:)\.([a-z-]+)='(.*)'$", done.stdout, re.MULTILINE)
+    settings = {key: value for key, value in rows if key in _INDEX_SETTINGS}
+    return "\n".join(["[global]", *(f"{key} = {value}" for key, value in settings.items()), ""])

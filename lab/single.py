@@ -1,0 +1,128 @@
+"""An engine that is already here, a laptop's for example, made ready to take a deployment.
+
+Owns what a deployment expects of a single-node Swarm: the Swarm itself, a role, Caddy's network,
+a registry on `localhost` and the images in it. A Swarm of several nodes is somebody's, and stays
+as it is.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+
+from lab import context, local_registry, registry, swarm
+from lab.base import ensure_base
+from lab.engine import answers, connect
+from lab.images import STEP_SECONDS, is_pulled, publish, pull, wanted
+from lab.packages import ensure_packages
+from lab.shell import LabError, say
+
+_SOCKETS = (
+    "/var/run/docker.sock",
+    "~/.docker/run/docker.sock",
+    "~/.docker/desktop/docker.sock",
+)
+_LOOPBACK = "127.0.0.1"
+_REACH_SECONDS = 15
+
+
+def find_engine() -> str | None:
+    """The address of this machine's own engine if one answers, DOCKER_HOST's first.
+
+    Raises `LabError` when DOCKER_HOST names another machine.
+    """
+    named = os.environ.get("DOCKER_HOST", "")
+    if named and not named.startswith(("unix://", "npipe://")):
+        raise LabError(
+            f"DOCKER_HOST={named!r} is on another machine, and only engines of this one are made"
+            " ready: unset DOCKER_HOST, or prepare that Swarm as the README describes"
+        )
+    usual = [f"unix://{Path(socket).expanduser()}" for socket in _SOCKETS]
+    return next(filter(answers, [named, *usual] if named else usual), None)
+
+
+def prepare(address: str, host: str) -> None:
+    """Make an engine a single-node Swarm in which a deployment finds all that it needs.
+
+    The registry is at `host`, as `localhost:<port>`.
+
+    Raises `LabError` when it is part of a larger Swarm, or when something cannot be had.
+    """
+    with connect(address, seconds=STEP_SECONDS) as engine:
+        _ensure_swarm(engine, address)
+        swarm.ensure_network(engine, swarm.CADDY_NETWORK)
+        base = _base(engine, address)
+        if not registry.answers(host):
+            official = _is_within_reach(engine, address, local_registry.OFFICIAL)
+            local_registry.start(engine, host, None if official else base)
+        _ensure_images(engine, host, base)
+
+
+def _ensure_swarm(engine: "docker.APIClient", address: str) -> None:
+    membership = swarm.membership(engine)
+    match membership["LocalNodeState"]:
+        case "inactive":
+            say(f"{address}: a Swarm of one node begins, on the loopback only")
+            engine.init_swarm(advertise_addr=_LOOPBACK, listen_addr=f"{_LOOPBACK}:2377")
+        case "active":
+            _refuse_larger(membership, address)
+        case state:
+            raise LabError(f"the Swarm at {address} is {state}: `docker info` says why")
+    (node,) = engine.nodes()
+    if "role" not in node["Spec"].get("Labels", {}):
+        swarm.label(engine, node["Description"]["Hostname"], "data-worker")
+
+
+def _refuse_larger(membership: dict[str, Any], address: str) -> None:
+    if not membership["ControlAvailable"]:
+        raise LabError(
+            f"the engine at {address} is a worker in a Swarm: name that Swarm's manager in the"
+            " config key dockerHost instead"
+        )
+    if membership["Nodes"] != 1:
+        raise LabError(
+            f"the engine at {address} manages a Swarm of {membership['Nodes']} nodes, which is not"
+            " changed from here: prepare it as the README describes, then use `pulumi up`"
+        )
+
+
+def _base(engine: "docker.APIClient", address: str) -> str:
+    """What the images are built on: BASE_IMAGE, the official Python image, or Debian packages."""
+    if named := os.environ.get("BASE_IMAGE"):
+        return named
+    official = context.default_base()
+    if _is_within_reach(engine, address, official):
+        return official
+    if sys.platform != "linux" or os.geteuid() != 0:
+        raise LabError(
+            f"the engine cannot pull {official}: name a base image with Python 3.11 or 3.12 in"
+            " BASE_IMAGE, or run this as root on Debian, which can make one from packages"
+        )
+    ensure_packages(["debootstrap"])
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as workplace:
+        return ensure_base(engine, Path(workplace) / "base")
+
+
+def _is_within_reach(engine: "docker.APIClient", address: str, reference: str) -> bool:
+    """Whether the engine has an image or would find it in its registry within 15 s."""
+    if engine.images(reference):
+        return True
+    try:
+        with connect(address, seconds=_REACH_SECONDS) as hurried:
+            hurried.inspect_distribution(reference)  # type: ignore[no-untyped-call]
+    except (DockerException, RequestException):
+        return False
+    return True
+
+
+def _ensure_images(engine: "docker.APIClient", host: str, base: str) -> None:
+    images = wanted(host, base)
+    publish(engine, [image for image in images if not image.published()], base)
+    for image in images:
+        if not is_pulled(engine, image):
+            pull(engine, image)
