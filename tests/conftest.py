@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
+
+# How long an example takes says nothing about whether it is right.
+settings.register_profile("any-machine", deadline=None)
+settings.load_profile("any-machine")
 
 ROOT = Path(__file__).parent.parent
 

@@ -153,16 +153,3 @@ def test_a_killed_worker_comes_back(cluster, swarm, notebook, lab):
     while "found 4 " not in python_in(notebook, PI) and time.monotonic() < deadline:
         time.sleep(1)
     assert "found 4 4" in python_in(notebook, PI)
-
-
-@pytest.mark.parametrize("runner", RUNNERS)
-def test_destroy_leaves_nothing_and_can_be_repeated(runner, new_deployment, swarm):
-    """After `destroy` no service, network, config or secret is left; twice is no error."""
-    assert not wait_until_gone(swarm)
-    deployment = new_deployment(runner)
-    try:
-        deployment.run("up")
-    finally:
-        deployment.run("destroy")
-    assert not wait_until_gone(swarm)
-    deployment.run("destroy")
