@@ -73,12 +73,7 @@ def _state(task: Task) -> str:
 
 
 def _works(task: Task) -> bool:
-    # The tasks of a one-shot service are to reach completion, not to keep running.
-    return (_state(task), task["DesiredState"]) in (
-        ("running", "running"),
-        ("running", "complete"),
-        ("complete", "complete"),
-    )
+    return (_state(task), task["DesiredState"]) == ("running", "running")
 
 
 def hopeless(now: Snapshot, names: Iterable[str], nodes: Sequence[Node] = ()) -> str | None:

@@ -39,7 +39,7 @@ def _idle(now: Snapshot, network_id: str, members: Sequence[str] | None) -> froz
         for name, service in now.services.items()
         if is_worker(service)
         for address, task in addresses(now.tasks_of(name), network_id).items()
-        if address not in known
+        if address not in known and task["Status"]["State"] == "running"
     )
 
 

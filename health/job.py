@@ -60,8 +60,10 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
             # which may take long to answer; meanwhile the service is there.
             dns_config=types.DNSConfig(options=["timeout:1", "attempts:1"]),
         ),
+        # The program ends well whatever it found out. What is tried again is a start that failed,
+        # as it can when the network has just been made.
         resources=types.Resources(cpu_limit=_CPUS, mem_limit=_MEMORY),
-        restart_policy=types.RestartPolicy(condition="none"),
+        restart_policy=types.RestartPolicy(condition="on-failure", delay=10**9, max_attempts=2),
         placement=types.Placement(constraints=list(request.constraints)),
         log_driver=types.DriverConfig("json-file", {"max-size": "1m", "max-file": "1"}),
         networks=[types.NetworkAttachmentConfig(request.network_id)],
@@ -70,7 +72,9 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
         "task_template": template,
         "name": name,
         "labels": {**ROLE, DEADLINE_LABEL: str(int(ends_at))},
-        "mode": types.ServiceMode("replicated-job", replicas=1, concurrency=1),
+        # Not a job: engine 20.10 leaves a job's container behind, even running, when its service
+        # is removed.
+        "mode": types.ServiceMode("replicated", replicas=1),
     }
 
 

@@ -129,12 +129,13 @@ class Watch:
 
     def _check_probe(self) -> None:
         tasks = self._now.tasks_of(self._name)
-        if self._listener and self._listener.outcome:
-            return
-        if not tasks or any(task["Status"]["State"] not in job.FINISHED for task in tasks):
+        told = self._listener and self._listener.outcome
+        at_work = [task for task in tasks if task["Status"]["State"] not in job.FINISHED]
+        if told or at_work or not tasks:
             self._busy = self._progress.elapsed
         elif self._progress.elapsed - self._busy > LAST_WORDS_SECONDS:
-            raise UnfitError("the probe ended without a result")
+            errors = dict.fromkeys(error_of(task) or task["Status"]["State"] for task in tasks)
+            raise UnfitError(f"the probe ended without a result: {', '.join(errors)}")
 
 
 def _named(worker: re.Match[str], found: Mapping[str, tuple[str, str]]) -> str:

@@ -6,6 +6,7 @@ this machine or not by this user.
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 import lab
-from lab import cluster, lock, single, status
+from lab import cluster, lock, single, status, usual_socket
 from lab.engine import answers
 from lab.guard import RefusedError, check_machine, only_one
 from lab.layout import Lab, chosen_lab
@@ -38,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (LabError, ValueError, DockerException, RequestException) as error:
         say(str(error))
         return 1
+    except KeyboardInterrupt:
+        say("interrupted: `up` goes on from here, `down` removes what there is")
+        return 130
     return 0
 
 
@@ -94,15 +98,19 @@ def _image(_: argparse.Namespace) -> None:
 
 def _ready(chosen: argparse.Namespace) -> None:
     """Make the engine of this machine ready for a deployment, or bring up the lab."""
-    print(f"DOCKER_HOST={_distant_manager(chosen.stack) or _ready_here(chosen)}")
+    named = _named_manager(chosen.stack)
+    if named.startswith(("ssh://", "tcp://")):
+        return  # on another machine: not to be touched
+    address = _ready_here(chosen)
+    if not named:
+        usual_socket.offer(address)
 
 
-def _distant_manager(stack: str) -> str | None:
-    """The manager that a stack's config names if it is on another machine: not to be touched."""
+def _named_manager(stack: str) -> str:
+    """The manager that a stack's config names, if it names one."""
     file = ROOT / f"Pulumi.{stack}.yaml"
     config = (yaml.safe_load(file.read_text()) or {}).get("config", {}) if file.exists() else {}
-    named = str(config.get("dask-swarm:dockerHost", ""))
-    return named if named.startswith(("ssh://", "tcp://")) else None
+    return str(config.get("dask-swarm:dockerHost", ""))
 
 
 def _ready_here(chosen: argparse.Namespace) -> str:
@@ -133,4 +141,5 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the image builder as ^C does
     sys.exit(main())

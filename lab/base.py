@@ -15,13 +15,13 @@ _LEFT_OUT = ("./usr/share/doc", "./usr/share/locale", "./usr/share/man", "./var/
              "./var/lib/apt/lists", "./var/log", "./dev", "./proc", "./sys")  # fmt: skip
 
 
-def ensure_base(engine: "docker.APIClient", workplace: Path) -> str:
-    """The base image's tag; makes it in `workplace`, which is emptied, unless it is there."""
+def ensure_base(engine: "docker.APIClient", folder: Path) -> str:
+    """The base image's tag; makes it in `folder`, which is emptied, unless it is there."""
     if not engine.images(TAG):
         with step(f"base image from Debian {SUITE} packages"):
-            _bootstrap(workplace)
-            _import(engine, workplace)
-            rmtree(workplace)
+            _bootstrap(folder)
+            _import(engine, folder)
+            rmtree(folder)
     return TAG
 
 

@@ -6,12 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
 
-from lab import network, processes, swarm
+from lab import network, processes, swarm, usual_socket
 from lab.base import TAG, ensure_base
 from lab.engine import connect, start_engines
 from lab.images import STEP_SECONDS, Image, is_pulled, publish, pull, wanted
 from lab.layout import Lab, Node
-from lab.packages import ensure_packages
+from lab.packages import ensure_packages, let_services_start
 from lab.services import start_services
 from lab.shell import LabError, run, say, step, wait_for
 
@@ -28,6 +28,8 @@ def up(lab: Lab) -> None:
 
 def down(lab: Lab) -> None:
     """Remove every trace, in whatever state the lab is; `LabError` when something stays."""
+    let_services_start()
+    usual_socket.withdraw(lab.directory)
     processes.end(lab.directory, lab.cgroup)
     network.remove_network(lab)
     _unmount(lab.directory)

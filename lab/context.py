@@ -16,7 +16,6 @@ from pathlib import Path
 from lab.shell import LabError
 
 SOURCE = Path(__file__).parent.parent / "images"
-_CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 _INDEX_SETTINGS = {
     "extra-index-url", "index-url", "proxy", "retries", "timeout", "trusted-host",
 }  # fmt: skip
@@ -49,11 +48,7 @@ def content_hash(base: str) -> str:
 
 def archive() -> io.BytesIO:
     """The build context as a tar file; equal files give equal bytes."""
-    contents = {path.name: path.read_bytes() for path in _files()}
-    contents["pip.conf"] = _pip_conf().encode()
-    if bundle := _ca_bundle():
-        contents["ca.pem"] = bundle.read_bytes()
-        contents["pip.conf"] += b"cert = /build/ca.pem\n"
+    contents = {path.name: path.read_bytes() for path in _files()} | _index_access()
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
         for name, content in contents.items():
@@ -73,18 +68,31 @@ def _files() -> list[Path]:
     return [SOURCE / "Dockerfile", *sorted(SOURCE.glob("*.txt"))]
 
 
-def _ca_bundle() -> Path | None:
-    named = [os.environ[name] for name in _CA_VARIABLES if os.environ.get(name)]
-    system = ssl.get_default_verify_paths().cafile
-    found = [Path(name) for name in (*named, system) if name and Path(name).is_file()]
+def _index_access() -> dict[str, bytes]:
+    """A pip.conf, and the certificates that this machine trusts, as the build stages want them."""
+    settings = _pip_settings()
+    told = {key: value for key, value in settings.items() if key in _INDEX_SETTINGS}
+    files: dict[str, bytes] = {}
+    if bundle := _ca_bundle(settings.get("cert")):
+        files["ca.pem"] = bundle.read_bytes()
+        told["cert"] = "/build/ca.pem"
+    lines = ["[global]", *(f"{key} = {value}" for key, value in told.items()), ""]
+    return files | {"pip.conf": "\n".join(lines).encode()}
+
+
+def _ca_bundle(named: str | None) -> Path | None:
+    system = ssl.get_default_verify_paths()  # SSL_CERT_FILE first
+    debian = f"{system.capath}/ca-certificates.crt"
+    names = (named, os.environ.get("REQUESTS_CA_BUNDLE"), system.cafile, debian)
+    found = [Path(name) for name in names if name and Path(name).is_file()]
     return found[0] if found else None
 
 
-def _pip_conf() -> str:
-    """Those settings of this machine's pip that say how to reach an index."""
+def _pip_settings() -> dict[str, str]:
+    """What this machine's pip goes by; empty without a pip."""
     listing = [sys.executable, "-m", "pip", "config", "list"]
     done = subprocess.run(listing, capture_output=True, text=True, timeout=60, check=False)
-    # `global.index-url='…'` comes from a file, `:env:.index-url='…'` from the environment, last.
-    rows = re.findall(r"^(?:global|install|:env:)\.([a-z-]+)='(.*)'$", done.stdout, re.MULTILINE)
-    settings = {key: value for key, value in rows if key in _INDEX_SETTINGS}
-    return "\n".join(["[global]", *(f"{key} = {value}" for key, value in settings.items()), ""])
+    pattern = r"^(global|install|:env:)\.([a-z-]+)='(.*)'$"
+    rows = re.findall(pattern, done.stdout, re.MULTILINE)
+    rows.sort(key=lambda row: row[0] == ":env:")  # the environment has the last word
+    return {key: value.replace("\\n", " ") for _, key, value in rows}  # lists: one per line

@@ -39,11 +39,11 @@ def start(what: str, command: Sequence[str], log: Path) -> Daemon:
             stderr=output,
             start_new_session=True,
             cwd="/",
-            env=plain_environment(),
+            env=_plain_environment(),
         )
     return Daemon(what=what, process=process, log=log)
 
 
-def plain_environment() -> dict[str, str]:
+def _plain_environment() -> dict[str, str]:
     """The environment without what would send a Docker program elsewhere."""
     return {key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")}

@@ -16,6 +16,7 @@ _PACKAGE_OF = {
     "modprobe": "kmod",
 }
 _POLICY = Path("/usr/sbin/policy-rc.d")
+_DENY = "#!/bin/sh\n# Until the dask-swarm lab has installed its packages.\nexit 101\n"
 
 
 def ensure_packages(commands: Iterable[str] = tuple(_PACKAGE_OF)) -> None:
@@ -46,12 +47,16 @@ def _apt_get(*words: str) -> None:
 @contextmanager
 def _services_kept_still() -> Iterator[None]:
     """Debian starts a service as it installs it; the lab starts its own engines."""
-    if _POLICY.exists():
-        yield
-        return
-    _POLICY.write_text("#!/bin/sh\nexit 101\n")
-    _POLICY.chmod(0o755)
+    if not _POLICY.exists():
+        _POLICY.write_text(_DENY)
+        _POLICY.chmod(0o755)
     try:
         yield
     finally:
-        _POLICY.unlink(missing_ok=True)
+        let_services_start()
+
+
+def let_services_start() -> None:
+    """Take back what kept services still, also that of an installation cut short."""
+    if _POLICY.exists() and _POLICY.read_text() == _DENY:
+        _POLICY.unlink()

@@ -13,7 +13,7 @@ class LabError(Exception):
 
 def say(text: str) -> None:
     """Progress for a person; standard output is kept for results."""
-    print(f"lab: {text}", file=sys.stderr, flush=True)
+    print(f"lab: {text}\n", end="", file=sys.stderr, flush=True)  # one write: threads speak too
 
 
 @contextmanager

@@ -104,8 +104,8 @@ def _base(engine: "docker.APIClient", address: str) -> str:
             " BASE_IMAGE, or run this as root on Debian, which can make one from packages"
         )
     ensure_packages(["debootstrap"])
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as workplace:
-        return ensure_base(engine, Path(workplace) / "base")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        return ensure_base(engine, Path(folder) / "base")
 
 
 def _is_within_reach(engine: "docker.APIClient", address: str, reference: str) -> bool:

@@ -108,10 +108,9 @@ def new_deployment(defaults_for_lab, tmp_path_factory):
 
 def left_behind(swarm):
     """Return the names of everything on the Swarm that a deployment may have made."""
-    kinds = [swarm.services, swarm.configs, swarm.secrets]
+    kinds = [swarm.services, swarm.configs, swarm.secrets, swarm.networks]
     names = [each.name for kind in kinds for each in kind.list()]
-    networks = [each.name for each in swarm.networks.list() if each.name.startswith("dask")]
-    return names + networks
+    return [name for name in names if name.startswith("dask")]
 
 
 def wait_until_gone(swarm):
@@ -125,10 +124,16 @@ def wait_until_gone(swarm):
 def specs(swarm):
     """Return the spec of every service by name, ids replaced by what they stand for."""
     names = {each.id: each.name for each in swarm.networks.list()}
-    text = json.dumps({each.name: each.attrs["Spec"] for each in swarm.services.list()})
+    text = json.dumps({each.name: each.attrs["Spec"] for each in declared(swarm)})
     for identifier, name in names.items():
         text = text.replace(identifier, name)
     return json.loads(text)
+
+
+def declared(swarm):
+    """Return the services that a deployment declares."""
+    names = {"dask_scheduler", "dask_worker", "dask_notebook"}
+    return [each for each in swarm.services.list() if each.name in names]
 
 
 def one_shots(swarm):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.swarm.conftest import RUNNERS, one_shots, wait_until_gone
+from tests.swarm.conftest import RUNNERS, left_behind, one_shots, wait_until_gone
 
 NOWHERE = "sha256:" + "0" * 64
 
@@ -46,7 +46,7 @@ def test_a_bad_config_touches_nothing(failing, defaults_for_lab, swarm):
     assert "colour: there is no such key" in printed
     assert "workerCpus: 'half' is not valid" in printed
     assert "Traceback" not in printed
-    assert not swarm.services.list()
+    assert not left_behind(swarm)
 
 
 @pytest.mark.parametrize("failing", RUNNERS, indirect=True)
@@ -59,4 +59,4 @@ def test_what_the_swarm_cannot_take_touches_nothing(failing, defaults_for_lab, s
     assert "workers: 5 have no room" in printed
     assert f"image: '{unknown}' cannot be resolved to a digest" in printed
     assert "docker network create --driver overlay no-such-network" in printed
-    assert not swarm.services.list()
+    assert not left_behind(swarm)

@@ -186,8 +186,16 @@ class TestPackages:
         monkeypatch.setattr(packages, "which", {"apt-get": "/usr/bin/apt-get"}.get)
         monkeypatch.setattr(packages, "_install", lambda _: seen.append(policy.read_text()))
         packages.ensure_packages(["debootstrap"])
-        assert ["#!/bin/sh\nexit 101\n"] == seen
+        assert [packages._DENY] == seen
         assert not policy.exists()
+
+    def test_a_policy_of_somebody_else_stays(self, monkeypatch, tmp_path):
+        """Only what the lab put there is taken back."""
+        policy = tmp_path / "policy-rc.d"
+        policy.write_text("#!/bin/sh\nexit 0\n")
+        monkeypatch.setattr(packages, "_POLICY", policy)
+        packages.let_services_start()
+        assert policy.exists()
 
 
 class FakeEngine:

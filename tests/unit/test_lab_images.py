@@ -77,10 +77,16 @@ class TestArchive:
         """A proxy that this machine trusts is trusted by the build."""
         bundle = tmp_path / "bundle.crt"
         bundle.write_text("certificates")
-        monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+        monkeypatch.setenv("PIP_CERT", str(bundle))
         found = contents(context.archive())
         assert "certificates" == found["ca.pem"]
         assert "cert = /build/ca.pem" in found["pip.conf"]
+
+    def test_several_indexes_fit_on_a_line(self, monkeypatch):
+        """Lists, that pip's own files give a line each, survive the way into the build."""
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://a.example\nhttps://b.example")
+        found = contents(context.archive())["pip.conf"]
+        assert "extra-index-url = https://a.example https://b.example\n" in found
 
     def test_paths_of_this_machine_stay_here(self, monkeypatch):
         """Settings that name local folders mean nothing in a build."""
