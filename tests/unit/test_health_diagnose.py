@@ -1,0 +1,290 @@
+"""From the Swarm's tasks to sentences: states, causes, cures, logs."""
+
+import pytest
+
+from health.diagnose import Evidence, clean, hopeless, missing, report
+from health.nodes import matches
+from health.rollout import Snapshot
+
+IMAGE = "registry:5000/dask:1@sha256:0"
+TEMPLATE = {
+    "ContainerSpec": {
+        "Image": IMAGE,
+        "Args": ["dask-worker", "tcp://scheduler:8786"],
+        "Healthcheck": {"Test": ["CMD", "bash", "-c", "exit 1"]},
+    },
+    "Resources": {
+        "Limits": {"NanoCPUs": 500_000_000, "MemoryBytes": 2**30},
+        "Reservations": {"NanoCPUs": 500_000_000, "MemoryBytes": 2**30},
+    },
+    "Placement": {"Constraints": ["node.labels.role==data-worker"], "MaxReplicas": 2},
+}
+NO_NODE = "no suitable node (scheduling constraints not satisfied on 3 nodes)"
+NO_ROOM = (
+    "no suitable node (insufficient resources on 2 nodes; "
+    "scheduling constraints not satisfied on 1 node)"
+)
+
+
+def node(name, role=None, availability="active", memory=4 * 2**30):
+    return {
+        "ID": f"id-{name}",
+        "Spec": {
+            "Labels": {"role": role} if role else {},
+            "Role": "worker",
+            "Availability": availability,
+        },
+        "Description": {
+            "Hostname": name,
+            "Platform": {"OS": "linux", "Architecture": "x86_64"},
+            "Resources": {"NanoCPUs": 2 * 10**9, "MemoryBytes": memory},
+            "Engine": {"EngineVersion": "20.10.24"},
+        },
+        "Status": {"State": "ready", "Addr": "10.77.0.12"},
+    }
+
+
+NODES = [node("master", "master"), node("data-1", "data-worker"), node("data-2")]
+
+
+def service(replicas=1):
+    mode = {"Replicated": {"Replicas": replicas}}
+    return {"ID": "s1", "Spec": {"Name": "dask_worker", "TaskTemplate": TEMPLATE, "Mode": mode}}
+
+
+def task(state, error="", slot=1, *, desired="running", at="2026-11-23T21:03:46Z", where="data-1"):
+    return {
+        "ID": f"{state}-{slot}-{at}",
+        "ServiceID": "s1",
+        "Slot": slot,
+        "Spec": TEMPLATE,
+        "CreatedAt": at,
+        "NodeID": f"id-{where}" if where else None,
+        "DesiredState": desired,
+        "Status": {"State": state, "Message": "started"} | ({"Err": error} if error else {}),
+    }
+
+
+def failed(error, slot=1, state="failed"):
+    return [
+        task(state, error, slot, desired="shutdown", at=f"2026-11-23T21:03:4{attempt}Z")
+        for attempt in range(3)
+    ]
+
+
+def snapshot(*tasks, replicas=1):
+    return Snapshot(services={"dask_worker": service(replicas)}, tasks=tasks)
+
+
+def told(*tasks, nodes=NODES, replicas=1, **evidence):
+    now = snapshot(*tasks, replicas=replicas)
+    found = Evidence(now=now, nodes=nodes, tasks=tasks, **({"logs": {}} | evidence))
+    return report("Headline.", ["dask_worker"], found)
+
+
+def test_a_working_service_is_not_mentioned():
+    """The report holds nothing but what is wrong."""
+    assert told(task("running")) == "Headline."
+
+
+def test_a_missing_service_is_mentioned():
+    """A service that was never created has no tasks to speak of."""
+    now = Snapshot(services={}, tasks=())
+    found = Evidence(now=now, nodes=NODES, tasks=(), logs={})
+    assert "dask_worker: the Swarm has no such service" in report("H", ["dask_worker"], found)
+
+
+def test_every_missing_slot_is_told():
+    """Also one for which the Swarm has not made a task."""
+    message = told(task("running"), task("preparing", slot=2), replicas=3)
+    assert "dask_worker: 1 of 3 tasks work" in message
+    assert "dask_worker.2: preparing on data-1" in message
+    assert "dask_worker.3: the Swarm has made no task yet" in message
+    assert "dask_worker.1" not in message
+
+
+def test_very_many_missing_slots_are_cut_short():
+    """A thousand lines help nobody."""
+    message = told(replicas=1000)
+    assert "and 980 more" in message
+    assert message.count("\n") < 30
+
+
+def test_a_missing_label_is_named_with_its_cure():
+    """The nodes' own labels show what was mistyped."""
+    message = told(task("pending", NO_NODE, where=None), nodes=[node("data-1", "data"), NODES[2]])
+    assert f"dask_worker.1: pending on no node: {NO_NODE}" in message
+    assert "no node carries label role=data-worker" in message
+    assert "data-1 has role=data; data-2 has no label" in message
+    assert "docker node update --label-add role=data-worker <node>" in message
+
+
+def test_a_constraint_on_something_else_is_named():
+    """There is no label to add for a host name."""
+    scene = {**service(), "Spec": {**service()["Spec"]}}
+    placement = {"Constraints": ["node.hostname==nowhere"]}
+    scene["Spec"]["TaskTemplate"] = TEMPLATE | {"Placement": placement}
+    pending = task("pending", NO_NODE, where=None) | {"Spec": scene["Spec"]["TaskTemplate"]}
+    now = Snapshot(services={"dask_worker": scene}, tasks=(pending,))
+    assert "no node meets node.hostname==nowhere" in hopeless(now, ["dask_worker"], NODES)
+
+
+def test_exhausted_nodes_are_told_with_what_is_left():
+    """Asked and available, of the nodes that could take the task at all."""
+    taken = task("running", where="data-1")
+    message = told(task("pending", NO_ROOM, slot=2, where=None), taken, replicas=2)
+    assert "each task asks for 0.5 CPU and 1GiB" in message
+    assert "data-1 has 1.5 CPU and 3GiB unreserved" in message
+    assert "data-2" not in message
+
+
+def test_a_full_node_is_told():
+    """The limit per node is not visible in the Swarm's own text."""
+    error = "no suitable node (max replicas per node limit exceed)"
+    message = told(task("pending", error, where=None))
+    assert "at most 2 tasks may run on one node, and data-1 can take them" in message
+
+
+def test_a_drained_node_is_told():
+    """It has the label, and still takes no task."""
+    error = (
+        "no suitable node (1 node not available for new tasks; "
+        "scheduling constraints not satisfied on 2 nodes)"
+    )
+    drained = node("data-1", "data-worker", availability="drain")
+    message = told(task("pending", error, where=None), nodes=[drained, NODES[0]])
+    assert "data-1 is ready, drain" in message
+    assert "docker node update --availability active" in message
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (f"No such image: {IMAGE}", "image not found"),
+        ("task: non-zero exit (137)", "killed, most likely out of memory: limit 1GiB"),
+        ("task: non-zero exit (137): dockerexec: unhealthy container", "health check keeps"),
+        ("task: non-zero exit (127)", "no such program: dask-worker tcp://scheduler:8786"),
+        (
+            'OCI runtime create failed: exec: "dask-worker": executable file not found in $PATH',
+            "no such program: dask-worker",
+        ),
+        ("task: non-zero exit (3)", "ended with status 3"),
+        ("no suitable node (unsupported platform on 3 nodes)", "another platform"),
+    ],
+)
+def test_known_errors_are_translated(error, cause):
+    """The Swarm's own text stays, the cause follows."""
+    message = told(*failed(error))
+    assert error in message
+    assert cause in message.partition("cause: ")[2]
+    assert "failed on data-1, 3 times" in message
+
+
+def test_an_unknown_error_is_told_as_it_is():
+    """Nothing is guessed."""
+    message = told(*failed("something new"))
+    assert "something new" in message
+    assert "cause" not in message
+
+
+def test_the_last_error_is_told_of_a_task_that_starts_anew():
+    """A slot's newest task knows nothing of why there is a new one."""
+    newest = task("preparing", at="2026-11-23T21:09:00Z")
+    message = told(*failed(f"No such image: {IMAGE}", state="rejected"), newest)
+    assert "dask_worker.1: preparing on data-1; before, rejected on data-1, 3 times: No" in message
+
+
+def test_tasks_of_an_older_spec_do_not_count():
+    """What ran before the update says nothing about it."""
+    old = task("running") | {"Spec": TEMPLATE | {"ForceUpdate": 7}}
+    assert ["dask_worker.1"] == [slot.name for slot in missing(snapshot(old), "dask_worker")]
+
+
+def test_a_worker_that_the_scheduler_does_not_know_is_missing():
+    """Its task runs, and that is all."""
+    running = task("running")
+    message = told(running, idle=frozenset([running["ID"]]))
+    assert "dask_worker: 0 of 1 tasks work" in message
+    assert "running on data-1, but the scheduler does not know its worker" in message
+
+
+def test_the_last_log_lines_follow():
+    """Five lines, from the task that failed."""
+    attempts = failed("task: non-zero exit (3)")
+    logs = {attempts[-1]["ID"]: [f"line {number}" for number in range(9)]}
+    message = told(*attempts, logs=logs)
+    assert "last lines of dask_worker.1 on data-1:" in message
+    assert "| line 4" in message
+    assert "| line 3" not in message
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m \x07bell\ttab", "red bell tab"),
+        ("http://0.0.0.0:8888/lab?token=abc123&x=1", "http://0.0.0.0:8888/lab?token=***&x=1"),
+        ("password: hunter22", "password: ***"),
+        ("AWS_SECRET_ACCESS_KEY=abc", "AWS_SECRET_ACCESS_KEY=***"),
+        ("Authorization: Bearer abc.def", "Authorization: ***"),
+        ("Authorization: token abc", "Authorization: ***"),
+        ("tcp://user:hunter22@host", "tcp://user:***@host"),
+        ("x" * 300, "x" * 199 + "…"),
+    ],
+)
+def test_log_lines_are_safe_to_show(line, shown):
+    """No control characters, no secrets, no line without end."""
+    assert shown == clean(line)
+
+
+def test_a_task_that_waits_is_hopeless_only_when_judged_by_the_nodes():
+    """A label may still be set; the caller gives the nodes when it has waited for long."""
+    now = snapshot(task("pending", NO_NODE, where=None))
+    assert hopeless(now, ["dask_worker"]) is None
+    assert hopeless(now, ["dask_worker"], NODES) is None
+    reason = hopeless(now, ["dask_worker"], [NODES[0]])
+    assert "dask_worker.1 cannot start: no node carries label" in reason
+
+
+def test_full_nodes_are_never_hopeless():
+    """Room may come."""
+    now = snapshot(task("pending", NO_ROOM, where=None))
+    assert hopeless(now, ["dask_worker"], NODES) is None
+
+
+def test_the_third_failure_for_a_certain_reason_is_hopeless():
+    """A registry may hiccup once or twice."""
+    attempts = failed(f"No such image: {IMAGE}", state="rejected")
+    assert hopeless(snapshot(*attempts[:2]), ["dask_worker"]) is None
+    assert "image not found" in hopeless(snapshot(*attempts), ["dask_worker"])
+
+
+def test_a_program_that_ends_is_not_hopeless():
+    """Workers end when they find no scheduler, and find it later."""
+    attempts = failed("task: non-zero exit (1)")
+    assert hopeless(snapshot(*attempts), ["dask_worker"]) is None
+
+
+@pytest.mark.parametrize(
+    ("constraint", "expected"),
+    [
+        ("node.labels.role==data-worker", True),
+        ("node.labels.role == DATA-WORKER", True),
+        ("node.labels.role!=data-worker", False),
+        ("node.labels.zone!=a", True),
+        ("node.labels.zone==a", False),
+        ("node.hostname==data-1", True),
+        ("node.role==manager", False),
+        ("node.id==id-data-1", True),
+        ("node.platform.os==linux", True),
+        ("engine.labels.gpu==yes", False),
+    ],
+)
+def test_constraints_are_judged_as_the_swarm_does(constraint, expected):
+    """Without regard to case; a missing label is empty."""
+    assert expected == matches(NODES[1], constraint)
+
+
+def test_what_is_no_constraint_is_refused():
+    """It would otherwise match every node or none."""
+    with pytest.raises(ValueError, match="not a constraint"):
+        matches(NODES[1], "role=data-worker")

@@ -1,0 +1,140 @@
+"""Whether the Swarm runs what was declared: revisions, updates, old tasks, addresses."""
+
+import copy
+
+import pytest
+
+from health import UnfitError
+from health.rollout import ABSENT, STALE, Snapshot, absent, addresses, outdated, unsettled
+
+REVISION = "e1d5e6a2c9f04b7a"
+TEMPLATE = {
+    "ContainerSpec": {"Image": "registry:5000/dask:1@sha256:0", "Args": ["dask", "worker"]},
+    "Placement": {"Constraints": ["node.labels.role==data-worker"], "MaxReplicas": 2},
+    "ForceUpdate": 0,
+    "Runtime": "container",
+}
+
+
+def service(update=None, revision=REVISION, template=TEMPLATE):
+    found = {
+        "ID": "s1",
+        "Spec": {
+            "Name": "dask_worker",
+            "Labels": {"dask.swarm/revision": revision},
+            "TaskTemplate": template,
+            "Mode": {"Replicated": {"Replicas": 4}},
+        },
+    }
+    return found | ({"UpdateStatus": update} if update else {})
+
+
+def task(template=TEMPLATE, desired="running", ip="10.0.1.7/24"):
+    spec = {key: value for key, value in template.items() if key != "Runtime"}
+    attachments = [{"Network": {"ID": "n1"}, "Addresses": [ip]}]
+    return {
+        "ID": "t1",
+        "ServiceID": "s1",
+        "Spec": spec,
+        "DesiredState": desired,
+        "NetworksAttachments": attachments,
+    }
+
+
+def snapshot(found=None, *tasks):
+    return Snapshot(services={"dask_worker": found} if found else {}, tasks=tasks)
+
+
+def waiting(now, start=None):
+    return unsettled(now, start or snapshot(), {"dask_worker": REVISION})
+
+
+def other(**changes):
+    template = copy.deepcopy(TEMPLATE)
+    return template | changes
+
+
+def test_a_service_at_its_revision_is_settled():
+    """A new service has no update, and its tasks are made from its spec."""
+    assert {} == waiting(snapshot(service(), task()))
+
+
+def test_a_service_that_does_not_exist_is_waited_for():
+    """The probe starts beside the services' creation."""
+    assert {"dask_worker": ABSENT} == waiting(snapshot())
+
+
+def test_another_revision_is_waited_for():
+    """An update that has not begun yet shows as the old label."""
+    assert {"dask_worker": STALE} == waiting(snapshot(service(revision="old")))
+
+
+def test_a_service_without_labels_is_at_no_revision():
+    """The API leaves out labels that are empty."""
+    found = service()
+    found["Spec"]["Labels"] = None
+    assert {"dask_worker": STALE} == waiting(snapshot(found))
+
+
+def test_only_undeclared_services_count_as_absent():
+    """A service that is being updated has appeared."""
+    assert ["a", "b"] == absent({"a": ABSENT, "b": STALE, "c": "is being updated"})
+
+
+@pytest.mark.parametrize("state", ["updating", "rollback_started"])
+def test_an_update_is_waited_for(state):
+    """Swarm's own verdict counts, which it gives after its monitoring period."""
+    assert "is being updated" in waiting(snapshot(service({"State": state}))).values()
+
+
+@pytest.mark.parametrize("state", ["completed", "rollback_completed"])
+def test_a_finished_update_is_settled(state):
+    """Rolled back to the declared revision is as declared."""
+    assert {} == waiting(snapshot(service({"State": state}), task()))
+
+
+def test_a_paused_update_is_a_failure():
+    """A paused update is never resumed by itself."""
+    update = {"State": "paused", "Message": "update paused due to failure of task t1"}
+    with pytest.raises(UnfitError, match=r"paused the update of dask_worker: .*task t1"):
+        waiting(snapshot(service(update)))
+
+
+def test_a_rollback_is_a_failure():
+    """A rollback puts the old label back."""
+    update = {"State": "rollback_started", "Message": "update rolled back due to failure"}
+    with pytest.raises(UnfitError, match="rolled back the update of dask_worker"):
+        waiting(snapshot(service(update, revision="old")))
+
+
+def test_an_earlier_rollback_is_no_failure():
+    """The status of the last update stays until the next one begins."""
+    found = service({"State": "rollback_completed", "StartedAt": "then"}, revision="old")
+    assert {"dask_worker": STALE} == waiting(snapshot(found), start=snapshot(found))
+
+
+def test_old_tasks_are_waited_for():
+    """Between a service's change and the first step of its update there is no status."""
+    old = task(other(ForceUpdate=1))
+    assert {"dask_worker": "still runs old tasks"} == waiting(snapshot(service(), old))
+
+
+def test_old_tasks_that_are_stopping_do_not_count():
+    """A grace period is no reason to wait: the probe counts the workers that are left."""
+    old = task(other(ForceUpdate=1), desired="shutdown")
+    assert {} == waiting(snapshot(service(), old, task()))
+
+
+def test_a_changed_constraint_does_not_outdate_a_task():
+    """Swarm keeps a task whose node meets the changed constraints."""
+    changed = other(Placement={"Constraints": ["node.labels.role!=master"], "MaxReplicas": 2})
+    assert not outdated(task(changed), service())
+    assert outdated(task(other(Placement={"MaxReplicas": 3})), service())
+
+
+def test_addresses_are_those_of_the_network_and_of_wanted_tasks():
+    """A stopped task's address may belong to another one by now."""
+    kept, stopped = task(), task(ip="10.0.1.8/24", desired="shutdown")
+    assert {"10.0.1.7": kept} == addresses([kept, stopped], "n1")
+    assert {} == addresses([kept], "n2")
+    assert {} == addresses([{**kept, "NetworksAttachments": None}], "n1")
