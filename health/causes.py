@@ -42,7 +42,8 @@ class Scene:
     @property
     def fitting(self) -> list[Node]:
         """The nodes that meet all constraints, whether they take tasks at present or not."""
-        return [n for n in self.nodes if all(matches(n, each) for each in self.constraints)]
+        fit = [n for n in self.nodes if all(matches(n, each) for each in self.constraints)]
+        return sorted(fit, key=hostname)
 
 
 def error_of(task: Task) -> str:
@@ -69,7 +70,11 @@ def _unmatched(_: re.Match[str], scene: Scene) -> Cause:
         if not any(matches(node, constraint) for node in scene.nodes):
             return _unmet(constraint, scene.nodes)
     together = " and ".join(scene.constraints)
-    return Cause(text=f"no node meets {together} together; {_labelled(scene.nodes)}")
+    return Cause(
+        text=f"no node meets {together} together; {_labelled(scene.nodes)}",
+        cure="docker node update --label-add <label>=<value> <node>",
+        certain=not scene.fitting,
+    )
 
 
 def _unmet(constraint: str, nodes: Iterable[Node]) -> Cause:
@@ -102,7 +107,10 @@ def _exhausted(_: re.Match[str], scene: Scene) -> Cause:
     ]
     asked = f"each task asks for {cpus / 1e9:.4g} CPU and {size(memory)}"
     cure = "reserve less, run fewer tasks, or add a node"
-    return Cause(text=f"{asked}; {'; '.join(room)}", cure=cure)
+    sizes = [resources(node["Description"].get("Resources")) for node in scene.fitting]
+    # Room may still become free, a larger node will not appear.
+    never = all(cpus > most[0] or memory > most[1] for most in sizes)
+    return Cause(text=f"{asked}; {'; '.join(room)}", cure=cure, certain=bool(sizes) and never)
 
 
 def _full(_: re.Match[str], scene: Scene) -> Cause:

@@ -13,7 +13,11 @@ LOG_WIDTH = 200
 TASKS_SHOWN = 20  # of one service
 
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_SECRET = re.compile(r"(?i)((?:token|password|passwd|secret|api_?key)\s*[=:]\s*)[^\s&'\"]+")
+_SECRET = re.compile(
+    r"(?ix) ( (?: token | passw(?:or)?d | secret | api_?key | authorization ) [\w-]* ['\"]?"
+    r" \s* [=:] \s* ['\"]? ) (?: (?: basic | bearer | token ) \s+ )? [^\s&'\"]+"
+)
+_PASSWORD_IN_URL = re.compile(r"(://[^\s/:@]*:)[^\s/@]+(?=@)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +131,7 @@ def _task_line(slot: Missing, evidence: Evidence) -> str:
     where = _place(slot.task, evidence.nodes)
     line = f"{slot.name}: {_state(slot.task)} {where}"
     if slot.task["ID"] in evidence.idle:
-        return f"{line}, but the scheduler does not know its worker"
+        line += ", but the scheduler does not know its worker"
     if slot.failed and slot.failed is not slot.task:
         before = _place(slot.failed, evidence.nodes)
         line += f"; before, {_state(slot.failed)} {before}"
@@ -165,6 +169,6 @@ def _log(slot: Missing, evidence: Evidence) -> list[str]:
 
 def clean(text: str) -> str:
     """Return one line from a container as it may be shown: short, printable, without secrets."""
-    plain = _CONTROL.sub("", text).replace("\n", " ").replace("\t", " ").strip()
-    plain = _SECRET.sub(r"\1***", plain)
+    plain = _CONTROL.sub("", text[: 10 * LOG_WIDTH]).replace("\n", " ").replace("\t", " ").strip()
+    plain = _PASSWORD_IN_URL.sub(r"\1***", _SECRET.sub(r"\1***", plain))
     return plain if len(plain) <= LOG_WIDTH else plain[: LOG_WIDTH - 1] + "…"

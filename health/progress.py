@@ -23,5 +23,9 @@ class Progress:
         """Print `text` unless it is what was printed last or that was just now; call often."""
         if text == self._printed or time.monotonic() < self._printed_at + PAUSE_SECONDS:
             return
+        self.say(text)
+
+    def say(self, text: str) -> None:
+        """Print `text` in any case."""
         self._printed, self._printed_at = text, time.monotonic()
         print(f"{self.elapsed:5.1f} s  {text}", file=sys.stderr, flush=True)

@@ -29,7 +29,9 @@ def spread(seated: Mapping[str, str], at_most: int) -> dict[str, int]:
     nodes = dict(sorted(Counter(seated.values()).items()))
     crowded = [f"{node} has {count}" for node, count in nodes.items() if count > at_most]
     if crowded:
-        raise UnfitError(f"expected at most {at_most} workers per node, found {crowded}")
+        raise UnfitError(
+            f"expected at most {at_most} workers per node, found {', '.join(crowded)}"
+        )
     return nodes
 
 

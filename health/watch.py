@@ -45,9 +45,13 @@ class Watch:
         found = places(self._snapshot(), self._engine.nodes(), self._request.network_id)
         if "failure" in outcome:
             failure = _WORKER.sub(lambda worker: _named(worker, found), outcome["failure"])
-            raise UnfitError(f"{failure}\nlast step: {self._status()}")
+            at = self._progress.elapsed
+            raise UnfitError(f"{failure}\nlast step, at {at:.1f} s: {self._status()}")
         nodes = {address: node for address, (_, node) in found.items()}
-        return spread.result(outcome["proof"], nodes, self._request.expected.workers_per_node)
+        result = spread.result(outcome["proof"], nodes, self._request.expected.workers_per_node)
+        if not result["transfers"]:
+            self._progress.say("all workers are on one node: no transfer between nodes to prove")
+        return result
 
     def report(self, headline: str) -> str:
         """Return the headline and what is wrong with each service."""

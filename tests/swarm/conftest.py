@@ -81,7 +81,7 @@ class Deployment:
 @pytest.fixture(scope="session")
 def defaults_for_lab(lab, images):
     """Return the config that every stack of the tests starts from: the program's defaults."""
-    return {"dockerHost": lab.docker_host, "healthDeadline": 120} | images
+    return {"dockerHost": lab.docker_host, "healthDeadline": 90} | images
 
 
 @pytest.fixture(scope="session")

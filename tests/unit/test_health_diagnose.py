@@ -251,6 +251,13 @@ def test_full_nodes_are_never_hopeless():
     assert hopeless(now, ["dask_worker"], NODES) is None
 
 
+def test_nodes_that_are_too_small_even_when_empty_are_hopeless():
+    """No room that becomes free will do."""
+    now = snapshot(task("pending", NO_ROOM, where=None))
+    small = [node("data-1", "data-worker", memory=2**29)]
+    assert "each task asks for 0.5 CPU and 1GiB" in hopeless(now, ["dask_worker"], small)
+
+
 def test_the_third_failure_for_a_certain_reason_is_hopeless():
     """A registry may hiccup once or twice."""
     attempts = failed(f"No such image: {IMAGE}", state="rejected")
