@@ -137,5 +137,11 @@ def declared(swarm):
 
 
 def one_shots(swarm):
-    """Return the probe's services that are on the Swarm."""
-    return [each for each in swarm.services.list() if each.name.startswith("dask_health")]
+    """Return the probe's services that are on the network of a deployment."""
+    ours = {network.id for network in swarm.networks.list(names=["dask-network"])}
+    return [
+        each
+        for each in swarm.services.list()
+        if each.name.startswith("dask_health")
+        and ours & {to["Target"] for to in each.attrs["Spec"]["TaskTemplate"]["Networks"]}
+    ]
