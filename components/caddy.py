@@ -1,96 +1,171 @@
-"""Caddy's text: the files of `caddy/` with the values of one stack in their places.
+"""The front: notebook and dashboard on HTTPS names of their own, behind a login.
 
-Owns what may stand in which place. The text itself is in the files, as a person would write it;
-a value that could be anything but one plain word of it is refused here, whoever checked it before.
+Owns which names there are, who may pass, and the stack's own Caddy where there is one (`managed`):
+its network, its service and its files. An existing Caddy (`external`) keeps its network; what it
+is to serve is `caddyfile`. The text itself is `caddyfile.py`'s.
 """
 
-import re
+import base64
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
+from decimal import Decimal
 
-import bcrypt
+import pulumi
+import pulumi_docker as docker
+import pulumi_random as random
 
-SOURCES = Path(__file__).parent.parent / "caddy"
-SHARED = ("site.caddy", "login.caddy", "notebook.caddy", "dashboard.caddy")
-BCRYPT_ROUNDS = 12
-AUTHELIA_COOKIE = "authelia_session"
+from components import caddyfile
+from components.caddyfile import FrontText
+from components.cluster import SMALL, DaskCluster
+from components.lookup import Site
+from components.notebook import Notebook
+from components.parsing import memory
+from components.settings import Settings
+from components.swarm import (
+    Attachment,
+    DeclaredService,
+    HealthCheck,
+    MountedFile,
+    ResourceLimit,
+    ServiceSpec,
+    Volume,
+    declare_service,
+)
 
-_PLACE = re.compile(r"\{\$([A-Z_]+)\}")
-# No blanks, quotes, braces, backslashes or comments: nothing that ends a word or begins a block.
-_PLAIN = re.compile(r"[A-Za-z0-9._~:/@?=&%+,$-]+", re.ASCII)
-_BCRYPT_ALPHABET = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+SERVICE = "dask_caddy"
+LIMIT = ResourceLimit(cpus=Decimal(1), memory_bytes=memory("256MiB"))
+HEALTH_PORT = 8081
+FILES = "/etc/caddy"
+# A new volume takes over who may write to it from the image's directory in its place, and this one
+# is open to any user in every image. Caddy's own, /data, belongs to root.
+DATA = Volume(name="dask-caddy-data", target="/var/tmp")  # noqa: S108  nothing else runs there
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrontText:
-    """The values of one stack; a field in capitals is the place that it fills.
+class FrontArgs:
+    """The settings of the stack and what was found on its Swarm."""
 
-    What the chosen `auth` (authelia, basic or none) does not use may be empty, and so may what
-    ACME needs where `certificates` is internal.
+    settings: Settings
+    site: Site
+
+
+class Front(pulumi.ComponentResource):
+    """Caddy's part of the stack; without a domain only the network to which Caddy is attached.
+
+    `user` and `password` are those of a basic login, else empty.
     """
 
-    notebook_name: str
-    dashboard_name: str
-    auth: str
-    certificates: str
-    authelia_address: str = ""
-    authelia_uri: str = ""
-    authelia_cookie: str = AUTHELIA_COOKIE
-    basic_user: str = ""
-    acme_email: str = ""
-    acme_directory: str = ""
+    network_id: pulumi.Input[str] | None
+    services: tuple[DeclaredService, ...] = ()
+    notebook_url: str = Notebook.url
+    dashboard_url: str = DaskCluster.dashboard_url
+    user: str = ""
+    password: pulumi.Input[str] = ""
+    caddyfile: pulumi.Input[str] = ""
+
+    def __init__(
+        self, name: str, args: FrontArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("dask:swarm:Front", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        settings = args.settings
+        self.network_id = args.site.caddy_network_id
+        if settings.has_front:
+            text = front_text(settings)
+            files = self._files(name, text, settings, child)
+            self.caddyfile = pulumi.Output.all(**files).apply(caddyfile.joined)
+            self.notebook_url = f"https://{text.notebook_name}"
+            self.dashboard_url = f"https://{text.dashboard_name}/status"
+            if settings.caddy_mode == "managed":
+                self._run_caddy(name, args, {**caddyfile.options(text), **files}, child)
+        self.register_outputs(
+            {"notebook_url": self.notebook_url, "dashboard_url": self.dashboard_url}
+        )
+
+    def _files(
+        self, name: str, text: FrontText, settings: Settings, child: pulumi.ResourceOptions
+    ) -> dict[str, pulumi.Input[str]]:
+        """Return the fragments, of which only a basic login's is not known beforehand."""
+        if settings.auth != "basic":
+            return {**caddyfile.fragments(text)}
+        self.user, self.password = settings.basic_user, _password(name, settings, child)
+        # The salt is kept, or every run would make another hash.
+        salt = random.RandomId(f"{name}-salt", byte_length=16, opts=child)
+        login = pulumi.Output.all(self.password, salt.hex).apply(
+            lambda known: caddyfile.login(text, caddyfile.bcrypt_hash(known[0], known[1]))
+        )
+        return {**caddyfile.sites(text), "login.caddy": login}
+
+    def _run_caddy(
+        self,
+        name: str,
+        args: FrontArgs,
+        files: Mapping[str, pulumi.Input[str]],
+        child: pulumi.ResourceOptions,
+    ) -> None:
+        network = docker.Network(
+            f"{name}-network", name=args.settings.caddy_network, driver="overlay", opts=child
+        )
+        self.network_id = network.id
+        mounted = [_config(name, file, text, child) for file, text in files.items()]
+        self.services = (
+            declare_service(f"{name}-caddy", _spec(args, network.id, mounted), child),
+        )
 
 
-def fill(template: str, values: Mapping[str, str]) -> str:
-    """Put each value in its place; raises `ValueError` for one that is missing or not plain."""
-
-    def value_of(place: re.Match[str]) -> str:
-        value = values.get(place[1], "")
-        # `import` is a word that Caddy acts on wherever a line begins with it.
-        if not _PLAIN.fullmatch(value) or value == "import" or "{$" in value:
-            raise ValueError(f"{place[1]}: {value!r} cannot stand in Caddy's text")
-        return value
-
-    return _PLACE.sub(value_of, template)
-
-
-def fragments(text: FrontText, basic_hash: str = "") -> dict[str, str]:
-    """Return what any Caddy needs to serve both sites, by the names in `caddy/Caddyfile`."""
-    values = {name.upper(): value for name, value in asdict(text).items()}
-    values["BASIC_HASH"] = basic_hash
-    sources = {"login.caddy": f"login-{text.auth}.caddy"}
-    return {name: _filled(sources.get(name, name), values) for name in SHARED}
+def front_text(settings: Settings) -> FrontText:
+    """Return what the fragments say for these settings."""
+    endpoint = settings.authelia_endpoint
+    # Only since 4.38 does Authelia know by itself where its portal is.
+    legacy = f"?rd={settings.authelia_portal}" if endpoint == "/api/verify" else ""
+    return FrontText(
+        notebook_name=f"{settings.notebook_name}.{settings.domain}",
+        dashboard_name=f"{settings.dashboard_name}.{settings.domain}",
+        auth=settings.auth,
+        certificates="internal" if settings.is_local else "acme",
+        authelia_address=settings.authelia_address,
+        authelia_uri=endpoint + legacy,
+        authelia_cookie=settings.authelia_cookie,
+        basic_user=settings.basic_user,
+        acme_email=settings.acme_email,
+        acme_directory=settings.acme_directory,
+    )
 
 
-def options(text: FrontText) -> dict[str, str]:
-    """Return what the stack's own Caddy needs besides, the source of its certificates included."""
-    values = {name.upper(): value for name, value in asdict(text).items()}
-    return {
-        "Caddyfile": _filled("Caddyfile", values),
-        "certificates.caddy": _filled(f"certificates-{text.certificates}.caddy", values),
-    }
+def _password(name: str, settings: Settings, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+    if settings.basic_password:
+        return pulumi.Output.secret(settings.basic_password)
+    return random.RandomPassword(f"{name}-password", length=24, special=False, opts=opts).result
 
 
-def joined(files: Mapping[str, str]) -> str:
-    """Return the fragments as the one file that an existing Caddy imports."""
-    return "\n".join(files[name] for name in SHARED)
+def _config(
+    name: str, file: str, text: pulumi.Input[str], opts: pulumi.ResourceOptions
+) -> MountedFile:
+    data = pulumi.Output.from_input(text).apply(lambda t: base64.b64encode(t.encode()).decode())
+    logical = f"{name}-{file.removesuffix('.caddy').lower()}"
+    config = docker.ServiceConfig(logical, data=data, opts=opts)
+    return MountedFile(id=config.id, name=config.name, file_name=f"{FILES}/{file}")
 
 
-def _filled(source: str, values: Mapping[str, str]) -> str:
-    return fill((SOURCES / source).read_text(), values)
-
-
-def bcrypt_hash(password: str, salt: str) -> str:
-    """Return the hash that Caddy compares with; `salt` is 32 hexadecimal digits.
-
-    The same for the same password and salt, so that nothing changes from one run to the next.
-    """
-    setting = f"$2b${BCRYPT_ROUNDS}${_bcrypt_base64(bytes.fromhex(salt))}"
-    return bcrypt.hashpw(password.encode(), setting.encode()).decode()
-
-
-def _bcrypt_base64(salt: bytes) -> str:
-    # 16 bytes are 128 bits: 21 characters of 6 bits and one with 2 bits and 4 of padding.
-    bits = int.from_bytes(salt) << 4
-    return "".join(_BCRYPT_ALPHABET[bits >> shift & 63] for shift in range(126, -1, -6))
+def _spec(args: FrontArgs, network_id: pulumi.Input[str], files: list[MountedFile]) -> ServiceSpec:
+    if args.site.caddy_image is None:
+        raise ValueError("a managed Caddy has an image")
+    return ServiceSpec(
+        name=SERVICE,
+        image=args.site.caddy_image,
+        args=["caddy", "run", "--config", f"{FILES}/Caddyfile"],
+        # Below it Caddy keeps certificates and their keys.
+        environment={"XDG_DATA_HOME": DATA.target},
+        limit=LIMIT,
+        reservation=LIMIT.at_most(SMALL),
+        health_check=HealthCheck(port=HEALTH_PORT, path="/", by_wget=True),
+        networks=[Attachment(network_id=network_id)],
+        constraints=args.settings.control_placement,
+        platform=args.settings.platform,
+        configs=files,
+        volumes=[DATA],
+        node_ports=[80, 443],
+        # The official image's program carries it and would not start without.
+        capabilities=["NET_BIND_SERVICE"],
+        user="1000:1000",
+    )

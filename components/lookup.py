@@ -25,10 +25,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """What was found: images as `repository:tag@sha256:…`, the id of Caddy's network if any."""
+    """What was found: images as `repository:tag@sha256:…`, the id of Caddy's network if any.
+
+    Caddy's image is looked for only where the stack runs Caddy, its network only where not.
+    """
 
     image: str
     notebook_image: str
+    caddy_image: str | None
     caddy_network_id: str | None
 
 
@@ -48,11 +52,17 @@ def look_up(settings: Settings) -> Site:
         notebook_image = found(
             lambda: _pinned(engine, "notebookImage", settings.notebook_image, settings.platform)
         )
+        caddy_image = found(lambda: _caddy_image(engine, settings))
         network_id = found(lambda: _caddy_network_id(engine, settings))
         found(lambda: _check_room(engine.nodes(), settings))
     if problems or image is None or notebook_image is None:
         raise _misfit(settings.docker_host, problems)
-    return Site(image=image, notebook_image=notebook_image, caddy_network_id=network_id)
+    return Site(
+        image=image,
+        notebook_image=notebook_image,
+        caddy_image=caddy_image,
+        caddy_network_id=network_id,
+    )
 
 
 def _misfit(host: str, problems: list[str]) -> ConfigError:
@@ -108,8 +118,14 @@ def _check_platform(
         )
 
 
+def _caddy_image(engine: "docker.APIClient", settings: Settings) -> str | None:
+    if settings.caddy_mode != "managed":
+        return None
+    return _pinned(engine, "caddyImage", settings.caddy_image, settings.platform)
+
+
 def _caddy_network_id(engine: "docker.APIClient", settings: Settings) -> str | None:
-    if settings.caddy_mode == "none":
+    if settings.caddy_mode != "external":
         return None
     name = settings.caddy_network
     for network in engine.networks(names=[name]):

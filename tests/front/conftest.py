@@ -18,7 +18,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketHandler
 
-from components.caddy import FrontText, bcrypt_hash, fragments, options
+from components.caddyfile import FrontText, bcrypt_hash, fragments, options
 from tests.front.portal import PASSWORD, USER, portal
 
 PORTAL = "https://portal.localhost"

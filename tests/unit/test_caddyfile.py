@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from components import caddy, notebook, scheduler
-from components.caddy import FrontText, fill, fragments, joined, options
+from components import caddyfile, notebook, scheduler
+from components.caddyfile import FrontText, fill, fragments, joined, options
 
-HASH = caddy.bcrypt_hash("correct horse", "0123456789abcdef" * 2)
+HASH = caddyfile.bcrypt_hash("correct horse", "0123456789abcdef" * 2)
 EXAMPLE = FrontText(
     notebook_name="notebook.example.org",
     dashboard_name="dashboard.example.org",
@@ -111,7 +111,7 @@ class TestHash:
     @given(salt=st.binary(min_size=16, max_size=16))
     def test_is_the_same_for_the_same_salt(self, salt):
         """A second deployment changes nothing."""
-        one, two = (caddy.bcrypt_hash("correct horse", salt.hex()) for _ in range(2))
+        one, two = (caddyfile.bcrypt_hash("correct horse", salt.hex()) for _ in range(2))
         assert one == two
         assert bcrypt.checkpw(b"correct horse", one.encode())
 
