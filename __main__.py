@@ -5,8 +5,9 @@
     front         Caddy, its network and the names that it serves        components/caddy.py
     cluster       overlay network, scheduler, workers, notebook          components/cluster.py
     probe         a client on the overlay that proves all of it          components/probe.py
+    front proof   a visitor from outside who has to log in               components/front_proof.py
 
-The deployment is finished when the probe is.
+The deployment is finished when both proofs are.
 """
 
 import pulumi
@@ -14,6 +15,7 @@ import pulumi_docker as docker
 
 from components.caddy import Front, FrontArgs
 from components.cluster import DaskCluster, DaskClusterArgs
+from components.front_proof import FrontProof, FrontProofArgs
 from components.lookup import look_up
 from components.probe import HealthProbe, HealthProbeArgs
 from components.settings import Settings
@@ -37,6 +39,10 @@ probe = HealthProbe(
     "dask-health",
     HealthProbeArgs(settings=settings, site=site, front=front, cluster=cluster),
 )
+proof = FrontProof(
+    "front-proof",
+    FrontProofArgs(settings=settings, site=site, front=front, cluster=cluster, probe=probe),
+)
 
 pulumi.export("scheduler_address", cluster.scheduler_address)
 pulumi.export("dashboard_url", front.dashboard_url)
@@ -45,4 +51,4 @@ pulumi.export("notebook_token", cluster.notebook.token)
 pulumi.export("login_user", front.user)
 pulumi.export("login_password", front.password)
 pulumi.export("caddyfile", front.caddyfile)
-pulumi.export("health", probe.health)
+pulumi.export("health", proof.health)

@@ -267,6 +267,11 @@ def word(text: str) -> str:
     return text
 
 
+def optional_word(text: str) -> str:
+    """Parse a user's name; an empty one means that none was given."""
+    return word(text) if text else text
+
+
 def caddy_image(text: str) -> ImageReference:
     """Parse an image reference; a version of Caddy known to be unsafe is refused by its tag."""
     image = image_reference(text)

@@ -36,9 +36,10 @@ class HealthProbeArgs:
 
 
 class HealthProbe(pulumi.ComponentResource):
-    """A one-shot client on the overlay; `health` is what it proved."""
+    """A one-shot client on the overlay; `health` is what it proved, in the attempt `attempt`."""
 
     health: pulumi.Output[dict[str, Any]]
+    attempt: pulumi.Output[str]
 
     def __init__(
         self, name: str, args: HealthProbeArgs, opts: pulumi.ResourceOptions | None = None
@@ -64,6 +65,7 @@ class HealthProbe(pulumi.ComponentResource):
             add_previous_output_in_env=False,
             opts=child,
         )
+        self.attempt = attempt.hex
         self.health = run.stdout.apply(json.loads)
         self.register_outputs({"health": self.health})
 

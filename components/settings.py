@@ -35,6 +35,7 @@ from components.parsing import (
     memory_from,
     network_name,
     one_of,
+    optional_word,
     password,
     placement,
     platform,
@@ -130,6 +131,10 @@ class Settings:
         ),
     ]
     authelia_cookie: Annotated[str, Setting(parse=word, example="authelia_session")]
+    authelia_user: Annotated[str, Setting(parse=optional_word, example="probe")]
+    authelia_password: Annotated[
+        str, Setting(parse=password, example="--secret autheliaPassword", secret=True)
+    ] = field(repr=False)
     basic_user: Annotated[str, Setting(parse=word, example="dask")]
     basic_password: Annotated[
         str, Setting(parse=short_password, example="--secret basicPassword", secret=True)
@@ -145,6 +150,11 @@ class Settings:
     def has_front(self) -> bool:
         """Whether notebook and dashboard get names of their own."""
         return self.caddy_mode != "none" and bool(self.domain)
+
+    @property
+    def proves_front(self) -> bool:
+        """Whether the deployment itself brings the front about, and so has to prove it."""
+        return self.has_front and self.caddy_mode == "managed"
 
     @property
     def is_local(self) -> bool:
@@ -283,6 +293,10 @@ def _login_misfits(known: Mapping[str, Any]) -> Iterator[str]:
         allowed = "the portal's https address, or another auth"
         cure = set_command("autheliaPortal", f"https://auth.{name}")
         yield complaint("autheliaPortal", found, allowed, cure)
+    if bool(known["authelia_user"]) != bool(known["authelia_password"]):
+        found = "it is set without the other of autheliaUser and autheliaPassword"
+        key = "autheliaUser" if known["authelia_user"] else "autheliaPassword"
+        yield complaint(key, found, "both or none", set_command("autheliaUser", "probe"))
     if known["auth"] == "none" and not _is_local(name):
         found = f"'none' would open {name} to everybody, and a notebook runs any code"
         allowed = "authelia or basic; none only under localhost"

@@ -15,33 +15,16 @@ from http.client import HTTPConnection, HTTPSConnection
 import pytest
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
-from tornado.web import Application, RequestHandler
-from tornado.websocket import WebSocketHandler
 
 from components.caddyfile import FrontText, bcrypt_hash, fragments, options
 from tests.front.portal import PASSWORD, USER, portal
+from tests.front.services import upstream
 
 PORTAL = "https://portal.localhost"
 NAMES = {"notebook": "notebook.localhost", "dashboard": "dashboard.localhost"}
 BASIC = {"Authorization": "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()}
 SALT = "0123456789abcdef" * 2
 START_SECONDS = 20
-
-
-class Echo(RequestHandler):
-    """Stands for JupyterLab or the dashboard: says what it was sent."""
-
-    def get(self):
-        self.set_header("Server", "upstream")
-        headers = [[name, value] for name, value in self.request.headers.get_all()]
-        self.write(json.dumps({"headers": headers, "content": "upstream's content"}))
-
-
-class Stream(WebSocketHandler):
-    """Stands for a kernel's or the dashboard's websocket."""
-
-    def on_message(self, message):
-        self.write_message(message)
 
 
 class Stand:
@@ -70,11 +53,6 @@ class Stand:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.close()
-
-
-def upstream():
-    """Return the application that stands for what Caddy protects."""
-    return Application([("/stream", Stream), ("/.*", Echo)])
 
 
 class Front:

@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from tests.front.conftest import NAMES, PORTAL, Stand, upstream
+from tests.front.conftest import NAMES, PORTAL, Stand
 from tests.front.portal import PASSWORD, USER
+from tests.front.services import upstream
 
 SITES = list(NAMES.values())
 CONTENT = "upstream's content"

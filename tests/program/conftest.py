@@ -11,8 +11,10 @@ from pulumi.runtime.mocks import Mocks
 from components import lookup
 from tests.conftest import ROOT
 
-SECRET_KEYS = ["dask-swarm:notebookPassword", "dask-swarm:basicPassword"]
+SECRET_KEYS = [f"dask-swarm:{name}Password" for name in ("notebook", "basic", "authelia")]
 HEALTH = '{"workers": 4, "threads": 4, "memory_bytes": 4294967296}'
+
+FRONT = '{"auth": "basic", "login_tried": true}'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +65,10 @@ class Recorder(Mocks):
         invented = {
             "random:index/randomPassword:RandomPassword": {"result": _secret("t" * 48)},
             "random:index/randomId:RandomId": {"hex": "0123456789abcdef" * 2},
-            "command:local:Command": {"stdout": HEALTH},
         }
+        if args.typ == "command:local:Command":
+            front = args.name.startswith("front")
+            invented[args.typ] = {"stdout": _secret(FRONT) if front else HEALTH}
         named = {"name": f"{args.name}-1a2b3c4"} | args.inputs
         return f"{args.name}-id", named | invented.get(args.typ, {})
 
@@ -116,6 +120,7 @@ def _site(settings):
         notebook_image=f"{settings.notebook_image}@sha256:{'b' * 64}",
         caddy_image=f"{settings.caddy_image}@sha256:{'c' * 64}" if managed else None,
         caddy_network_id=caddy,
+        front_addresses=("10.77.0.11", "127.0.0.1") if settings.is_local else (),
     )
 
 

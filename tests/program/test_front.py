@@ -6,6 +6,7 @@ import json
 import bcrypt
 import pytest
 
+COMMAND = "command:local:Command"
 NETWORK = "docker:index/network:Network"
 CONFIG = "docker:index/serviceConfig:ServiceConfig"
 PASSWORD = "docker-horse-battery"
@@ -87,7 +88,7 @@ class TestManaged:
     def test_the_probe_waits_for_caddy_too(self, run):
         """The deployment is not proven while Caddy is still being replaced."""
         program = run(**LOCAL)
-        (probe,) = program.of_type("command:local:Command")
+        probe, _ = program.of_type(COMMAND)
         assert "dask_caddy" in json.loads(probe.inputs["stdin"])["services"]
 
     def test_under_localhost_caddy_is_its_own_authority(self, run):
@@ -178,9 +179,11 @@ class TestBasic:
     def test_a_password_from_the_config_is_nowhere_in_plain(self, run):
         """Only its hash reaches Caddy."""
         program = run(**LOCAL, basicPassword=PASSWORD)
-        assert PASSWORD not in json.dumps([each.inputs for each in program.resources])
         encoded = base64.b64encode(PASSWORD.encode()).decode()
-        assert encoded not in json.dumps([each.inputs for each in program.resources])
+        for each in program.resources:
+            plain = {key: value for key, value in each.inputs.items() if key not in each.secret}
+            assert PASSWORD not in json.dumps(plain)
+            assert encoded not in json.dumps(each.inputs)
         assert "login_password" in program.secret_outputs
         assert bcrypt.checkpw(PASSWORD.encode(), self.hash_of(program).encode())
 
@@ -192,3 +195,75 @@ class TestBasic:
         """A hash can be guessed at: it is shown to those only who ask for it."""
         assert "caddyfile" in run(**LOCAL).secret_outputs
         assert "caddyfile" not in run(**AUTHELIA).secret_outputs
+
+
+class TestProof:
+    def request_of(self, program):
+        (proof,) = [each for each in program.of_type(COMMAND) if each.name.startswith("front")]
+        assert {"stdin"} <= proof.secret
+        return json.loads(proof.inputs["stdin"])
+
+    def test_joins_the_health_output(self, run):
+        """Who deploys sees one proof; it is no secret."""
+        program = run(**LOCAL)
+        assert 4 == program.outputs["health"]["workers"]
+        assert program.outputs["health"]["front"]["login_tried"]
+        assert "health" not in program.secret_outputs
+
+    def test_tries_the_generated_password_and_the_token(self, run):
+        """With a basic login there always are credentials."""
+        request = self.request_of(run(**LOCAL))
+        assert {"notebook": "notebook.localhost", "dashboard": "dashboard.localhost"} == request[
+            "names"
+        ]
+        assert ("basic", "dask", "t" * 48) == (
+            request["auth"],
+            request["user"],
+            request["password"],
+        )
+        assert "t" * 48 == request["notebook_token"]
+        assert ["10.77.0.11", "127.0.0.1"] == request["addresses"]
+        assert request["verified"] is False
+
+    def test_a_real_domain_is_looked_up_and_its_certificate_verified(self, run):
+        """As any visitor would."""
+        request = self.request_of(run(**REAL))
+        assert ([], True) == (request["addresses"], request["verified"])
+        assert ("authelia", "https://auth.example.org") == (request["auth"], request["portal"])
+        assert ("", "") == (request["user"], request["password"])
+
+    def test_an_account_of_authelia_is_used_where_there_is_one(self, run):
+        """The half of the proof behind the login needs somebody to log in as."""
+        program = run(**REAL, autheliaUser="probe", autheliaPassword=PASSWORD)
+        request = self.request_of(program)
+        assert ("probe", PASSWORD) == (request["user"], request["password"])
+
+    def test_is_left_to_who_pastes_the_text(self, run):
+        """What the deployment does not bring about, it cannot prove."""
+        program = run(**AUTHELIA)
+        assert 1 == len(program.of_type(COMMAND))
+        assert "front" not in program.outputs["health"]
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"notebookName": "lab"}, {"basicPassword": PASSWORD}],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_runs_again_when_what_it_depends_on_changes(self, run, change):
+        """A changed name or password is proven, an unchanged front is not proven again."""
+
+        def keepers(program):
+            (attempt,) = [
+                each
+                for each in program.of_type("random:index/randomId:RandomId")
+                if each.name == "front-proof-attempt"
+            ]
+            return attempt.inputs["keepers"]
+
+        assert keepers(run(**LOCAL)) == keepers(run(**LOCAL))
+        assert keepers(run(**LOCAL)) != keepers(run(**LOCAL, **change))
+
+    def test_comes_after_the_clusters_proof(self, run):
+        """Both at once would compete, and the front has nothing to show before."""
+        names = [each.name for each in run(**LOCAL).of_type(COMMAND)]
+        assert ["dask-health-run", "front-proof-run"] == names

@@ -6,8 +6,10 @@ import pytest
 
 from components.settings import ConfigError, Settings, parse_settings
 
+SECRETS = ("notebookPassword", "basicPassword", "autheliaPassword")
 
-def problems(config, encrypted=("notebookPassword", "basicPassword")):
+
+def problems(config, encrypted=SECRETS):
     """Return the lines of the error that `config` causes."""
     with pytest.raises(ConfigError) as caught:
         parse_settings(config, encrypted, {})
@@ -131,6 +133,11 @@ FRONT = {"domain": "example.org", "autheliaPortal": "https://auth.example.org"}
         (
             FRONT | {"autheliaPortal": "https://notebook.example.org/"},
             "autheliaPortal: 'https://notebook.example.org' is a name that this stack serves",
+        ),
+        (FRONT | {"autheliaUser": "probe"}, "autheliaUser: it is set without the other"),
+        (
+            FRONT | {"autheliaPassword": "correct horse"},
+            "autheliaPassword: it is set without the other",
         ),
         (FRONT | {"auth": "none"}, "auth: 'none' would open example.org to everybody"),
         (FRONT | {"caddyMode": "managed"}, "acmeEmail: it is not set, and example.org needs"),
