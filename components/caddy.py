@@ -1,16 +1,18 @@
 """The front: notebook and dashboard on HTTPS names of their own, behind a login.
 
 Owns which names there are, who may pass, and the stack's own Caddy where there is one (`managed`):
-its network, its service and its files. An existing Caddy (`external`) keeps its network; what it
-is to serve is `caddyfile`. The text itself is `caddyfile.py`'s.
+its network, its service and its files. An existing Caddy (`external`) keeps its network and is
+given one file by the program in `delivery/`. The text itself is `caddyfile.py`'s.
 """
 
 import base64
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
 import pulumi
+import pulumi_command as command
 import pulumi_docker as docker
 import pulumi_random as random
 
@@ -32,6 +34,7 @@ from components.swarm import (
     declare_service,
 )
 
+DELIVERY = "exec .venv/bin/python -m delivery"
 SERVICE = "dask_caddy"
 LIMIT = ResourceLimit(cpus=Decimal(1), memory_bytes=memory("256MiB"))
 HEALTH_PORT = 8081
@@ -78,6 +81,8 @@ class Front(pulumi.ComponentResource):
             self.dashboard_url = f"https://{text.dashboard_name}/status"
             if settings.caddy_mode == "managed":
                 self._run_caddy(name, args, {**caddyfile.options(text), **files}, child)
+            if settings.delivers:
+                _deliver(f"{name}-delivery", settings, self.caddyfile, child)
         self.register_outputs(
             {"notebook_url": self.notebook_url, "dashboard_url": self.dashboard_url}
         )
@@ -111,6 +116,38 @@ class Front(pulumi.ComponentResource):
         self.services = (
             declare_service(f"{name}-caddy", _spec(args, network.id, mounted), child),
         )
+
+
+def _deliver(
+    name: str, settings: Settings, text: pulumi.Input[str], opts: pulumi.ResourceOptions
+) -> None:
+    """Have the file put into its place, again when it changes, and removed in the end."""
+    place = delivery_place(settings)
+    request = pulumi.Output.json_dumps({**place, "text": text}, sort_keys=True)
+    command.local.Command(
+        name,
+        create=f"{DELIVERY} put",
+        delete=f"{DELIVERY} remove",
+        # A Caddy in a container of the manager is asked there.
+        environment={"DOCKER_HOST": settings.docker_host},
+        stdin=request,
+        # Another place is another file: the old one is removed when the new one is there.
+        triggers=[json.dumps(place, sort_keys=True)],
+        logging=command.local.Logging.STDERR,
+        add_previous_output_in_env=False,
+        opts=opts,
+    )
+
+
+def delivery_place(settings: Settings) -> dict[str, str]:
+    """Return what `delivery/` is told besides the text; an empty host is this machine."""
+    manager = settings.docker_host if settings.docker_host.startswith("ssh://") else ""
+    return {
+        "host": settings.caddy_host or manager,
+        "directory": settings.caddy_directory,
+        "main_file": settings.caddy_main_file,
+        "service": settings.caddy_service,
+    }
 
 
 def front_text(settings: Settings) -> FrontText:

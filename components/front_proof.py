@@ -74,7 +74,7 @@ def _visit(name: str, args: FrontProofArgs, parent: pulumi.Resource) -> pulumi.O
         triggers=[attempt.hex],
         logging=command.local.Logging.STDERR,
         add_previous_output_in_env=False,
-        opts=pulumi.ResourceOptions(parent=parent, depends_on=[args.probe]),
+        opts=pulumi.ResourceOptions(parent=parent, depends_on=[args.probe, args.front]),
     )
     # A secret input makes the whole output one; this one never says what it was told.
     return pulumi.Output.unsecret(run.stdout)

@@ -43,6 +43,10 @@ _HTTPS_URL = re.compile(
     rf"https://(?P<host>{_DNS_NAME})(?::(?P<port>[0-9]{{1,5}}))?(?:/[A-Za-z0-9._~/-]*)?", re.ASCII
 )
 _EMAIL = re.compile(rf"[A-Za-z0-9._%+-]{{1,64}}@(?:{_LABEL}\.)+{_LABEL}", re.ASCII)
+_SSH_HOST = re.compile(
+    r"ssh://(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?", re.ASCII
+)
+_PATH = re.compile(r"(?:/[A-Za-z0-9._-]+)+/?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,63})", re.ASCII)
 _LONGEST_DOMAIN = 253 - 64  # so that a label fits in front of it
 _PORTS = range(1, 65536)
@@ -251,6 +255,20 @@ def host_of(url: str) -> str:
     """Return the host of an address that `https_url` has returned."""
     match = _HTTPS_URL.fullmatch(url)
     return match["host"] if match else ""
+
+
+def ssh_host(text: str) -> str:
+    """Parse the address of a host that is reached by SSH; an empty one names none."""
+    if text and not _SSH_HOST.fullmatch(text):
+        raise ValueError("ssh://user@host or ssh://user@host:port")
+    return text
+
+
+def absolute_path(text: str) -> str:
+    """Parse the path of a file or directory, returned without a slash at its end; may be empty."""
+    if text and (not _PATH.fullmatch(text) or ".." in text.split("/")):
+        raise ValueError("an absolute path of letters, digits, '.', '_' and '-', without '..'")
+    return text.rstrip("/")
 
 
 def email(text: str) -> str:

@@ -22,6 +22,7 @@ from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 from components.parsing import (
     ImageReference,
     Platform,
+    absolute_path,
     caddy_image,
     cpus,
     dns_label,
@@ -41,6 +42,7 @@ from components.parsing import (
     platform,
     requirements,
     short_password,
+    ssh_host,
     whole_number,
     word,
 )
@@ -117,6 +119,16 @@ class Settings:
     ]
     caddy_network: Annotated[str, Setting(parse=network_name, example="caddy-network")]
     caddy_image: Annotated[ImageReference, Setting(parse=caddy_image, example="caddy:2.11.9")]
+    caddy_directory: Annotated[
+        str,
+        Setting(
+            parse=absolute_path,
+            example="/srv/caddy/sites",
+        ),
+    ]
+    caddy_host: Annotated[str, Setting(parse=ssh_host, example="ssh://deploy@edge")]
+    caddy_service: Annotated[str, Setting(parse=optional_word, example="edge_caddy")]
+    caddy_main_file: Annotated[str, Setting(parse=absolute_path, example="/etc/caddy/Caddyfile")]
     domain: Annotated[str, Setting(parse=domain, example="dask.example.org")]
     notebook_name: Annotated[str, Setting(parse=dns_label, example="notebook")]
     dashboard_name: Annotated[str, Setting(parse=dns_label, example="dashboard")]
@@ -154,7 +166,12 @@ class Settings:
     @property
     def proves_front(self) -> bool:
         """Whether the deployment itself brings the front about, and so has to prove it."""
-        return self.has_front and self.caddy_mode == "managed"
+        return self.has_front and (self.caddy_mode == "managed" or self.delivers)
+
+    @property
+    def delivers(self) -> bool:
+        """Whether an existing Caddy is given its file by the deployment."""
+        return self.has_front and self.caddy_mode == "external" and bool(self.caddy_directory)
 
     @property
     def is_local(self) -> bool:
@@ -270,7 +287,25 @@ def _front_misfits(values: Mapping[str, Any]) -> list[str]:
         return [complaint("domain", found, "a domain", set_command("domain", "localhost"))]
     if mode == "none" or not name:
         return []
-    return [*_twins(known), *_login_misfits(known), *_acme_misfits(known)]
+    return [
+        *_twins(known),
+        *_login_misfits(known),
+        *_acme_misfits(known),
+        *_delivery_misfits(known),
+    ]
+
+
+def _delivery_misfits(known: Mapping[str, Any]) -> Iterator[str]:
+    if known["caddy_mode"] != "external" or not known["caddy_directory"]:
+        return
+    if known["docker_host"].startswith("tcp://") and not known["caddy_host"]:
+        found = f"it is not set, and {known['docker_host']} gives no access to Caddy's files"
+        cure = set_command("caddyHost", "ssh://deploy@edge")
+        yield complaint("caddyHost", found, "the host that Caddy runs on", cure)
+    if not known["caddy_main_file"]:
+        found = "it is not set, and Caddy has to validate what it is delivered"
+        cure = set_command("caddyMainFile", "/etc/caddy/Caddyfile")
+        yield complaint("caddyMainFile", found, "Caddy's own Caddyfile, as it sees it", cure)
 
 
 def _twins(known: Mapping[str, Any]) -> Iterator[str]:

@@ -103,6 +103,65 @@ class TestManaged:
         assert "acme_ca https://ca.example.org/acme/acme/directory\n" in text
 
 
+DELIVERED = AUTHELIA | {"caddyDirectory": "/srv/sites/"}
+
+
+class TestDelivery:
+    def delivery_of(self, program):
+        (found,) = [each for each in program.of_type(COMMAND) if each.name == "front-delivery"]
+        return found
+
+    def test_puts_the_text_where_caddy_imports_it(self, run):
+        """On the manager's own machine unless the manager is reached by SSH."""
+        program = run(**DELIVERED, caddyService="edge_caddy")
+        inputs = self.delivery_of(program).inputs
+        expected = {
+            "host": "",
+            "directory": "/srv/sites",
+            "main_file": "/etc/caddy/Caddyfile",
+            "service": "edge_caddy",
+            "text": program.outputs["caddyfile"],
+        }
+        assert expected == json.loads(inputs["stdin"])
+        assert inputs["create"].endswith("delivery put")
+        assert inputs["delete"].endswith("delivery remove")
+
+    @pytest.mark.parametrize(
+        ("config", "host"),
+        [
+            ({"dockerHost": "ssh://deploy@manager"}, "ssh://deploy@manager"),
+            ({"dockerHost": "ssh://deploy@manager", "caddyHost": "ssh://a@b:2"}, "ssh://a@b:2"),
+            ({"dockerHost": "tcp://manager:2376", "caddyHost": "ssh://a@b"}, "ssh://a@b"),
+        ],
+    )
+    def test_goes_by_ssh_where_caddy_is_elsewhere(self, run, config, host):
+        """To the manager as Docker is reached, or to a host of its own."""
+        delivery = self.delivery_of(run(**DELIVERED, **config))
+        assert host == json.loads(delivery.inputs["stdin"])["host"]
+
+    def test_a_changed_text_is_an_update_and_another_place_a_replacement(self, run):
+        """The old place is cleaned up, and an update in one place never leaves it empty."""
+        before = self.delivery_of(run(**DELIVERED)).inputs
+        renamed = self.delivery_of(run(**DELIVERED, notebookName="lab")).inputs
+        moved = self.delivery_of(run(**DELIVERED, caddyHost="ssh://a@b")).inputs
+        assert before["stdin"] != renamed["stdin"]
+        assert before["triggers"] == renamed["triggers"]
+        assert before["triggers"] != moved["triggers"]
+
+    def test_a_hash_in_it_is_a_secret(self, run):
+        """A basic login's text is encrypted in the state."""
+        config = DELIVERED | {"auth": "basic"}
+        assert "stdin" in self.delivery_of(run(**config)).secret
+        assert "stdin" not in self.delivery_of(run(**DELIVERED)).secret
+
+    def test_what_is_delivered_is_proven(self, run):
+        """The deployment brought it about, so it answers for it."""
+        program = run(**DELIVERED)
+        names = [each.name for each in program.of_type(COMMAND)]
+        assert "front-proof-run" == names[-1]
+        assert "front" in program.outputs["health"]
+
+
 class TestExternal:
     def test_nothing_of_caddy_is_declared(self, run):
         """An existing Caddy keeps its network, its service and its files."""

@@ -57,6 +57,13 @@ def test_the_defaults_are_valid(defaults):
         ("basicUser", "a:b", "a name of letters", "basicUser dask"),
         ("acmeEmail", "admin", "an e-mail address", "acmeEmail admin@example.org"),
         ("acmeDirectory", "ftp://x.org", "begins with https://", "acmeDirectory https://acme"),
+        ("caddyDirectory", "sites", "an absolute path", "caddyDirectory /srv/caddy/sites"),
+        ("caddyDirectory", "/srv/../etc", "without '..'", "caddyDirectory /srv/caddy/sites"),
+        ("caddyDirectory", "/srv/a b", "an absolute path", "caddyDirectory /srv/caddy/sites"),
+        ("caddyHost", "edge", "ssh://user@host", "caddyHost ssh://deploy@edge"),
+        ("caddyHost", "ssh://-oProxyCommand=x", "ssh://user@host", "caddyHost ssh://deploy@edge"),
+        ("caddyService", "a b", "a name of letters", "caddyService edge_caddy"),
+        ("caddyMainFile", "Caddyfile", "an absolute path", "caddyMainFile /etc/caddy/Caddyfile"),
         ("caddyImage", "caddy:2.11.1", "CVE-2026-30851", "caddyImage caddy:2.11.9"),
         ("caddyImage", "caddy:2.6-alpine", "Caddy 2.11.2 or newer", "caddyImage caddy:2.11.9"),
         ("dockerHost", "manager:2375", "ssh://user@manager", "dockerHost ssh://"),
@@ -138,6 +145,14 @@ FRONT = {"domain": "example.org", "autheliaPortal": "https://auth.example.org"}
         (
             FRONT | {"autheliaPassword": "correct horse"},
             "autheliaPassword: it is set without the other",
+        ),
+        (
+            FRONT | {"caddyDirectory": "/srv/sites", "dockerHost": "tcp://manager:2376"},
+            "caddyHost: it is not set, and tcp://manager:2376 gives no access",
+        ),
+        (
+            FRONT | {"caddyDirectory": "/srv/sites", "caddyMainFile": ""},
+            "caddyMainFile: it is not set",
         ),
         (FRONT | {"auth": "none"}, "auth: 'none' would open example.org to everybody"),
         (FRONT | {"caddyMode": "managed"}, "acmeEmail: it is not set, and example.org needs"),
