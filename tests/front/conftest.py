@@ -174,7 +174,7 @@ class Scene:
     def __init__(self, opened, program, folder, auth, endpoint="/api/authz/forward-auth"):
         self.opened = opened
         self.upstream = Stand(upstream())
-        self.portal = Stand(portal(PORTAL))
+        self.portal = Stand(portal())
         opened += [self.upstream, self.portal]
         self.auth = auth
         self.text = FrontText(

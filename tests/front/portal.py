@@ -14,8 +14,8 @@ from tornado.web import Application, RequestHandler
 USER, PASSWORD = "ada", "correct horse battery"
 CHECKS = ("/api/authz/forward-auth", "/api/verify")
 PAGE = """<!doctype html><title>Stand-in portal</title><h1>Stand-in for Authelia</h1>
-<form method="post" action="/login?rd={rd}">
-<input name="username"><input name="password" type="password"><button>Sign in</button></form>"""
+<form method="post"><input name="username" placeholder="user">
+<input name="password" type="password" placeholder="password"><button>Sign in</button></form>"""
 
 
 class Check(RequestHandler):
@@ -38,7 +38,7 @@ class Check(RequestHandler):
             return
         host, uri = headers["X-Forwarded-Host"], headers["X-Forwarded-Uri"]
         target = quote(f"https://{host}{uri}", safe="")
-        portal = self.get_query_argument("rd", self.application.settings["portal"])
+        portal = self.get_query_argument("rd", f"https://portal.{parent(host)}")
         self.redirect(f"{portal}/?rd={target}&rm={headers['X-Forwarded-Method']}", status=302)
 
 
@@ -50,14 +50,39 @@ class FirstFactor(RequestHandler):
         if (given["username"], given["password"]) != (USER, PASSWORD):
             self.set_status(401)
             return
-        session = secrets.token_hex(16)
-        self.application.settings["state"]["sessions"].add(session)
-        self.set_cookie("authelia_session", session, httponly=True)
+        begin_session(self)
         self.write({"status": "OK"})
 
 
-def portal(address):
-    """Return the stand-in as an application that calls itself `address`."""
+class Page(RequestHandler):
+    """The portal itself, for a browser: a form, and back to where somebody came from."""
+
+    def get(self):
+        self.write(PAGE)
+
+    def post(self):
+        given = self.get_body_argument("username"), self.get_body_argument("password")
+        if given == (USER, PASSWORD):
+            begin_session(self)
+        self.redirect(self.get_query_argument("rd"))
+
+
+def begin_session(handler):
+    """Set the cookie for all names under the portal's domain, where a browser allows that."""
+    session = secrets.token_hex(16)
+    handler.application.settings["state"]["sessions"].add(session)
+    over = parent(handler.request.headers.get("X-Forwarded-Host", ""))
+    scope = {"domain": over} if "." in over else {}
+    handler.set_cookie("authelia_session", session, httponly=True, secure=bool(scope), **scope)
+
+
+def parent(host):
+    """Return the domain that a name is in, for which the portal has a name too."""
+    return host.partition(".")[2]
+
+
+def portal():
+    """Return the stand-in as an application; it has a name beside those that it protects."""
     state = {"sessions": set()}
     checks = [(check, Check) for check in CHECKS]
-    return Application([*checks, ("/api/firstfactor", FirstFactor)], portal=address, state=state)
+    return Application([*checks, ("/api/firstfactor", FirstFactor), ("/", Page)], state=state)
