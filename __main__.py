@@ -2,16 +2,20 @@
 
     settings      every config key of the stack, checked                 components/settings.py
     site          what the Swarm has: image digests, Caddy's network     components/lookup.py
+    front         Caddy, its network and the names that it serves        components/caddy.py
     cluster       overlay network, scheduler, workers, notebook          components/cluster.py
     probe         a client on the overlay that proves all of it          components/probe.py
+    front proof   a visitor from outside who has to log in               components/front_proof.py
 
-The deployment is finished when the probe is.
+The deployment is finished when both proofs are.
 """
 
 import pulumi
 import pulumi_docker as docker
 
+from components.caddy import Front, FrontArgs
 from components.cluster import DaskCluster, DaskClusterArgs
+from components.front_proof import FrontProof, FrontProofArgs
 from components.lookup import look_up
 from components.probe import HealthProbe, HealthProbeArgs
 from components.settings import Settings
@@ -21,18 +25,30 @@ site = look_up(settings)
 
 swarm = docker.Provider("swarm", host=settings.docker_host)
 
+front = Front(
+    "front",
+    FrontArgs(settings=settings, site=site),
+    pulumi.ResourceOptions(providers=[swarm]),
+)
 cluster = DaskCluster(
     "dask",
-    DaskClusterArgs(settings=settings, site=site),
+    DaskClusterArgs(settings=settings, site=site, caddy_network_id=front.network_id),
     pulumi.ResourceOptions(providers=[swarm]),
 )
 probe = HealthProbe(
     "dask-health",
-    HealthProbeArgs(settings=settings, site=site, cluster=cluster),
+    HealthProbeArgs(settings=settings, site=site, front=front, cluster=cluster),
+)
+proof = FrontProof(
+    "front-proof",
+    FrontProofArgs(settings=settings, site=site, front=front, cluster=cluster, probe=probe),
 )
 
 pulumi.export("scheduler_address", cluster.scheduler_address)
-pulumi.export("dashboard_url", cluster.dashboard_url)
-pulumi.export("notebook_url", cluster.notebook.url)
+pulumi.export("dashboard_url", front.dashboard_url)
+pulumi.export("notebook_url", front.notebook_url)
 pulumi.export("notebook_token", cluster.notebook.token)
-pulumi.export("health", probe.health)
+pulumi.export("login_user", front.user)
+pulumi.export("login_password", front.password)
+pulumi.export("caddyfile", front.caddyfile)
+pulumi.export("health", proof.health)

@@ -24,10 +24,11 @@ SMALL = ResourceLimit(cpus=Decimal("0.1"), memory_bytes=memory("256MiB"))
 
 @dataclass(frozen=True, kw_only=True)
 class DaskClusterArgs:
-    """The settings of the stack and what was found on its Swarm."""
+    """The settings of the stack, what was found on its Swarm and, if any, the network of Caddy."""
 
     settings: Settings
     site: Site
+    caddy_network_id: pulumi.Input[str] | None
 
 
 class DaskCluster(pulumi.ComponentResource):
@@ -68,7 +69,7 @@ def _scheduler(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> Schedule
         constraints=settings.control_placement,
         platform=settings.platform,
         network_id=network_id,
-        caddy_network_id=args.site.caddy_network_id,
+        caddy_network_id=args.caddy_network_id,
     )
 
 
@@ -100,5 +101,5 @@ def _notebook(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> NotebookA
         password=settings.notebook_password,
         scheduler_address=ADDRESS,
         network_id=network_id,
-        caddy_network_id=args.site.caddy_network_id,
+        caddy_network_id=args.caddy_network_id,
     )

@@ -18,6 +18,8 @@ from components.parsing import ImageReference, Platform
 from components.settings import ConfigError, Settings, complaint, set_command
 from health.nodes import matches, usable
 
+LOOPBACK = "127.0.0.1"
+NO_ADDRESS = {"", "0.0.0.0", LOOPBACK}  # noqa: S104  what a node may say that has none of its own
 ANSWER_TIMEOUT = 30  # seconds; a registry behind the manager answers within it or not at all
 
 _T = TypeVar("_T")
@@ -25,11 +27,17 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """What was found: images as `repository:tag@sha256:…`, the id of Caddy's network if any."""
+    """What was found: images as `repository:tag@sha256:…`, the id of Caddy's network if any.
+
+    Caddy's image is looked for only where the stack runs Caddy, its network only where not.
+    `front_addresses` is where names under localhost are, which no name server knows.
+    """
 
     image: str
     notebook_image: str
+    caddy_image: str | None
     caddy_network_id: str | None
+    front_addresses: tuple[str, ...]
 
 
 def look_up(settings: Settings) -> Site:
@@ -48,11 +56,20 @@ def look_up(settings: Settings) -> Site:
         notebook_image = found(
             lambda: _pinned(engine, "notebookImage", settings.notebook_image, settings.platform)
         )
+        caddy_image = found(lambda: _caddy_image(engine, settings))
         network_id = found(lambda: _caddy_network_id(engine, settings))
-        found(lambda: _check_room(engine.nodes(), settings))
+        nodes = engine.nodes()
+        found(lambda: _check_room(nodes, settings))
+        addresses = front_addresses(nodes, settings)
     if problems or image is None or notebook_image is None:
         raise _misfit(settings.docker_host, problems)
-    return Site(image=image, notebook_image=notebook_image, caddy_network_id=network_id)
+    return Site(
+        image=image,
+        notebook_image=notebook_image,
+        caddy_image=caddy_image,
+        caddy_network_id=network_id,
+        front_addresses=addresses,
+    )
 
 
 def _misfit(host: str, problems: list[str]) -> ConfigError:
@@ -108,8 +125,14 @@ def _check_platform(
         )
 
 
+def _caddy_image(engine: "docker.APIClient", settings: Settings) -> str | None:
+    if settings.caddy_mode != "managed":
+        return None
+    return _pinned(engine, "caddyImage", settings.caddy_image, settings.platform)
+
+
 def _caddy_network_id(engine: "docker.APIClient", settings: Settings) -> str | None:
-    if settings.caddy_mode == "none":
+    if settings.caddy_mode != "external":
         return None
     name = settings.caddy_network
     for network in engine.networks(names=[name]):
@@ -123,6 +146,17 @@ def _caddy_network_id(engine: "docker.APIClient", settings: Settings) -> str | N
             f"docker network create --driver overlay {name}",
         )
     )
+
+
+def front_addresses(nodes: list[dict[str, Any]], settings: Settings) -> tuple[str, ...]:
+    """Return where this machine may reach a Caddy that serves names under localhost."""
+    if not settings.is_local:
+        return ()
+    wanted = settings.control_placement
+    fit = [n for n in nodes if usable(n) and all(matches(n, each) for each in wanted)]
+    known = [node.get("Status", {}).get("Addr", "") for node in fit]
+    # A laptop's engine publishes on the loopback, whatever address its Swarm has.
+    return (*(each for each in known if each not in NO_ADDRESS), LOOPBACK)
 
 
 def _check_room(nodes: list[dict[str, Any]], settings: Settings) -> None:

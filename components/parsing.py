@@ -14,6 +14,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 MEMORY_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 PLATFORMS = ("linux/amd64", "linux/arm64")
+BCRYPT_BYTES = 72
+OLDEST_CADDY = (2, 11, 2)
 
 # The grammar of https://github.com/distribution/reference, with the host optional.
 _HOST = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?\.)*[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
@@ -31,6 +33,23 @@ _CONSTRAINT = re.compile(
     r"|engine\.labels\.[\w./-]+)\s*(?P<operator>==|!=)\s*(?P<value>[\w.:/@-]+)",
     re.ASCII,
 )
+
+# What a name on the network may look like: https://www.rfc-editor.org/rfc/rfc1123#section-2.1
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DNS_NAME = rf"{_LABEL}(?:\.{_LABEL})*"
+_DOMAIN = re.compile(rf"localhost|(?:{_LABEL}\.)+(?![0-9]+$){_LABEL}", re.ASCII)
+_HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})):(?P<port>[0-9]{1,5})")
+_HTTPS_URL = re.compile(
+    rf"https://(?P<host>{_DNS_NAME})(?::(?P<port>[0-9]{{1,5}}))?(?:/[A-Za-z0-9._~/-]*)?", re.ASCII
+)
+_EMAIL = re.compile(rf"[A-Za-z0-9._%+-]{{1,64}}@(?:{_LABEL}\.)+{_LABEL}", re.ASCII)
+_SSH_HOST = re.compile(
+    r"ssh://(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?", re.ASCII
+)
+_PATH = re.compile(r"(?:/[A-Za-z0-9._-]+)+/?", re.ASCII)
+_WORD = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,63})", re.ASCII)
+_LONGEST_DOMAIN = 253 - 64  # so that a label fits in front of it
+_PORTS = range(1, 65536)
 
 _NETWORK_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 _DOCKER_HOST = re.compile(r"(?:unix:///\S+|ssh://[^\s/@]+(?:@[^\s/@]+)?|tcp://[^\s/]+:\d+)")
@@ -190,6 +209,96 @@ def password(text: str) -> str:
     if text and (len(text) < 8 or not text.isprintable()):
         raise ValueError("at least 8 printable characters")
     return text
+
+
+def short_password(text: str) -> str:
+    """Parse a password of which bcrypt takes in every byte; an empty one means none was given."""
+    if len(text.encode()) > BCRYPT_BYTES:
+        raise ValueError(f"at most {BCRYPT_BYTES} bytes, which is all that bcrypt looks at")
+    return password(text)
+
+
+def domain(text: str) -> str:
+    """Parse a domain under which names are to be served; an empty one means that none is."""
+    if text and (len(text) > _LONGEST_DOMAIN or not _DOMAIN.fullmatch(text)):
+        raise ValueError(
+            "localhost or a domain in small letters such as dask.example.org, an international "
+            "one in its xn-- form, without https:// and without a port"
+        )
+    return text
+
+
+def dns_label(text: str) -> str:
+    """Parse the first part of a name, such as `notebook` in notebook.example.org."""
+    if not re.fullmatch(_LABEL, text, re.ASCII):
+        raise ValueError("one part of a name: small letters, digits and '-' in between, no dot")
+    return text
+
+
+def host_port(text: str) -> str:
+    """Parse `host:port`, where another service is reached."""
+    match = _HOST_PORT.fullmatch(text)
+    if match is None or int(match["port"]) not in _PORTS:
+        raise ValueError("host:port with a port from 1 to 65535, without http://")
+    return text
+
+
+def https_url(text: str) -> str:
+    """Parse an https address without query, returned without a slash at its end; may be empty."""
+    match = _HTTPS_URL.fullmatch(text)
+    if text and (match is None or (match["port"] and int(match["port"]) not in _PORTS)):
+        raise ValueError("an address that begins with https://, without a query or a password")
+    return text.rstrip("/")
+
+
+def host_of(url: str) -> str:
+    """Return the host of an address that `https_url` has returned."""
+    match = _HTTPS_URL.fullmatch(url)
+    return match["host"] if match else ""
+
+
+def ssh_host(text: str) -> str:
+    """Parse the address of a host that is reached by SSH; an empty one names none."""
+    if text and not _SSH_HOST.fullmatch(text):
+        raise ValueError("ssh://user@host or ssh://user@host:port")
+    return text
+
+
+def absolute_path(text: str) -> str:
+    """Parse the path of a file or directory, returned without a slash at its end; may be empty."""
+    if text and (not _PATH.fullmatch(text) or ".." in text.split("/")):
+        raise ValueError("an absolute path of letters, digits, '.', '_' and '-', without '..'")
+    return text.rstrip("/")
+
+
+def email(text: str) -> str:
+    """Parse an e-mail address; an empty one means that none was given."""
+    if text and not _EMAIL.fullmatch(text):
+        raise ValueError("an e-mail address such as admin@example.org")
+    return text
+
+
+def word(text: str) -> str:
+    """Parse a user's or a cookie's name; `import` is a word of Caddy's own."""
+    if not _WORD.fullmatch(text) or text == "import":
+        raise ValueError("a name of letters, digits, '.', '_' and '-', but not 'import'")
+    return text
+
+
+def optional_word(text: str) -> str:
+    """Parse a user's name; an empty one means that none was given."""
+    return word(text) if text else text
+
+
+def caddy_image(text: str) -> ImageReference:
+    """Parse an image reference; a version of Caddy known to be unsafe is refused by its tag."""
+    image = image_reference(text)
+    version = re.match(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", image.tag or "")
+    if version and tuple(int(part or 99) for part in version.groups()) < OLDEST_CADDY:
+        raise ValueError(
+            "Caddy 2.11.2 or newer: older ones let a client's Remote-User through (CVE-2026-30851)"
+        )
+    return image
 
 
 def spell_memory(size: int) -> str:

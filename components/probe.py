@@ -14,6 +14,7 @@ import pulumi
 import pulumi_command as command
 import pulumi_random as random
 
+from components.caddy import Front
 from components.cluster import DaskCluster
 from components.lookup import Site
 from components.settings import Settings
@@ -26,17 +27,19 @@ COMMAND = "exec .venv/bin/python -m health"
 
 @dataclass(frozen=True, kw_only=True)
 class HealthProbeArgs:
-    """The cluster to prove and what it was declared from."""
+    """The front and the cluster to prove, and what they were declared from."""
 
     settings: Settings
     site: Site
+    front: Front
     cluster: DaskCluster
 
 
 class HealthProbe(pulumi.ComponentResource):
-    """A one-shot client on the overlay; `health` is what it proved."""
+    """A one-shot client on the overlay; `health` is what it proved, in the attempt `attempt`."""
 
     health: pulumi.Output[dict[str, Any]]
+    attempt: pulumi.Output[str]
 
     def __init__(
         self, name: str, args: HealthProbeArgs, opts: pulumi.ResourceOptions | None = None
@@ -62,6 +65,7 @@ class HealthProbe(pulumi.ComponentResource):
             add_previous_output_in_env=False,
             opts=child,
         )
+        self.attempt = attempt.hex
         self.health = run.stdout.apply(json.loads)
         self.register_outputs({"health": self.health})
 
@@ -76,7 +80,9 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         "constraints": list(settings.control_placement),
         "scheduler_address": cluster.scheduler_address,
         "network_id": cluster.network_id,
-        "services": {service.name: service.revision for service in cluster.services},
+        "services": {
+            service.name: service.revision for service in (*cluster.services, *args.front.services)
+        },
         "notebook": {
             "url": cluster.notebook.url,
             "kind": cluster.notebook.secret_kind,

@@ -9,7 +9,9 @@ A field's config key is its name in camelCase; `Pulumi.yaml` holds its descripti
 
 import difflib
 import os
-from collections.abc import Callable, Collection, Mapping
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Annotated, Any, get_args, get_type_hints
@@ -20,17 +22,29 @@ from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 from components.parsing import (
     ImageReference,
     Platform,
+    absolute_path,
+    caddy_image,
     cpus,
+    dns_label,
     docker_host,
+    domain,
+    email,
+    host_of,
+    host_port,
+    https_url,
     image_reference,
     memory_from,
     network_name,
     one_of,
+    optional_word,
     password,
     placement,
     platform,
     requirements,
+    short_password,
+    ssh_host,
     whole_number,
+    word,
 )
 
 # Measured: the memory of a worker at rest; in less the kernel kills it while it starts.
@@ -100,9 +114,69 @@ class Settings:
         tuple[str, ...], Setting(parse=placement, example="node.labels.role==master")
     ]
 
-    caddy_mode: Annotated[str, Setting(parse=one_of("external", "none"), example="external")]
+    caddy_mode: Annotated[
+        str, Setting(parse=one_of("external", "managed", "none"), example="external")
+    ]
     caddy_network: Annotated[str, Setting(parse=network_name, example="caddy-network")]
+    caddy_image: Annotated[ImageReference, Setting(parse=caddy_image, example="caddy:2.11.9")]
+    caddy_directory: Annotated[
+        str,
+        Setting(
+            parse=absolute_path,
+            example="/srv/caddy/sites",
+        ),
+    ]
+    caddy_host: Annotated[str, Setting(parse=ssh_host, example="ssh://deploy@edge")]
+    caddy_service: Annotated[str, Setting(parse=optional_word, example="edge_caddy")]
+    caddy_main_file: Annotated[str, Setting(parse=absolute_path, example="/etc/caddy/Caddyfile")]
+    domain: Annotated[str, Setting(parse=domain, example="dask.example.org")]
+    notebook_name: Annotated[str, Setting(parse=dns_label, example="notebook")]
+    dashboard_name: Annotated[str, Setting(parse=dns_label, example="dashboard")]
+    auth: Annotated[str, Setting(parse=one_of("authelia", "basic", "none"), example="authelia")]
+    authelia_address: Annotated[str, Setting(parse=host_port, example="authelia:9091")]
+    authelia_portal: Annotated[str, Setting(parse=https_url, example="https://auth.example.org")]
+    authelia_endpoint: Annotated[
+        str,
+        Setting(
+            parse=one_of("/api/authz/forward-auth", "/api/verify"),
+            example="/api/authz/forward-auth",
+        ),
+    ]
+    authelia_cookie: Annotated[str, Setting(parse=word, example="authelia_session")]
+    authelia_user: Annotated[str, Setting(parse=optional_word, example="probe")]
+    authelia_password: Annotated[
+        str, Setting(parse=password, example="--secret autheliaPassword", secret=True)
+    ] = field(repr=False)
+    basic_user: Annotated[str, Setting(parse=word, example="dask")]
+    basic_password: Annotated[
+        str, Setting(parse=short_password, example="--secret basicPassword", secret=True)
+    ] = field(repr=False)
+    acme_email: Annotated[str, Setting(parse=email, example="admin@example.org")]
+    acme_directory: Annotated[
+        str,
+        Setting(parse=https_url, example="https://acme-v02.api.letsencrypt.org/directory"),
+    ]
     health_deadline: Annotated[int, Setting(parse=whole_number(10, 3600), example="300")]
+
+    @property
+    def has_front(self) -> bool:
+        """Whether notebook and dashboard get names of their own."""
+        return self.caddy_mode != "none" and bool(self.domain)
+
+    @property
+    def proves_front(self) -> bool:
+        """Whether the deployment itself brings the front about, and so has to prove it."""
+        return self.has_front and (self.caddy_mode == "managed" or self.delivers)
+
+    @property
+    def delivers(self) -> bool:
+        """Whether an existing Caddy is given its file by the deployment."""
+        return self.has_front and self.caddy_mode == "external" and bool(self.caddy_directory)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the names are this machine's alone."""
+        return _is_local(self.domain)
 
     @classmethod
     def load(cls) -> "Settings":
@@ -158,7 +232,8 @@ def complaint(key: str, found: str, allowed: str, example: str) -> str:
 
 def set_command(key: str, example: str) -> str:
     """Return the command that sets a config key, whose options `example` may bring along."""
-    return f"pulumi config set {example if key in example else f'{key} {example}'}"
+    named = key in re.findall(r"\w+", example)
+    return f"pulumi config set {example if named else f'{key} {example}'}"
 
 
 def _parse(
@@ -200,6 +275,86 @@ def _unknown_key(key: str, known: list[str]) -> str:
 
 def _misfits(values: Mapping[str, Any]) -> list[str]:
     """Return what is wrong between settings that are each valid by themselves."""
+    return _starved_threads(values) + _front_misfits(values)
+
+
+def _front_misfits(values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong between the settings of the front; a missing one was told already."""
+    known = defaultdict(str, values)
+    mode, name = known["caddy_mode"], known["domain"]
+    if mode == "managed" and values.get("domain") == "":
+        found = "it is not set, and a Caddy of the stack's own (caddyMode managed) serves names"
+        return [complaint("domain", found, "a domain", set_command("domain", "localhost"))]
+    if mode == "none" or not name:
+        return []
+    return [
+        *_twins(known),
+        *_login_misfits(known),
+        *_acme_misfits(known),
+        *_delivery_misfits(known),
+    ]
+
+
+def _delivery_misfits(known: Mapping[str, Any]) -> Iterator[str]:
+    if known["caddy_mode"] != "external" or not known["caddy_directory"]:
+        return
+    if known["docker_host"].startswith("tcp://") and not known["caddy_host"]:
+        found = f"it is not set, and {known['docker_host']} gives no access to Caddy's files"
+        cure = set_command("caddyHost", "ssh://deploy@edge")
+        yield complaint("caddyHost", found, "the host that Caddy runs on", cure)
+    if not known["caddy_main_file"]:
+        found = "it is not set, and Caddy has to validate what it is delivered"
+        cure = set_command("caddyMainFile", "/etc/caddy/Caddyfile")
+        yield complaint("caddyMainFile", found, "Caddy's own Caddyfile, as it sees it", cure)
+
+
+def _twins(known: Mapping[str, Any]) -> Iterator[str]:
+    name = known["domain"]
+    if known["notebook_name"] and known["notebook_name"] == known["dashboard_name"]:
+        found = f"{known['dashboard_name']!r} is the notebook's name too"
+        cure = set_command("dashboardName", "dashboard")
+        yield complaint("dashboardName", found, "another name than notebookName", cure)
+    taken = [f"{known[each]}.{name}" for each in ("notebook_name", "dashboard_name")]
+    if known["auth"] == "authelia" and host_of(known["authelia_portal"]) in taken:
+        found = f"{known['authelia_portal']!r} is a name that this stack serves"
+        cure = set_command("autheliaPortal", f"https://auth.{name}")
+        yield complaint("autheliaPortal", found, "the portal's own name", cure)
+
+
+def _login_misfits(known: Mapping[str, Any]) -> Iterator[str]:
+    name = known["domain"]
+    if known["auth"] == "authelia" and known.get("authelia_portal") == "":
+        found = f"it is not set, and {name} is to be behind Authelia (auth authelia)"
+        allowed = "the portal's https address, or another auth"
+        cure = set_command("autheliaPortal", f"https://auth.{name}")
+        yield complaint("autheliaPortal", found, allowed, cure)
+    if bool(known["authelia_user"]) != bool(known["authelia_password"]):
+        found = "it is set without the other of autheliaUser and autheliaPassword"
+        key = "autheliaUser" if known["authelia_user"] else "autheliaPassword"
+        yield complaint(key, found, "both or none", set_command("autheliaUser", "probe"))
+    if known["auth"] == "none" and not _is_local(name):
+        found = f"'none' would open {name} to everybody, and a notebook runs any code"
+        allowed = "authelia or basic; none only under localhost"
+        yield complaint("auth", found, allowed, set_command("auth", "basic"))
+
+
+def _acme_misfits(known: Mapping[str, Any]) -> Iterator[str]:
+    if known["caddy_mode"] != "managed" or _is_local(known["domain"]):
+        return
+    for key, example in (
+        ("acmeEmail", f"admin@{known['domain']}"),
+        ("acmeDirectory", "https://acme-v02.api.letsencrypt.org/directory"),
+    ):
+        if known.get("acme_" + key.removeprefix("acme").lower()) == "":
+            found = f"it is not set, and {known['domain']} needs certificates"
+            yield complaint(key, found, "any valid value", set_command(key, example))
+
+
+def _is_local(name: str) -> bool:
+    return name == "localhost" or name.endswith(".localhost")
+
+
+def _starved_threads(values: Mapping[str, Any]) -> list[str]:
     if not {"worker_threads", "worker_cpus"} <= values.keys():
         return []
     threads, worker_cpus = values["worker_threads"], values["worker_cpus"]

@@ -53,12 +53,44 @@ class ResourceLimit:
         )
 
 
+# The same in what every shell knows, for images that have wget instead of bash.
+_HEALTH_CHECK_BY_WGET = r"""
+answers() { wget -q -T 10 -O /dev/null "http://127.0.0.1:$1$2" 2>/dev/null; }
+if [ -e /tmp/.healthy ]; then sleep 15; answers "$0" "$1"; exit; fi
+tries=0
+until answers "$0" "$1"; do
+  tries=$((tries + 1)); [ "$tries" -lt 80 ] || exit 1; sleep 0.25
+done
+: >/tmp/.healthy
+""".strip()
+
+
 @dataclass(frozen=True, kw_only=True)
 class HealthCheck:
-    """An HTTP address inside the container that answers 200 when the program in it works."""
+    """An HTTP address inside the container that answers 200 when the program in it works.
+
+    It is asked by bash, or by wget in an image that has no bash.
+    """
 
     port: int
     path: str
+    by_wget: bool = False
+
+    @property
+    def command(self) -> list[str]:
+        """What the engine runs in the container."""
+        shell = (
+            ["sh", "-c", _HEALTH_CHECK_BY_WGET] if self.by_wget else ["bash", "-c", _HEALTH_CHECK]
+        )
+        return ["CMD", *shell, str(self.port), self.path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume:
+    """A named volume of the node that a task runs on; it stays when the service goes."""
+
+    name: str
+    target: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +128,10 @@ class ServiceSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: Sequence[MountedFile] = ()
     configs: Sequence[MountedFile] = ()
+    volumes: Sequence[Volume] = ()
+    node_ports: Sequence[int] = ()  # TCP ports that a task takes on its node
+    capabilities: Sequence[str] = ()
+    user: str | None = None  # the image's own unless given
 
     def __post_init__(self) -> None:
         """Refuse what would restart tasks without reason."""
@@ -153,7 +189,7 @@ def service_inputs(spec: ServiceSpec) -> dict[str, Any]:
             },
         },
         # No virtual IP: IPVS drops connections that were idle for 15 minutes, as Dask's may be.
-        "endpoint_spec": {"mode": "dnsrr"},
+        "endpoint_spec": _endpoint(spec),
         "update_config": _roll(failure_action="rollback"),
         "rollback_config": _roll(failure_action="pause"),
     }
@@ -167,9 +203,10 @@ def _container(spec: ServiceSpec) -> dict[str, Any]:
         "env": dict(spec.environment),
         "init": True,
         "cap_drops": ["ALL"],
+        **_extras(spec),
         "stop_grace_period": "30s",
         "healthcheck": {
-            "tests": ["CMD", "bash", "-c", _HEALTH_CHECK, str(check.port), check.path],
+            "tests": check.command,
             "interval": "1s",
             "timeout": "30s",
             # A task that holds the interpreter's lock stops the answers too: like Dask itself
@@ -202,6 +239,30 @@ def _container(spec: ServiceSpec) -> dict[str, Any]:
             for each in spec.configs
         ],
     }
+
+
+def _extras(spec: ServiceSpec) -> dict[str, Any]:
+    """Return what only some services have; an empty list would show as a change."""
+    extras: dict[str, Any] = {}
+    if spec.capabilities:
+        extras["cap_adds"] = list(spec.capabilities)
+    if spec.user:
+        extras["user"] = spec.user
+    if spec.volumes:
+        extras["mounts"] = [
+            {"type": "volume", "source": each.name, "target": each.target} for each in spec.volumes
+        ]
+    return extras
+
+
+def _endpoint(spec: ServiceSpec) -> dict[str, Any]:
+    # On the node itself, without the routing mesh: that would need IPVS and hide the clients'
+    # addresses.
+    ports = [
+        {"target_port": port, "published_port": port, "protocol": "tcp", "publish_mode": "host"}
+        for port in spec.node_ports
+    ]
+    return {"mode": "dnsrr", "ports": ports} if ports else {"mode": "dnsrr"}
 
 
 def _resources(limit: ResourceLimit) -> dict[str, int]:

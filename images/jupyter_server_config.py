@@ -14,6 +14,11 @@ c.ServerApp.port = 8888
 c.ServerApp.port_retries = 0
 c.ServerApp.open_browser = False
 c.ServerApp.allow_unauthenticated_access = False
+# Caddy is in front, and says who asks and that it was by https. It passes the name on that was
+# asked for, against which the origin of a request is checked: no other origin is allowed.
+c.ServerApp.trust_xheaders = True
+# Proxies on the way cut off a websocket that is silent for a minute.
+c.ServerApp.websocket_ping_interval = 30
 
 if TOKEN.exists():
     c.IdentityProvider.token = TOKEN.read_text().strip()

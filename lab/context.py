@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lab.shell import LabError
 
+CADDY = "Dockerfile.caddy"
 SOURCE = Path(__file__).parent.parent / "images"
 _INDEX_SETTINGS = {
     "extra-index-url", "index-url", "proxy", "retries", "timeout", "trusted-host",
@@ -55,6 +56,25 @@ def archive() -> io.BytesIO:
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
+    stream.seek(0)
+    return stream
+
+
+def caddy_hash(base: str, version: str) -> str:
+    """Twelve hex digits that change with Caddy's Dockerfile, its version and the base image."""
+    dockerfile = (SOURCE / CADDY).read_bytes()
+    return hashlib.sha256(f"{base}\0{version}\0".encode() + dockerfile).hexdigest()[:12]
+
+
+def caddy_archive(program: Path) -> io.BytesIO:
+    """The build context of Caddy's image, its program included."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, path, mode in (("Dockerfile", SOURCE / CADDY, 0o644), ("caddy", program, 0o755)):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = path.stat().st_size, mode
+            with path.open("rb") as file:
+                tar.addfile(entry, file)
     stream.seek(0)
     return stream
 

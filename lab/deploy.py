@@ -22,7 +22,19 @@ def summary(outputs: dict[str, Any], token_command: str) -> str:
         f"  notebook   {outputs['notebook_url']}",
         f"  token      {token_command}",
     ]
+    if outputs.get("login_user"):
+        password = token_command.replace("notebook_token", "login_password")
+        lines += [f"  login      {outputs['login_user']}", f"  password   {password}"]
+    if front := health.get("front"):
+        lines.insert(2, f"  front      {_front(front)}")
     return "\n".join(lines)
+
+
+def _front(front: dict[str, Any]) -> str:
+    opened = "opens with it" if front["login_tried"] else "not tried with it"
+    if front["auth"] == "none":
+        return "answers, open to this machine"
+    return f"closed without the {front['auth']} login, {opened}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

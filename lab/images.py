@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import docker
-from docker.errors import ImageNotFound
+from docker.errors import APIError, ImageNotFound
 
-from lab import context, registry
+from lab import caddy, context, registry
+from lab.base import TAG
 from lab.shell import LabError, say, step, tail
 
 TARGETS = {"dask": "dask-swarm", "notebook": "dask-swarm-notebook"}
+CADDY = "caddy"
 STEP_SECONDS = 900  # the longest silence of an engine while it builds or pulls
 
 
@@ -55,7 +57,7 @@ class Image:
 def wanted(host: str, base: str) -> list[Image]:
     """The images as the files in images/ describe them now, for the registry at `host:port`."""
     version, content = context.dask_version(), context.content_hash(base)
-    return [
+    own = [
         Image(
             target=target,
             registry=host,
@@ -65,13 +67,24 @@ def wanted(host: str, base: str) -> list[Image]:
         )
         for target, repository in TARGETS.items()
     ]
+    front = Image(
+        target=CADDY,
+        registry=host,
+        repository="dask-swarm-caddy",
+        version=caddy.VERSION,
+        content=context.caddy_hash(base, caddy.VERSION),
+    )
+    return [*own, front]
 
 
 def publish(engine: "docker.APIClient", images: Iterable[Image], base: str) -> None:
     """Build the images and push them under both their tags."""
     for image in images:
         with step(f"building {image.reference}"):
-            _build(engine, image, base)
+            if image.target == CADDY:
+                _provide_caddy(engine, image, base)
+            else:
+                _build(engine, image, base)
         with step(f"pushing {image.reference}"):
             for tag in (image.content_tag, image.version):
                 engine.tag(image.reference, image.name, tag)
@@ -102,6 +115,36 @@ def follow(progress: Iterable[dict[str, Any]], what: str) -> None:
             say(text.strip())
         if "error" in message:
             raise LabError(f"{what}: {message['error']}\n{tail(output, 15)}")
+
+
+def _provide_caddy(engine: "docker.APIClient", image: Image, base: str) -> None:
+    """Take the official image where it can be had, else build one from Caddy's source."""
+    official = f"{CADDY}:{image.version}"
+    # A base made from Debian's packages says that no public registry is within reach.
+    if base != TAG:
+        try:
+            follow(engine.pull(CADDY, image.version, stream=True, decode=True), official)
+        except (LabError, APIError) as error:
+            say(f"{official} cannot be pulled ({error}): building one instead")
+        else:
+            engine.tag(official, image.name, image.version)
+            return
+    _build_caddy(engine, image, base)
+
+
+def _build_caddy(engine: "docker.APIClient", image: Image, base: str) -> None:
+    progress = engine.build(
+        fileobj=context.caddy_archive(caddy.built_caddy()),
+        custom_context=True,
+        encoding=None,
+        tag=image.reference,
+        buildargs={"BASE_IMAGE": base, **context.proxies()},
+        network_mode="host",
+        rm=True,
+        forcerm=True,
+        decode=True,
+    )
+    follow(progress, image.reference)
 
 
 def _build(engine: "docker.APIClient", image: Image, base: str) -> None:

@@ -15,13 +15,15 @@ _PACKAGE_OF = {
     "iptables": "iptables",
     "modprobe": "kmod",
 }
+_FOR_TESTS = {"chromium": "chromium"}
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _DENY = "#!/bin/sh\n# Until the dask-swarm lab has installed its packages.\nexit 101\n"
 
 
 def ensure_packages(commands: Iterable[str] = tuple(_PACKAGE_OF)) -> None:
     """Install what lacks of these commands; `LabError` without apt-get or when it fails."""
-    missing = [_PACKAGE_OF[command] for command in commands if not which(command)]
+    package_of = _PACKAGE_OF | _FOR_TESTS
+    missing = [package_of[command] for command in commands if not which(command)]
     if not missing:
         return
     if not which("apt-get"):

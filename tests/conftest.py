@@ -11,6 +11,8 @@ from hypothesis import settings
 settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
 
+from lab.caddy import find_caddy
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -25,3 +27,9 @@ def defaults(project):
     """Return the default of every config key as the engine hands it to a program: as text."""
     values = {key: declared["default"] for key, declared in project["config"].items()}
     return {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+
+
+@pytest.fixture(scope="session")
+def real_caddy():
+    """Return the path of a current Caddy, which a new machine has to build first."""
+    return find_caddy()

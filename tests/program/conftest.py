@@ -11,7 +11,10 @@ from pulumi.runtime.mocks import Mocks
 from components import lookup
 from tests.conftest import ROOT
 
+SECRET_KEYS = [f"dask-swarm:{name}Password" for name in ("notebook", "basic", "authelia")]
 HEALTH = '{"workers": 4, "threads": 4, "memory_bytes": 4294967296}'
+
+FRONT = '{"auth": "basic", "login_tried": true}'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +64,11 @@ class Recorder(Mocks):
         )
         invented = {
             "random:index/randomPassword:RandomPassword": {"result": _secret("t" * 48)},
-            "random:index/randomId:RandomId": {"hex": "0123456789abcdef"},
-            "command:local:Command": {"stdout": HEALTH},
+            "random:index/randomId:RandomId": {"hex": "0123456789abcdef" * 2},
         }
+        if args.typ == "command:local:Command":
+            front = args.name.startswith("front")
+            invented[args.typ] = {"stdout": _secret(FRONT) if front else HEALTH}
         named = {"name": f"{args.name}-1a2b3c4"} | args.inputs
         return f"{args.name}-id", named | invented.get(args.typ, {})
 
@@ -98,7 +103,7 @@ def run(defaults, monkeypatch):
         values = defaults | config
         set_mocks(Recorder(program), project="dask-swarm", stack="test", preview=False)
         keys = {f"dask-swarm:{key}": value for key, value in values.items()}
-        set_all_config(keys, secret_keys=["dask-swarm:notebookPassword"])
+        set_all_config(keys, secret_keys=SECRET_KEYS)
         monkeypatch.setattr(lookup, "look_up", _site)
         monkeypatch.setattr(pulumi, "export", lambda name, value: _collect(program, name, value))
         test(lambda: runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__"))()
@@ -108,11 +113,14 @@ def run(defaults, monkeypatch):
 
 
 def _site(settings):
-    caddy = None if settings.caddy_mode == "none" else "caddy-network-id"
+    managed = settings.caddy_mode == "managed"
+    caddy = "caddy-network-id" if settings.caddy_mode == "external" else None
     return lookup.Site(
         image=f"{settings.image}@sha256:{'a' * 64}",
         notebook_image=f"{settings.notebook_image}@sha256:{'b' * 64}",
+        caddy_image=f"{settings.caddy_image}@sha256:{'c' * 64}" if managed else None,
         caddy_network_id=caddy,
+        front_addresses=("10.77.0.11", "127.0.0.1") if settings.is_local else (),
     )
 
 

@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from lab import base, context, images
+from lab import base, caddy, context, images
 from lab.shell import LabError
 
 
@@ -13,6 +13,7 @@ from lab.shell import LabError
 def source(tmp_path, monkeypatch):
     """Return a folder that stands for images/."""
     (tmp_path / "Dockerfile").write_text("ARG BASE_IMAGE=python:3.12\nFROM ${BASE_IMAGE}\n")
+    (tmp_path / "Dockerfile.caddy").write_text("FROM debian\n")
     (tmp_path / "dask.txt").write_text("dask==2030.1.0 \\\n    --hash=sha256:00\n")
     monkeypatch.setattr(context, "SOURCE", tmp_path)
     return tmp_path
@@ -99,16 +100,39 @@ class TestArchive:
 
 
 @pytest.mark.usefixtures("source")
+class TestCaddy:
+    def test_dockerfile_version_and_base_count(self, source):
+        """Its image is rebuilt when one of them changes, and not with Dask's."""
+        before = context.caddy_hash("base", "2.11.9")
+        assert before != context.caddy_hash("base", "2.11.10")
+        assert before != context.caddy_hash("other", "2.11.9")
+        (source / "dask.txt").write_text("dask==2031.1.0\n")
+        assert before == context.caddy_hash("base", "2.11.9")
+        (source / "Dockerfile.caddy").write_text("FROM other\n")
+        assert before != context.caddy_hash("base", "2.11.9")
+
+    def test_the_program_goes_along(self, tmp_path):
+        """It is in the context, ready to run."""
+        program = tmp_path / "built"
+        program.write_bytes(b"program")
+        with tarfile.open(fileobj=context.caddy_archive(program)) as tar:
+            assert ["Dockerfile", "caddy"] == tar.getnames()
+            assert 0o755 == tar.getmember("caddy").mode
+            assert b"program" == tar.extractfile("caddy").read()
+
+
+@pytest.mark.usefixtures("source")
 class TestReferences:
     def test_targets_are_published_under_their_own_names(self):
-        """A deployment names registry, image and Dask version."""
+        """A deployment names registry, image and the version of what is in it."""
         found = [image.reference for image in images.wanted("localhost:5001", base.TAG)]
-        expected = ["dask-swarm:2030.1.0", "dask-swarm-notebook:2030.1.0"]
+        dask = ["dask-swarm:2030.1.0", "dask-swarm-notebook:2030.1.0"]
+        expected = [*dask, f"dask-swarm-caddy:{caddy.VERSION}"]
         assert [f"localhost:5001/{name}" for name in expected] == found
 
     def test_an_absent_registry_has_nothing(self):
         """Where nothing answers, everything is to be built."""
-        image, _ = images.wanted("localhost:1", base.TAG)
+        image, *_ = images.wanted("localhost:1", base.TAG)
         assert image.published() is None
 
 

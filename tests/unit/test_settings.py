@@ -6,8 +6,10 @@ import pytest
 
 from components.settings import ConfigError, Settings, parse_settings
 
+SECRETS = ("notebookPassword", "basicPassword", "autheliaPassword")
 
-def problems(config, encrypted=("notebookPassword",)):
+
+def problems(config, encrypted=SECRETS):
     """Return the lines of the error that `config` causes."""
     with pytest.raises(ConfigError) as caught:
         parse_settings(config, encrypted, {})
@@ -34,7 +36,36 @@ def test_the_defaults_are_valid(defaults):
         ("workerCpus", "half", "a number of CPUs", "workerCpus 0.5"),
         ("image", "dask:LATEST/x", "with a tag or a digest", "image ghcr.io/dask/dask:"),
         ("workerPlacement", "role=worker", "node.labels.", "workerPlacement node.labels."),
-        ("caddyMode", "sometimes", "one of external, none", "caddyMode external"),
+        ("caddyMode", "sometimes", "one of external, managed, none", "caddyMode external"),
+        ("auth", "maybe", "one of authelia, basic, none", "auth authelia"),
+        ("domain", "https://example.org", "without https://", "domain dask.example.org"),
+        ("domain", "exa mple.org", "a domain in small letters", "domain dask.example.org"),
+        ("domain", "10.0.0.1", "a domain in small letters", "domain dask.example.org"),
+        ("domain", "example", "a domain in small letters", "domain dask.example.org"),
+        ("domain", "münchen.de", "xn-- form", "domain dask.example.org"),
+        ("domain", "example.org {\n}", "a domain in small letters", "domain dask.example.org"),
+        ("notebookName", "note.book", "no dot", "notebookName notebook"),
+        ("dashboardName", "a{b}", "one part of a name", "dashboardName dashboard"),
+        ("autheliaAddress", "authelia:99999", "from 1 to 65535", "autheliaAddress authelia:9091"),
+        ("autheliaAddress", "authelia", "host:port", "autheliaAddress authelia:9091"),
+        ("autheliaAddress", "authelia:1\n", "host:port", "autheliaAddress authelia:9091"),
+        ("autheliaPortal", "http://auth.org", "begins with https://", "autheliaPortal https://"),
+        ("autheliaPortal", "https://a.org/{x}", "begins with https://", "autheliaPortal https://"),
+        ("autheliaEndpoint", "/api", "/api/verify", "autheliaEndpoint /api/authz/forward-auth"),
+        ("autheliaCookie", "a=b", "a name of letters", "autheliaCookie authelia_session"),
+        ("basicUser", "import", "but not 'import'", "basicUser dask"),
+        ("basicUser", "a:b", "a name of letters", "basicUser dask"),
+        ("acmeEmail", "admin", "an e-mail address", "acmeEmail admin@example.org"),
+        ("acmeDirectory", "ftp://x.org", "begins with https://", "acmeDirectory https://acme"),
+        ("caddyDirectory", "sites", "an absolute path", "caddyDirectory /srv/caddy/sites"),
+        ("caddyDirectory", "/srv/../etc", "without '..'", "caddyDirectory /srv/caddy/sites"),
+        ("caddyDirectory", "/srv/a b", "an absolute path", "caddyDirectory /srv/caddy/sites"),
+        ("caddyHost", "edge", "ssh://user@host", "caddyHost ssh://deploy@edge"),
+        ("caddyHost", "ssh://-oProxyCommand=x", "ssh://user@host", "caddyHost ssh://deploy@edge"),
+        ("caddyService", "a b", "a name of letters", "caddyService edge_caddy"),
+        ("caddyMainFile", "Caddyfile", "an absolute path", "caddyMainFile /etc/caddy/Caddyfile"),
+        ("caddyImage", "caddy:2.11.1", "CVE-2026-30851", "caddyImage caddy:2.11.9"),
+        ("caddyImage", "caddy:2.6-alpine", "Caddy 2.11.2 or newer", "caddyImage caddy:2.11.9"),
         ("dockerHost", "manager:2375", "ssh://user@manager", "dockerHost ssh://"),
         ("platform", "linux", "linux/amd64, linux/arm64", "platform linux/amd64"),
         ("healthDeadline", "1", "from 10 to 3600", "healthDeadline 300"),
@@ -81,11 +112,77 @@ def test_all_problems_are_reported_together(defaults):
     assert 3 == len(lines)
 
 
-def test_a_bad_password_is_not_repeated(defaults):
+@pytest.mark.parametrize("key", ["notebookPassword", "basicPassword"])
+@pytest.mark.parametrize("value", ["hunter2", "hunter2\nhunter2"])
+def test_a_bad_password_is_not_repeated(defaults, key, value):
     """An error about a secret does not print the secret."""
-    (line,) = problems(defaults | {"notebookPassword": "hunter2"})
+    (line,) = problems(defaults | {key: value})
     assert "hunter2" not in line
     assert "8 printable characters" in line
+
+
+def test_a_password_that_bcrypt_would_cut_off_is_refused(defaults):
+    """Beyond 72 bytes any ending would open the door."""
+    (line,) = problems(defaults | {"basicPassword": "ä" * 37})
+    assert "at most 72 bytes" in line
+    assert "ä" not in line
+
+
+FRONT = {"domain": "example.org", "autheliaPortal": "https://auth.example.org"}
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"caddyMode": "managed"}, "domain: it is not set, and a Caddy of the stack's own"),
+        ({"domain": "example.org"}, "autheliaPortal: it is not set, and example.org is to be"),
+        (FRONT | {"dashboardName": "notebook"}, "dashboardName: 'notebook' is the notebook's"),
+        (
+            FRONT | {"autheliaPortal": "https://notebook.example.org/"},
+            "autheliaPortal: 'https://notebook.example.org' is a name that this stack serves",
+        ),
+        (FRONT | {"autheliaUser": "probe"}, "autheliaUser: it is set without the other"),
+        (
+            FRONT | {"autheliaPassword": "correct horse"},
+            "autheliaPassword: it is set without the other",
+        ),
+        (
+            FRONT | {"caddyDirectory": "/srv/sites", "dockerHost": "tcp://manager:2376"},
+            "caddyHost: it is not set, and tcp://manager:2376 gives no access",
+        ),
+        (
+            FRONT | {"caddyDirectory": "/srv/sites", "caddyMainFile": ""},
+            "caddyMainFile: it is not set",
+        ),
+        (FRONT | {"auth": "none"}, "auth: 'none' would open example.org to everybody"),
+        (FRONT | {"caddyMode": "managed"}, "acmeEmail: it is not set, and example.org needs"),
+        (
+            FRONT | {"caddyMode": "managed", "acmeEmail": "a@b.org", "acmeDirectory": ""},
+            "acmeDirectory: it is not set",
+        ),
+    ],
+)
+def test_settings_of_the_front_that_do_not_fit_are_refused(defaults, config, said):
+    """Each valid by itself, they would make a front that is open, ambiguous or broken."""
+    (line,) = problems(defaults | config)
+    assert line.startswith(f"  - {said}")
+    assert "Example: pulumi config set " in line
+
+
+@pytest.mark.parametrize(
+    ("config", "front"),
+    [
+        ({}, False),
+        ({"caddyMode": "none", "domain": "example.org", "auth": "none"}, False),
+        (FRONT, True),
+        (FRONT | {"caddyMode": "managed", "acmeEmail": "admin@example.org"}, True),
+        ({"caddyMode": "managed", "domain": "localhost", "auth": "basic"}, True),
+        ({"caddyMode": "managed", "domain": "dask.localhost", "auth": "none"}, True),
+    ],
+)
+def test_there_is_a_front_where_there_is_a_domain(defaults, config, front):
+    """Without a domain a stack joins Caddy's network only, as it always did."""
+    assert front == parse_settings(defaults | config, (), {}).has_front
 
 
 def test_a_password_in_plain_text_is_refused(defaults):

@@ -1,0 +1,208 @@
+"""The front: notebook and dashboard on HTTPS names of their own, behind a login.
+
+Owns which names there are, who may pass, and the stack's own Caddy where there is one (`managed`):
+its network, its service and its files. An existing Caddy (`external`) keeps its network and is
+given one file by the program in `delivery/`. The text itself is `caddyfile.py`'s.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+import pulumi
+import pulumi_command as command
+import pulumi_docker as docker
+import pulumi_random as random
+
+from components import caddyfile
+from components.caddyfile import FrontText
+from components.cluster import SMALL, DaskCluster
+from components.lookup import Site
+from components.notebook import Notebook
+from components.parsing import memory
+from components.settings import Settings
+from components.swarm import (
+    Attachment,
+    DeclaredService,
+    HealthCheck,
+    MountedFile,
+    ResourceLimit,
+    ServiceSpec,
+    Volume,
+    declare_service,
+)
+
+DELIVERY = "exec .venv/bin/python -m delivery"
+SERVICE = "dask_caddy"
+LIMIT = ResourceLimit(cpus=Decimal(1), memory_bytes=memory("256MiB"))
+HEALTH_PORT = 8081
+FILES = "/etc/caddy"
+# A new volume takes over who may write to it from the image's directory in its place, and this one
+# is open to any user in every image. Caddy's own, /data, belongs to root.
+DATA = Volume(name="dask-caddy-data", target="/var/tmp")  # noqa: S108  nothing else runs there
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontArgs:
+    """The settings of the stack and what was found on its Swarm."""
+
+    settings: Settings
+    site: Site
+
+
+class Front(pulumi.ComponentResource):
+    """Caddy's part of the stack; without a domain only the network to which Caddy is attached.
+
+    `user` and `password` are those of a basic login, else empty.
+    """
+
+    network_id: pulumi.Input[str] | None
+    services: tuple[DeclaredService, ...] = ()
+    notebook_url: str = Notebook.url
+    dashboard_url: str = DaskCluster.dashboard_url
+    user: str = ""
+    password: pulumi.Input[str] = ""
+    caddyfile: pulumi.Input[str] = ""
+
+    def __init__(
+        self, name: str, args: FrontArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("dask:swarm:Front", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        settings = args.settings
+        self.network_id = args.site.caddy_network_id
+        if settings.has_front:
+            text = front_text(settings)
+            files = self._files(name, text, settings, child)
+            self.caddyfile = pulumi.Output.all(**files).apply(caddyfile.joined)
+            self.notebook_url = f"https://{text.notebook_name}"
+            self.dashboard_url = f"https://{text.dashboard_name}/status"
+            if settings.caddy_mode == "managed":
+                self._run_caddy(name, args, {**caddyfile.options(text), **files}, child)
+            if settings.delivers:
+                _deliver(f"{name}-delivery", settings, self.caddyfile, child)
+        self.register_outputs(
+            {"notebook_url": self.notebook_url, "dashboard_url": self.dashboard_url}
+        )
+
+    def _files(
+        self, name: str, text: FrontText, settings: Settings, child: pulumi.ResourceOptions
+    ) -> dict[str, pulumi.Input[str]]:
+        """Return the fragments, of which only a basic login's is not known beforehand."""
+        if settings.auth != "basic":
+            return {**caddyfile.fragments(text)}
+        self.user, self.password = settings.basic_user, _password(name, settings, child)
+        # The salt is kept, or every run would make another hash.
+        salt = random.RandomId(f"{name}-salt", byte_length=16, opts=child)
+        login = pulumi.Output.all(self.password, salt.hex).apply(
+            lambda known: caddyfile.login(text, caddyfile.bcrypt_hash(known[0], known[1]))
+        )
+        return {**caddyfile.sites(text), "login.caddy": login}
+
+    def _run_caddy(
+        self,
+        name: str,
+        args: FrontArgs,
+        files: Mapping[str, pulumi.Input[str]],
+        child: pulumi.ResourceOptions,
+    ) -> None:
+        network = docker.Network(
+            f"{name}-network", name=args.settings.caddy_network, driver="overlay", opts=child
+        )
+        self.network_id = network.id
+        mounted = [_config(name, file, text, child) for file, text in files.items()]
+        self.services = (
+            declare_service(f"{name}-caddy", _spec(args, network.id, mounted), child),
+        )
+
+
+def _deliver(
+    name: str, settings: Settings, text: pulumi.Input[str], opts: pulumi.ResourceOptions
+) -> None:
+    """Have the file put into its place, again when it changes, and removed in the end."""
+    place = delivery_place(settings)
+    request = pulumi.Output.json_dumps({**place, "text": text}, sort_keys=True)
+    command.local.Command(
+        name,
+        create=f"{DELIVERY} put",
+        delete=f"{DELIVERY} remove",
+        # A Caddy in a container of the manager is asked there.
+        environment={"DOCKER_HOST": settings.docker_host},
+        stdin=request,
+        # Another place is another file: the old one is removed when the new one is there.
+        triggers=[json.dumps(place, sort_keys=True)],
+        logging=command.local.Logging.STDERR,
+        add_previous_output_in_env=False,
+        opts=opts,
+    )
+
+
+def delivery_place(settings: Settings) -> dict[str, str]:
+    """Return what `delivery/` is told besides the text; an empty host is this machine."""
+    manager = settings.docker_host if settings.docker_host.startswith("ssh://") else ""
+    return {
+        "host": settings.caddy_host or manager,
+        "directory": settings.caddy_directory,
+        "main_file": settings.caddy_main_file,
+        "service": settings.caddy_service,
+    }
+
+
+def front_text(settings: Settings) -> FrontText:
+    """Return what the fragments say for these settings."""
+    endpoint = settings.authelia_endpoint
+    # Only since 4.38 does Authelia know by itself where its portal is.
+    legacy = f"?rd={settings.authelia_portal}" if endpoint == "/api/verify" else ""
+    return FrontText(
+        notebook_name=f"{settings.notebook_name}.{settings.domain}",
+        dashboard_name=f"{settings.dashboard_name}.{settings.domain}",
+        auth=settings.auth,
+        certificates="internal" if settings.is_local else "acme",
+        authelia_address=settings.authelia_address,
+        authelia_uri=endpoint + legacy,
+        authelia_cookie=settings.authelia_cookie,
+        basic_user=settings.basic_user,
+        acme_email=settings.acme_email,
+        acme_directory=settings.acme_directory,
+    )
+
+
+def _password(name: str, settings: Settings, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+    if settings.basic_password:
+        return pulumi.Output.secret(settings.basic_password)
+    return random.RandomPassword(f"{name}-password", length=24, special=False, opts=opts).result
+
+
+def _config(
+    name: str, file: str, text: pulumi.Input[str], opts: pulumi.ResourceOptions
+) -> MountedFile:
+    data = pulumi.Output.from_input(text).apply(lambda t: base64.b64encode(t.encode()).decode())
+    logical = f"{name}-{file.removesuffix('.caddy').lower()}"
+    config = docker.ServiceConfig(logical, data=data, opts=opts)
+    return MountedFile(id=config.id, name=config.name, file_name=f"{FILES}/{file}")
+
+
+def _spec(args: FrontArgs, network_id: pulumi.Input[str], files: list[MountedFile]) -> ServiceSpec:
+    if args.site.caddy_image is None:
+        raise ValueError("a managed Caddy has an image")
+    return ServiceSpec(
+        name=SERVICE,
+        image=args.site.caddy_image,
+        args=["caddy", "run", "--config", f"{FILES}/Caddyfile"],
+        # Below it Caddy keeps certificates and their keys.
+        environment={"XDG_DATA_HOME": DATA.target},
+        limit=LIMIT,
+        reservation=LIMIT.at_most(SMALL),
+        health_check=HealthCheck(port=HEALTH_PORT, path="/", by_wget=True),
+        networks=[Attachment(network_id=network_id)],
+        constraints=args.settings.control_placement,
+        platform=args.settings.platform,
+        configs=files,
+        volumes=[DATA],
+        node_ports=[80, 443],
+        # The official image's program carries it and would not start without.
+        capabilities=["NET_BIND_SERVICE"],
+        user="1000:1000",
+    )

@@ -1,0 +1,308 @@
+"""The proof of the front, from outside the cluster: nobody gets in without a login, a login does.
+
+Run as `python -m health.front < request.json > proof.json`, where Pulumi runs. The request is one
+JSON object (`Request`) and may hold credentials: nothing of it is printed. For both names it tries
+
+    anonymous    a page and a websocket without a login, and with forged headers of identity:
+                 the login's answer (302 to the portal, or 401) and nothing of the service
+    login        with valid credentials, where there are any: the service's own page, and its
+                 websocket opens
+
+An answer that is merely missing is waited for until the deadline; an open door fails at once.
+"""
+
+import base64
+import json
+import re
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPException, HTTPResponse, HTTPSConnection
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from health import UnfitError
+from health.progress import Progress
+
+ANSWER_SECONDS = 15
+PAUSE_SECONDS = 0.5
+FORGED = {
+    "Remote-User": "admin",
+    "Remote-Groups": "admins",
+    "Remote-Name": "admin",
+    "Remote-Email": "admin@localhost",
+    "X-Forwarded-For": "127.0.0.1",
+    "X-Forwarded-User": "admin",
+    "X-Real-Ip": "127.0.0.1",
+}
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": base64.b64encode(b"dask-swarm-proof").decode(),
+}
+# What the services' own pages hold, and no login's.
+MARKS = {
+    "notebook": re.compile(r"jupyter-config-data|<title>\s*Jupyter"),
+    "dashboard": re.compile(r"bokeh|<title>\s*Dask", re.IGNORECASE),
+}
+PAGES = {"notebook": "/lab", "dashboard": "/status"}
+SOCKETS = {"notebook": "/api/events/subscribe", "dashboard": "/status/ws"}
+REFUSALS = {"authelia": (302, 303, 401), "basic": (401,)}
+
+
+class OpenDoorError(UnfitError):
+    """Somebody without a login was let in: no waiting makes that good."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be proven.
+
+    `names` are the hosts of notebook and dashboard; `addresses` where they are, unless the name
+    servers know; `auth` is authelia, basic or none; `portal` Authelia's address; user and password
+    may be empty, and so may what opens the notebook: its token or its password.
+    """
+
+    deadline_seconds: float
+    names: Mapping[str, str]
+    addresses: tuple[str, ...]
+    port: int = 443
+    verified: bool
+    auth: str
+    portal: str
+    user: str = field(repr=False)
+    password: str = field(repr=False)
+    notebook_token: str = field(repr=False)
+    notebook_password: str = field(repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> "Request":
+        """Read a request; raises `ValueError` when it is not one, without repeating it."""
+        try:
+            data = json.loads(text)
+            return cls(**{**data, "addresses": tuple(data["addresses"])})
+        except (TypeError, KeyError, ValueError) as error:
+            kind = type(error).__name__
+            raise ValueError(f"the request on standard input is not understood ({kind})") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came back: status, headers, the names and values of new cookies, the text."""
+
+    status: int
+    location: str
+    cookies: Mapping[str, str]
+    text: str
+
+
+class Visitor:
+    """Somebody with a browser: asks by name, at the given addresses, and keeps cookies."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._tls = ssl.create_default_context()
+        if not request.verified:
+            # Names under localhost have certificates of Caddy's own authority.
+            self._tls.check_hostname = False
+            self._tls.verify_mode = ssl.CERT_NONE
+
+    def get(self, host: str, path: str, headers: Mapping[str, str]) -> Answer:
+        """Ask for a page."""
+        return self._ask("GET", host, path, {"Accept": "text/html", **headers})
+
+    def post(self, host: str, path: str, headers: Mapping[str, str], body: str) -> Answer:
+        """Send a form or a document."""
+        return self._ask("POST", host, path, headers, body)
+
+    def upgrade(self, host: str, path: str, headers: Mapping[str, str]) -> Answer:
+        """Try to open a websocket."""
+        return self._ask("GET", host, path, {**UPGRADE, "Origin": f"https://{host}", **headers})
+
+    def _ask(
+        self, method: str, host: str, path: str, headers: Mapping[str, str], body: str = ""
+    ) -> Answer:
+        connection = HTTPSConnection(host, timeout=ANSWER_SECONDS)
+        try:
+            connection.sock = self._tls.wrap_socket(self._reach(host), server_hostname=host)
+            connection.request(method, path, body or None, dict(headers))
+            return _read(connection.getresponse())
+        finally:
+            connection.close()
+
+    def _reach(self, host: str) -> socket.socket:
+        # Names under localhost are where the addresses say, a portal's included.
+        ours = host in self._request.names.values() or host.endswith(".localhost")
+        errors: list[str] = []
+        port = self._request.port if ours else 443
+        for address in (ours and self._request.addresses) or (host,):
+            try:
+                return socket.create_connection((address, port), timeout=ANSWER_SECONDS)
+            except OSError as error:
+                errors.append(f"{address}:{port} {error.strerror or error}")
+        raise OSError("; ".join(errors))
+
+
+def _read(answer: HTTPResponse) -> Answer:
+    cookies = [each.partition(";")[0] for each in answer.headers.get_all("Set-Cookie", [])]
+    return Answer(
+        status=answer.status,
+        location=answer.headers.get("Location", ""),
+        cookies=dict(each.partition("=")[::2] for each in cookies),
+        text="" if answer.status == 101 else answer.read().decode(errors="replace"),
+    )
+
+
+class Proof:
+    """One attempt to prove the front; each step raises `UnfitError`."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._visitor = Visitor(request)
+
+    def result(self) -> dict[str, Any]:
+        """Return what was proven of each name."""
+        proven: dict[str, Any] = {}
+        for site, host in self._request.names.items():
+            proven[site] = {"url": f"https://{host}"}
+            if self._request.auth != "none":
+                proven[site]["anonymous"] = self._anonymous(site, host)
+        if not self._can_log_in():
+            return {"auth": self._request.auth, "login_tried": False, **proven}
+        login = self._login()
+        for site, host in self._request.names.items():
+            proven[site] |= self._inside(site, host, login)
+        return {"auth": self._request.auth, "login_tried": True, **proven}
+
+    def _can_log_in(self) -> bool:
+        return self._request.auth == "none" or bool(self._request.password)
+
+    def _anonymous(self, site: str, host: str) -> int:
+        for who, headers in (("anonymous", {}), ("forged", FORGED)):
+            page = self._visitor.get(host, PAGES[site], headers)
+            self._check_refused(f"{who} request to https://{host}{PAGES[site]}", site, page)
+            opened = self._visitor.upgrade(host, SOCKETS[site], headers)
+            self._check_refused(f"{who} websocket to https://{host}{SOCKETS[site]}", site, opened)
+        return page.status
+
+    def _check_refused(self, what: str, site: str, answer: Answer) -> None:
+        if self._is_inside(site, answer):
+            raise OpenDoorError(
+                f"the front is open: the {what} was answered {answer.status} without a login"
+            )
+        if answer.status not in REFUSALS[self._request.auth]:
+            wanted = " or ".join(map(str, REFUSALS[self._request.auth]))
+            raise UnfitError(f"{what}: expected {wanted}, found {answer.status}")
+        if answer.status != 401 and not _leads_to(self._request.portal, answer):
+            where = answer.location.partition("?")[0]
+            raise UnfitError(f"{what}: expected the portal {self._request.portal}, found {where}")
+
+    def _is_inside(self, site: str, answer: Answer) -> bool:
+        """Whether the service itself answered; Jupyter sends to its own login, on its own host."""
+        stays = urlsplit(answer.location).netloc in ("", self._request.names[site])
+        redirected = 300 <= answer.status < 400
+        content = MARKS[site].search(answer.text) is not None
+        return content or answer.status in (101, 200) or (redirected and stays)
+
+    def _login(self) -> dict[str, str]:
+        """Return the headers of somebody who is logged in."""
+        request = self._request
+        if request.auth == "none":
+            return {}
+        if request.auth == "basic":
+            pair = f"{request.user}:{request.password}".encode()
+            return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+        body = {"username": request.user, "password": request.password, "keepMeLoggedIn": False}
+        portal = urlsplit(request.portal)
+        answer = self._visitor.post(
+            portal.netloc,
+            f"{portal.path}/api/firstfactor",
+            {"Content-Type": "application/json"},
+            json.dumps(body),
+        )
+        if answer.status != 200 or not answer.cookies:
+            raise UnfitError(f"the login at {request.portal} was answered {answer.status}")
+        return {"Cookie": _spelled(answer.cookies)}
+
+    def _inside(self, site: str, host: str, login: Mapping[str, str]) -> dict[str, int]:
+        key = self._notebook_key(host, login) if site == "notebook" else {}
+        query, headers = key.get("query", ""), _with_cookie(login, key.get("cookie", ""))
+        page = self._visitor.get(host, PAGES[site] + query, headers)
+        what = f"https://{host}{PAGES[site]} with a login"
+        if page.status != 200 or not MARKS[site].search(page.text):
+            wanted = "JupyterLab" if site == "notebook" else "Dask's dashboard"
+            raise UnfitError(f"{what}: expected {wanted}, found {page.status}")
+        if token := re.search(r'"token":"([^"]+)"', page.text if site == "dashboard" else ""):
+            headers["Sec-WebSocket-Protocol"] = f"bokeh, {token[1]}"
+        opened = self._visitor.upgrade(host, SOCKETS[site] + query, headers)
+        if opened.status != 101:
+            raise UnfitError(f"{what}: its websocket was answered {opened.status} instead of 101")
+        return {"login": page.status, "websocket": opened.status}
+
+    def _notebook_key(self, host: str, login: Mapping[str, str]) -> dict[str, str]:
+        """Return what opens JupyterLab behind the login: a query or a cookie."""
+        if self._request.notebook_token:
+            return {"query": "?" + urlencode({"token": self._request.notebook_token})}
+        if not self._request.notebook_password:
+            return {}
+        cookies = self._visitor.get(host, "/login", login).cookies
+        form = {"password": self._request.notebook_password, "_xsrf": cookies.get("_xsrf", "")}
+        headers = {
+            **_with_cookie(login, _spelled(cookies)),
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        answer = self._visitor.post(host, "/login", headers, urlencode(form))
+        return {"cookie": _spelled({**cookies, **answer.cookies})}
+
+
+def _leads_to(portal: str, answer: Answer) -> bool:
+    wanted, found = urlsplit(portal), urlsplit(answer.location)
+    return (wanted.scheme, wanted.netloc) == (found.scheme, found.netloc)
+
+
+def _spelled(cookies: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}={value}" for name, value in cookies.items())
+
+
+def _with_cookie(headers: Mapping[str, str], cookie: str) -> dict[str, str]:
+    both = "; ".join(filter(None, [headers.get("Cookie", ""), cookie]))
+    return {**headers, "Cookie": both} if both else dict(headers)
+
+
+def prove(request: Request, progress: Progress) -> dict[str, Any]:
+    """Return what was proven; raises `UnfitError` when it is not within the deadline."""
+    while True:
+        try:
+            return {**Proof(request).result(), "seconds": round(progress.elapsed, 1)}
+        except OpenDoorError:
+            raise
+        except ssl.SSLCertVerificationError as error:
+            reason = f"the certificate is not trusted: {error.verify_message}"
+        except (OSError, HTTPException) as error:
+            reason = f"no answer ({error})"
+        except UnfitError as error:
+            reason = str(error)
+        progress.tell(f"front: {reason}")
+        if progress.elapsed > request.deadline_seconds:
+            limit = f"{request.deadline_seconds:g} s"
+            raise UnfitError(f"the front is not proven within {limit}: {reason}")
+        time.sleep(PAUSE_SECONDS)
+
+
+def main() -> int:
+    """Prove what standard input asks for and return the exit code."""
+    try:
+        result = prove(Request.parse(sys.stdin.read()), Progress())
+    except (UnfitError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

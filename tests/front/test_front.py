@@ -1,0 +1,212 @@
+"""What the files of `caddy/` do with requests, in a real Caddy among stand-ins."""
+
+import json
+import time
+
+import pytest
+
+from tests.front.conftest import NAMES, PORTAL, Stand
+from tests.front.portal import PASSWORD, USER
+from tests.front.services import upstream
+
+SITES = list(NAMES.values())
+CONTENT = "upstream's content"
+FORGED = {
+    "Remote-User": "root",
+    "Remote-Groups": "admins",
+    "Remote_User": "root",
+    "X-Forwarded-For": "127.0.0.1",
+    "X-Forwarded-Host": "portal.localhost",
+    "X-Forwarded-User": "root",
+}
+
+
+def received(text):
+    """Return the headers that the upstream was sent, as a list of pairs."""
+    found = json.loads(text)
+    assert CONTENT == found["content"]
+    return found["headers"]
+
+
+@pytest.mark.parametrize("name", SITES)
+@pytest.mark.parametrize("headers", [{}, FORGED], ids=["anonymous", "forged"])
+def test_nobody_gets_in_without_a_login(scene, name, headers):
+    """Anonymous and forged requests get the portal or a refusal, and nothing of the upstream."""
+    status, answer, text = scene.front.ask(name, headers=headers)
+    assert CONTENT not in text
+    if scene.auth == "basic":
+        assert (401, 'Basic realm="restricted"') == (status, answer["WWW-Authenticate"])
+    else:
+        assert 302 == status
+        assert f"{PORTAL}/?rd=https%3A%2F%2F{name}%2Fpage&rm=GET" == answer["Location"]
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_no_websocket_opens_without_a_login(scene, name):
+    """A websocket is as protected as a page."""
+    wire, status = scene.front.upgrade(name, FORGED)
+    wire.close()
+    assert (401 if scene.auth == "basic" else 302) == status
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_a_login_opens_page_and_websocket(scene, name):
+    """Who is logged in gets the upstream's page and its websocket."""
+    status, _, text = scene.front.ask(name, headers=scene.login())
+    assert 200 == status
+    assert ["Remote-User", USER] in received(text)
+    wire, status = scene.front.upgrade(name, scene.login())
+    assert 101 == status
+    assert b"hello" == echoed(wire, b"hello")
+    wire.close()
+
+
+def echoed(wire, payload):
+    """Return what comes back for a masked text frame."""
+    wire.sendall(bytes([0x81, 0x80 | len(payload), 0, 0, 0, 0]) + payload)
+    return wire.recv(4096)[2:]
+
+
+def test_forged_identities_are_replaced(scene):
+    """The upstream learns from the login who somebody is, never from the client."""
+    _, _, text = scene.front.ask(NAMES["notebook"], headers=FORGED | scene.login())
+    headers = received(text)
+    remote = {name: value for name, value in headers if name.lower().startswith("remote")}
+    expected = {"Remote-User": USER}
+    if scene.auth == "authelia":
+        expected |= {"Remote-Groups": "dev", "Remote-Name": "Ada", "Remote-Email": "a@b"}
+    assert expected == remote
+    assert ["X-Forwarded-Host", NAMES["notebook"]] in headers
+
+
+@pytest.mark.parametrize("scene", ["authelia"], indirect=True)
+@pytest.mark.parametrize(
+    ("before", "after", "left"),
+    [
+        ("", "", ""),
+        ("_xsrf=2|a|b; ", "", "_xsrf=2|a|b"),
+        ("", "; _xsrf=2|a|b", "_xsrf=2|a|b"),
+        ("a=1; ", "; my_authelia_session=2; b=3", "a=1; my_authelia_session=2; b=3"),
+    ],
+)
+def test_the_logins_cookie_stays_at_caddy(scene, before, after, left):
+    """Whoever runs the upstream cannot act as its users; other cookies pass untouched."""
+    cookie = scene.login()["Cookie"]
+    headers = {"Cookie": before + cookie + after}
+    _, _, text = scene.front.ask(NAMES["notebook"], headers=headers)
+    assert [left] == [value for name, value in received(text) if name == "Cookie"] or not left
+    assert cookie not in text
+
+
+def test_a_password_stays_at_caddy(scene):
+    """The credentials of a basic login are not the upstream's business."""
+    basic = {"Authorization": "Basic eDp5"}
+    _, _, text = scene.front.ask(NAMES["notebook"], headers=basic | scene.login())
+    assert "Basic" not in str(received(text))
+
+
+@pytest.mark.parametrize("scene", ["authelia"], indirect=True)
+def test_a_token_for_jupyter_passes_authelia(scene):
+    """Behind Authelia, Jupyter's own `Authorization: token …` still reaches it."""
+    headers = {"Authorization": "token abc"} | scene.login()
+    _, _, text = scene.front.ask(NAMES["notebook"], headers=headers)
+    assert ["Authorization", "token abc"] in received(text)
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_answers_carry_security_headers(scene, name):
+    """Each once, and nothing says which software answers."""
+    _, answer, _ = scene.front.ask(name, headers=scene.login())
+    expected = {
+        "Strict-Transport-Security": ["max-age=31536000"],
+        "X-Content-Type-Options": ["nosniff"],
+        "X-Frame-Options": ["SAMEORIGIN"],
+        "Referrer-Policy": ["same-origin"],
+        "Server": None,
+    }
+    assert expected == {key: answer.get_all(key) for key in expected}
+    framed = answer.get_all("Content-Security-Policy")
+    assert (
+        name == NAMES["notebook"]
+        or ["frame-ancestors 'self' https://notebook.localhost"] == framed
+    )
+
+
+def test_the_dashboard_begins_at_its_status_page(scene):
+    """The bare name leads to a page, but only whoever is logged in."""
+    status, answer, _ = scene.front.ask(NAMES["dashboard"], "/", scene.login())
+    assert (302, "/status") == (status, answer["Location"])
+    _, answer, _ = scene.front.ask(NAMES["dashboard"], "/")
+    assert "/status" != answer["Location"]
+
+
+def test_the_log_holds_no_secret(scene):
+    """Requests are logged by their path; cookies, headers and queries are not."""
+    secrets = {"Referer": "https://x/?token=s3cret", "Sec-WebSocket-Protocol": "v1.token.s3cret"}
+    headers = scene.login() | secrets
+    scene.front.ask(NAMES["notebook"], "/seen?token=s3cret&next=%2F%3Ftoken%3Ds3cret", headers)
+    time.sleep(0.2)
+    logged = scene.front.logged()
+    assert '"uri":"/seen"' in logged
+    for secret in ("s3cret", PASSWORD, *scene.login().values()):
+        assert secret not in logged
+    assert "authelia_session" not in logged
+    assert '"headers"' not in logged
+
+
+def test_a_login_service_that_is_down_lets_nobody_in(new_scene):
+    """Without Authelia even who is logged in gets an error, soon, and nothing of the upstream."""
+    scene = new_scene("authelia")
+    login = scene.login()
+    scene.opened.remove(scene.portal)
+    scene.portal.close()
+    for headers in ({}, login, FORGED):
+        status, answer, text = scene.front.ask(NAMES["notebook"], "/p?token=s3cret", headers)
+        assert (502, "2") == (status, answer["Retry-After"])
+        assert CONTENT not in text
+    assert "s3cret" not in scene.front.logged()
+
+
+def test_the_legacy_endpoint_leads_to_the_portal(new_scene):
+    """Before 4.38 Authelia had to be told where its portal is."""
+    scene = new_scene("authelia", endpoint="/api/verify?rd=https://other.localhost")
+    status, answer, _ = scene.front.ask(NAMES["notebook"])
+    assert 302 == status
+    assert answer["Location"].startswith("https://other.localhost/?rd=")
+    assert 200 == scene.front.ask(NAMES["notebook"], headers=scene.login())[0]
+
+
+def test_without_login_the_upstream_is_open_but_not_to_forged_names(new_scene):
+    """`auth: none`, for localhost: no login, and still no word of the client's on who it is."""
+    scene = new_scene("none")
+    status, _, text = scene.front.ask(NAMES["notebook"], headers=FORGED)
+    assert 200 == status
+    assert not [name for name, _ in received(text) if name.lower().startswith("remote")]
+
+
+def test_a_websocket_survives_a_reload(scene):
+    """A change of the fragments does not cut off a kernel or the dashboard."""
+    wire, status = scene.front.upgrade(NAMES["dashboard"], scene.login())
+    assert 101 == status
+    changed = {"site.caddy": scene.files["site.caddy"].replace("SAMEORIGIN", "DENY")}
+    scene.front.reload(scene.files | changed)
+    _, answer, _ = scene.front.ask(NAMES["dashboard"], headers=scene.login())
+    assert "DENY" == answer["X-Frame-Options"]
+    assert b"still here" == echoed(wire, b"still here")
+    wire.close()
+    scene.front.reload(scene.files)
+
+
+def test_an_upstream_that_comes_back_is_found_within_5_seconds(new_scene):
+    """A request that meets no upstream waits for it instead of failing at once."""
+    scene = new_scene("basic")
+    scene.opened.remove(scene.upstream)
+    port = scene.upstream.port
+    scene.upstream.close()
+    start = time.monotonic()
+    status, _, _ = scene.front.ask(NAMES["notebook"], headers=scene.login())
+    assert 502 == status
+    assert 4 < time.monotonic() - start < 9
+    scene.upstream = Stand(upstream(), port)
+    scene.opened.insert(0, scene.upstream)
+    assert 200 == scene.front.ask(NAMES["notebook"], headers=scene.login())[0]

@@ -1,0 +1,328 @@
+"""The front as the program declares it: each mode, each login, and where the secrets go."""
+
+import base64
+import json
+
+import bcrypt
+import pytest
+
+COMMAND = "command:local:Command"
+NETWORK = "docker:index/network:Network"
+CONFIG = "docker:index/serviceConfig:ServiceConfig"
+PASSWORD = "docker-horse-battery"
+LOCAL = {"caddyMode": "managed", "domain": "localhost", "auth": "basic"}
+AUTHELIA = {"domain": "example.org", "autheliaPortal": "https://auth.example.org"}
+REAL = AUTHELIA | {"caddyMode": "managed", "acmeEmail": "admin@example.org"}
+FILES = [
+    *("Caddyfile", "certificates.caddy", "dashboard.caddy"),
+    *("login.caddy", "notebook.caddy", "site.caddy"),
+]
+
+
+def files_of(program):
+    """Return the text of each file of the stack's Caddy, by its name."""
+    data = {each.name: each.inputs["data"] for each in program.of_type(CONFIG)}
+    mounted = program.container("dask_caddy")["configs"]
+    return {
+        each["fileName"].removeprefix("/etc/caddy/"): base64.b64decode(
+            data[each["configId"].removesuffix("-id")]
+        ).decode()
+        for each in mounted
+    }
+
+
+class TestManaged:
+    def test_all_files_are_mounted_as_configs_without_a_name(self, run):
+        """A changed file is a new config, so that the old one can serve until the end."""
+        program = run(**LOCAL)
+        assert FILES == sorted(files_of(program))
+        assert not [each for each in program.of_type(CONFIG) if "name" in each.inputs]
+
+    def test_the_network_is_the_stacks_own(self, run):
+        """Caddy, notebook and scheduler share a network that the stack creates."""
+        program = run(**LOCAL, caddyNetwork="front-network")
+        names = [each.inputs["name"] for each in program.of_type(NETWORK)]
+        assert ["dask-network", "front-network"] == sorted(names)
+        for name in ("dask_caddy", "dask_notebook", "dask_scheduler"):
+            networks = program.service(name)["taskSpec"]["networksAdvanceds"]
+            assert "front-network-id" in [each["id"] for each in networks]
+        networks = program.service("dask_caddy")["taskSpec"]["networksAdvanceds"]
+        assert ["front-network-id"] == [each["id"] for each in networks]
+
+    def test_only_caddy_publishes_and_only_http(self, run):
+        """80 and 443 on the node that it runs on, without the routing mesh."""
+        program = run(**LOCAL)
+        endpoint = program.service("dask_caddy")["endpointSpec"]
+        assert "dnsrr" == endpoint["mode"]
+        ports = [(each["publishedPort"], each["targetPort"]) for each in endpoint["ports"]]
+        assert [(80, 80), (443, 443)] == ports
+        assert {"host"} == {each["publishMode"] for each in endpoint["ports"]}
+        for name in ("dask_scheduler", "dask_worker", "dask_notebook"):
+            assert {"mode": "dnsrr"} == program.service(name)["endpointSpec"]
+
+    def test_caddy_is_no_root_and_may_bind_ports_alone(self, run):
+        """An ordinary user with the one capability that its program carries."""
+        container = run(**LOCAL).container("dask_caddy")
+        assert "1000:1000" == container["user"]
+        assert (["ALL"], ["NET_BIND_SERVICE"]) == (container["capDrops"], container["capAdds"])
+
+    def test_certificates_are_on_a_volume_that_outlives_the_service(self, run):
+        """A new version of Caddy finds the certificates of the old one."""
+        container = run(**LOCAL).container("dask_caddy")
+        (mount,) = container["mounts"]
+        assert ("volume", "dask-caddy-data") == (mount["type"], mount["source"])
+        assert {"XDG_DATA_HOME": mount["target"]} == container["env"]
+
+    def test_caddy_is_as_well_formed_as_every_service(self, run):
+        """Digest, platform, limits, restart, health check: nothing is left to defaults."""
+        program = run(**LOCAL)
+        service, container = program.service("dask_caddy"), program.container("dask_caddy")
+        assert "@sha256:" in container["image"]
+        assert "any" == service["taskSpec"]["restartPolicy"]["condition"]
+        assert ["node.labels.role==master"] == service["taskSpec"]["placement"]["constraints"]
+        assert service["taskSpec"]["resources"]["limits"]["memoryBytes"] > 0
+        assert ["CMD", "sh", "-c"] == container["healthcheck"]["tests"][:3]
+        assert ["8081", "/"] == container["healthcheck"]["tests"][4:]
+        assert 1 == program.service("dask_caddy")["mode"]["replicated"]["replicas"]
+
+    def test_the_probe_waits_for_caddy_too(self, run):
+        """The deployment is not proven while Caddy is still being replaced."""
+        program = run(**LOCAL)
+        probe, _ = program.of_type(COMMAND)
+        assert "dask_caddy" in json.loads(probe.inputs["stdin"])["services"]
+
+    def test_under_localhost_caddy_is_its_own_authority(self, run):
+        """No certificate authority can reach such a name."""
+        assert "local_certs" in files_of(run(**LOCAL))["certificates.caddy"]
+
+    def test_a_real_domain_gets_its_certificates_by_acme(self, run):
+        """Contact and directory are the config's."""
+        program = run(**REAL, acmeDirectory="https://ca.example.org/acme/acme/directory")
+        text = files_of(program)["certificates.caddy"]
+        assert "email admin@example.org\n" in text
+        assert "acme_ca https://ca.example.org/acme/acme/directory\n" in text
+
+
+DELIVERED = AUTHELIA | {"caddyDirectory": "/srv/sites/"}
+
+
+class TestDelivery:
+    def delivery_of(self, program):
+        (found,) = [each for each in program.of_type(COMMAND) if each.name == "front-delivery"]
+        return found
+
+    def test_puts_the_text_where_caddy_imports_it(self, run):
+        """On the manager's own machine unless the manager is reached by SSH."""
+        program = run(**DELIVERED, caddyService="edge_caddy")
+        inputs = self.delivery_of(program).inputs
+        expected = {
+            "host": "",
+            "directory": "/srv/sites",
+            "main_file": "/etc/caddy/Caddyfile",
+            "service": "edge_caddy",
+            "text": program.outputs["caddyfile"],
+        }
+        assert expected == json.loads(inputs["stdin"])
+        assert inputs["create"].endswith("delivery put")
+        assert inputs["delete"].endswith("delivery remove")
+
+    @pytest.mark.parametrize(
+        ("config", "host"),
+        [
+            ({"dockerHost": "ssh://deploy@manager"}, "ssh://deploy@manager"),
+            ({"dockerHost": "ssh://deploy@manager", "caddyHost": "ssh://a@b:2"}, "ssh://a@b:2"),
+            ({"dockerHost": "tcp://manager:2376", "caddyHost": "ssh://a@b"}, "ssh://a@b"),
+        ],
+    )
+    def test_goes_by_ssh_where_caddy_is_elsewhere(self, run, config, host):
+        """To the manager as Docker is reached, or to a host of its own."""
+        delivery = self.delivery_of(run(**DELIVERED, **config))
+        assert host == json.loads(delivery.inputs["stdin"])["host"]
+
+    def test_a_changed_text_is_an_update_and_another_place_a_replacement(self, run):
+        """The old place is cleaned up, and an update in one place never leaves it empty."""
+        before = self.delivery_of(run(**DELIVERED)).inputs
+        renamed = self.delivery_of(run(**DELIVERED, notebookName="lab")).inputs
+        moved = self.delivery_of(run(**DELIVERED, caddyHost="ssh://a@b")).inputs
+        assert before["stdin"] != renamed["stdin"]
+        assert before["triggers"] == renamed["triggers"]
+        assert before["triggers"] != moved["triggers"]
+
+    def test_a_hash_in_it_is_a_secret(self, run):
+        """A basic login's text is encrypted in the state."""
+        config = DELIVERED | {"auth": "basic"}
+        assert "stdin" in self.delivery_of(run(**config)).secret
+        assert "stdin" not in self.delivery_of(run(**DELIVERED)).secret
+
+    def test_what_is_delivered_is_proven(self, run):
+        """The deployment brought it about, so it answers for it."""
+        program = run(**DELIVERED)
+        names = [each.name for each in program.of_type(COMMAND)]
+        assert "front-proof-run" == names[-1]
+        assert "front" in program.outputs["health"]
+
+
+class TestExternal:
+    def test_nothing_of_caddy_is_declared(self, run):
+        """An existing Caddy keeps its network, its service and its files."""
+        program = run(**AUTHELIA)
+        assert 3 == len(program.of_type("docker:index/service:Service"))
+        assert ["dask-network"] == [each.inputs["name"] for each in program.of_type(NETWORK)]
+
+    def test_the_text_is_an_output_for_those_who_paste(self, run):
+        """Both sites and the login, in an order in which Caddy understands them."""
+        text = run(**AUTHELIA).outputs["caddyfile"]
+        parts = ["(dask_swarm_site)", "(dask_swarm_login)", "notebook.example.org {"]
+        assert sorted(parts, key=text.index) == parts
+        assert "dashboard.example.org {" in text
+        assert "{$" not in text
+        assert "admin" not in text
+
+
+@pytest.mark.parametrize(("mode", "domain"), [("external", ""), ("none", "example.org")])
+def test_without_a_front_there_is_none(run, mode, domain):
+    """Nothing is rendered, published or generated; the addresses are the Swarm's own."""
+    program = run(caddyMode=mode, domain=domain)
+    assert "" == program.outputs["caddyfile"]
+    assert "http://dask_notebook:8888" == program.outputs["notebook_url"]
+    assert ("", "") == (program.outputs["login_user"], program.outputs["login_password"])
+    assert 3 == len(program.of_type("docker:index/service:Service"))
+
+
+@pytest.mark.parametrize("config", [LOCAL, REAL, AUTHELIA], ids=["local", "managed", "external"])
+def test_the_addresses_are_the_names(run, config):
+    """Who deploys is told where notebook and dashboard are."""
+    outputs = run(**config, notebookName="lab").outputs
+    assert f"https://lab.{config['domain']}" == outputs["notebook_url"]
+    assert f"https://dashboard.{config['domain']}/status" == outputs["dashboard_url"]
+
+
+class TestAuthelia:
+    def test_the_current_endpoint_is_the_default(self, run):
+        """Authelia 4.38 and later know their portal by themselves."""
+        text = run(**AUTHELIA).outputs["caddyfile"]
+        assert "forward_auth authelia:9091 {\n\t\turi /api/authz/forward-auth\n" in text
+
+    def test_the_legacy_endpoint_is_told_the_portal(self, run):
+        """Older ones have to be told."""
+        text = run(**AUTHELIA, autheliaEndpoint="/api/verify").outputs["caddyfile"]
+        assert "uri /api/verify?rd=https://auth.example.org\n" in text
+
+    def test_address_and_cookie_are_the_configs(self, run):
+        """An Authelia set up otherwise fits too."""
+        program = run(**AUTHELIA, autheliaAddress="login:80", autheliaCookie="sso")
+        text = program.outputs["caddyfile"]
+        assert "forward_auth login:80 {" in text
+        assert r'"(^|;)\s*sso=[^;]*"' in text
+
+
+class TestBasic:
+    def hash_of(self, program):
+        (line,) = [
+            each for each in files_of(program)["login.caddy"].splitlines() if "$2b$" in each
+        ]
+        user, found = line.split()
+        assert "dask" == user
+        return found
+
+    def test_a_password_is_generated_and_told_as_a_secret(self, run):
+        """Who deploys reads it with --show-secrets."""
+        program = run(**LOCAL)
+        assert ("dask", "t" * 48) == (
+            program.outputs["login_user"],
+            program.outputs["login_password"],
+        )
+        assert {"login_password", "notebook_token"} <= program.secret_outputs
+        assert bcrypt.checkpw(b"t" * 48, self.hash_of(program).encode())
+
+    def test_a_password_from_the_config_is_nowhere_in_plain(self, run):
+        """Only its hash reaches Caddy."""
+        program = run(**LOCAL, basicPassword=PASSWORD)
+        encoded = base64.b64encode(PASSWORD.encode()).decode()
+        for each in program.resources:
+            plain = {key: value for key, value in each.inputs.items() if key not in each.secret}
+            assert PASSWORD not in json.dumps(plain)
+            assert encoded not in json.dumps(each.inputs)
+        assert "login_password" in program.secret_outputs
+        assert bcrypt.checkpw(PASSWORD.encode(), self.hash_of(program).encode())
+
+    def test_the_hash_does_not_change_by_itself(self, run):
+        """A second deployment leaves Caddy alone."""
+        assert files_of(run(**LOCAL)) == files_of(run(**LOCAL))
+
+    def test_a_text_with_a_hash_is_a_secret_output(self, run):
+        """A hash can be guessed at: it is shown to those only who ask for it."""
+        assert "caddyfile" in run(**LOCAL).secret_outputs
+        assert "caddyfile" not in run(**AUTHELIA).secret_outputs
+
+
+class TestProof:
+    def request_of(self, program):
+        (proof,) = [each for each in program.of_type(COMMAND) if each.name.startswith("front")]
+        assert {"stdin"} <= proof.secret
+        return json.loads(proof.inputs["stdin"])
+
+    def test_joins_the_health_output(self, run):
+        """Who deploys sees one proof; it is no secret."""
+        program = run(**LOCAL)
+        assert 4 == program.outputs["health"]["workers"]
+        assert program.outputs["health"]["front"]["login_tried"]
+        assert "health" not in program.secret_outputs
+
+    def test_tries_the_generated_password_and_the_token(self, run):
+        """With a basic login there always are credentials."""
+        request = self.request_of(run(**LOCAL))
+        assert {"notebook": "notebook.localhost", "dashboard": "dashboard.localhost"} == request[
+            "names"
+        ]
+        assert ("basic", "dask", "t" * 48) == (
+            request["auth"],
+            request["user"],
+            request["password"],
+        )
+        assert "t" * 48 == request["notebook_token"]
+        assert ["10.77.0.11", "127.0.0.1"] == request["addresses"]
+        assert request["verified"] is False
+
+    def test_a_real_domain_is_looked_up_and_its_certificate_verified(self, run):
+        """As any visitor would."""
+        request = self.request_of(run(**REAL))
+        assert ([], True) == (request["addresses"], request["verified"])
+        assert ("authelia", "https://auth.example.org") == (request["auth"], request["portal"])
+        assert ("", "") == (request["user"], request["password"])
+
+    def test_an_account_of_authelia_is_used_where_there_is_one(self, run):
+        """The half of the proof behind the login needs somebody to log in as."""
+        program = run(**REAL, autheliaUser="probe", autheliaPassword=PASSWORD)
+        request = self.request_of(program)
+        assert ("probe", PASSWORD) == (request["user"], request["password"])
+
+    def test_is_left_to_who_pastes_the_text(self, run):
+        """What the deployment does not bring about, it cannot prove."""
+        program = run(**AUTHELIA)
+        assert 1 == len(program.of_type(COMMAND))
+        assert "front" not in program.outputs["health"]
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"notebookName": "lab"}, {"basicPassword": PASSWORD}],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_runs_again_when_what_it_depends_on_changes(self, run, change):
+        """A changed name or password is proven, an unchanged front is not proven again."""
+
+        def keepers(program):
+            (attempt,) = [
+                each
+                for each in program.of_type("random:index/randomId:RandomId")
+                if each.name == "front-proof-attempt"
+            ]
+            return attempt.inputs["keepers"]
+
+        assert keepers(run(**LOCAL)) == keepers(run(**LOCAL))
+        assert keepers(run(**LOCAL)) != keepers(run(**LOCAL, **change))
+
+    def test_comes_after_the_clusters_proof(self, run):
+        """Both at once would compete, and the front has nothing to show before."""
+        names = [each.name for each in run(**LOCAL).of_type(COMMAND)]
+        assert ["dask-health-run", "front-proof-run"] == names

@@ -1,0 +1,175 @@
+"""Caddy's text: what is filled in stays in its place, and a real Caddy accepts the result."""
+
+import os
+import subprocess
+
+import bcrypt
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from components import caddyfile, notebook, scheduler
+from components.caddyfile import FrontText, fill, fragments, joined, options
+
+HASH = caddyfile.bcrypt_hash("correct horse", "0123456789abcdef" * 2)
+EXAMPLE = FrontText(
+    notebook_name="notebook.example.org",
+    dashboard_name="dashboard.example.org",
+    auth="authelia",
+    certificates="acme",
+    authelia_address="authelia:9091",
+    authelia_uri="/api/authz/forward-auth",
+    basic_user="dask",
+    acme_email="admin@example.org",
+    acme_directory="https://acme-v02.api.letsencrypt.org/directory",
+)
+
+label = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
+domain = st.lists(label, min_size=2, max_size=4).map(lambda labels: ".".join([*labels, "org"]))
+word = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,30}", fullmatch=True)
+
+
+@st.composite
+def texts(draw):
+    """Return values such as the settings let through, of every kind."""
+    at = draw(domain)
+    first, second = draw(st.lists(label, min_size=2, max_size=2, unique=True))
+    legacy = f"/api/verify?rd=https://{draw(domain)}:{draw(st.integers(1, 65535))}/{draw(word)}"
+    return FrontText(
+        notebook_name=f"{first}.{at}",
+        dashboard_name=f"{second}.{at}",
+        auth=draw(st.sampled_from(["authelia", "basic", "none"])),
+        certificates=draw(st.sampled_from(["acme", "internal"])),
+        authelia_address=f"{draw(domain)}:{draw(st.integers(1, 65535))}",
+        authelia_uri=draw(st.sampled_from(["/api/authz/forward-auth", legacy])),
+        authelia_cookie=draw(st.from_regex(r"[A-Za-z0-9_-]{1,30}", fullmatch=True)),
+        basic_user=draw(word.filter(lambda name: name != "import")),
+        acme_email=f"{draw(word)}@{at}",
+        acme_directory=f"https://{draw(domain)}/{draw(word)}",
+    )
+
+
+def write(folder, files):
+    """Write the files of a Caddy and return the first one's path."""
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder / next(iter(files))
+
+
+def run_caddy(program, folder, *arguments):
+    """Return what a command of Caddy printed and its exit status."""
+    home = {"HOME": str(folder), "XDG_DATA_HOME": str(folder / "data")}
+    done = subprocess.run(
+        [program, *arguments], capture_output=True, text=True, env=os.environ | home, check=False
+    )
+    return done.stdout + done.stderr, done.returncode
+
+
+class TestFill:
+    @pytest.mark.parametrize(
+        "value",
+        [
+            *("", " ", "a b", "a\nb", "a\tb", "a{b", "a}b", "{$HOME}", 'a"b', "a`b", "a\\b"),
+            *("a#b", "import", "a;b", "a'b", "münchen", "a\x00b", "a\u2028b", "a(b"),
+        ],
+    )
+    def test_refuses_what_could_break_out(self, value):
+        """No value ends its word, opens a block, imports a file or starts a comment."""
+        with pytest.raises(ValueError, match=r"^PLACE: .* cannot stand in Caddy's text"):
+            fill("word {$PLACE}\n", {"PLACE": value})
+
+    @given(value=st.text())
+    @example(value="\n")
+    def test_leaves_one_word_or_refuses(self, value):
+        """Whatever comes in, the line has as many words as before, or there is no line."""
+        try:
+            filled = fill("\tword {$PLACE}\n", {"PLACE": value})
+        except ValueError:
+            return
+        assert ["word", value] == filled.split()
+        assert not set(value) & set("{}\"'`\\#\n")
+
+    def test_refuses_a_place_without_a_value(self):
+        """A file that wants what nobody gives is a mistake, not an empty word."""
+        with pytest.raises(ValueError, match="MISSING"):
+            fill("word {$MISSING}\n", {"OTHER": "x"})
+
+    def test_leaves_no_place_open(self):
+        """Caddy would fill what is left from its own environment."""
+        for auth in ("authelia", "basic", "none"):
+            text = FrontText(**{**vars(EXAMPLE), "auth": auth})
+            assert "{$" not in "".join((fragments(text, HASH) | options(text)).values())
+
+
+class TestHash:
+    def test_opens_with_its_password_only(self):
+        """It is a bcrypt hash as any other."""
+        assert bcrypt.checkpw(b"correct horse", HASH.encode())
+        assert not bcrypt.checkpw(b"correct cow", HASH.encode())
+
+    @settings(max_examples=5, deadline=None)
+    @given(salt=st.binary(min_size=16, max_size=16))
+    def test_is_the_same_for_the_same_salt(self, salt):
+        """A second deployment changes nothing."""
+        one, two = (caddyfile.bcrypt_hash("correct horse", salt.hex()) for _ in range(2))
+        assert one == two
+        assert bcrypt.checkpw(b"correct horse", one.encode())
+
+
+class TestRealCaddy:
+    @settings(
+        max_examples=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(text=texts())
+    @example(text=EXAMPLE)
+    def test_validates_what_is_rendered(self, real_caddy, tmp_path, text):
+        """Every combination of values is a Caddyfile that Caddy would serve."""
+        main = write(tmp_path, options(text) | fragments(text, HASH))
+        said, status = run_caddy(
+            real_caddy, tmp_path, "validate", "--adapter", "caddyfile", "--config", main
+        )
+        assert 0 == status, said
+
+    @settings(
+        max_examples=10,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(text=texts())
+    @example(text=EXAMPLE)
+    def test_finds_each_file_well_formatted(self, real_caddy, tmp_path, text):
+        """`caddy fmt` has nothing to change, in the fragments and in all of them as one."""
+        files = options(text) | fragments(text, HASH)
+        files["joined.caddy"] = joined(files)
+        write(tmp_path, files)
+        for name in files:
+            said, status = run_caddy(real_caddy, tmp_path, "fmt", "--diff", tmp_path / name)
+            assert (files[name].strip(), 0) == (
+                "\n".join(line[2:] for line in said.splitlines()).strip(),
+                status,
+            )
+
+    @pytest.mark.parametrize("auth", ["authelia", "basic", "none"])
+    def test_takes_the_joined_fragments_beside_other_sites(self, real_caddy, tmp_path, auth):
+        """An existing Caddy imports one file and keeps its own sites and options."""
+        text = FrontText(**{**vars(EXAMPLE), "auth": auth})
+        main = tmp_path / "Caddyfile"
+        main.write_text(
+            "{\n\tadmin off\n}\n\nimport sites/*.caddy\n\nhttp://other {\n\trespond 1\n}\n"
+        )
+        (tmp_path / "sites").mkdir()
+        write(tmp_path / "sites", {"dask-swarm.caddy": joined(fragments(text, HASH))})
+        said, status = run_caddy(
+            real_caddy, tmp_path, "validate", "--adapter", "caddyfile", "--config", main
+        )
+        assert 0 == status, said
+
+
+def test_the_upstreams_are_the_services():
+    """The files name the services and ports that the components declare."""
+    files = fragments(EXAMPLE)
+    assert f"dask_notebook {notebook.PORT}\n" in files["notebook.caddy"]
+    assert f"dask_scheduler {scheduler.DASHBOARD_PORT}\n" in files["dashboard.caddy"]
+    assert notebook.Notebook.url == f"http://dask_notebook:{notebook.PORT}"
