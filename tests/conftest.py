@@ -7,11 +7,11 @@ import pytest
 import yaml
 from hypothesis import settings
 
+from lab.caddy import find_caddy
+
 # How long an example takes says nothing about whether it is right.
 settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
-
-from lab.caddy import find_caddy
 
 ROOT = Path(__file__).parent.parent
 
