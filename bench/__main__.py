@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runners = _runners(Path(name), lab, images)
         baseline = Baseline(docker_host=lab.docker_host, images=images)
         arms: list[Arm] = [baseline, *(Deploying(runner=each) for each in runners)]
-        seconds = measure(arms, rounds, before_each=lambda: _wait_until_empty(lab.docker_host))
+        seconds = measure(arms, rounds, before_each=lambda: _wait_until_empty(lab))
         print(report("Seconds from the command to a proven cluster", seconds))
         if isinstance(runners[0], PulumiCli):
             print(_no_op(runners[0], Path(name), rounds))
@@ -89,13 +89,15 @@ def _runners(folder: Path, lab: Lab, images: dict[str, str]) -> list[Runner]:
     return [pulumi, rehearsal]
 
 
-def _wait_until_empty(docker_host: str) -> None:
+def _wait_until_empty(lab: Lab) -> None:
+    """Wait for all nodes: a deployment beside tasks that are ending waits for their network."""
     deadline = time.monotonic() + TIDY_SECONDS
-    with closing(docker.DockerClient(docker_host)) as engine:
-        while engine.containers.list() or engine.networks.list(names=["dask"]):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the last deployment is not gone after {TIDY_SECONDS} s")
-            time.sleep(0.5)
+    for node in lab.nodes:
+        with closing(docker.DockerClient(node.docker_host)) as engine:
+            while engine.containers.list() or engine.networks.list(names=["dask-network"]):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the last deployment is not gone after {TIDY_SECONDS} s")
+                time.sleep(0.5)
 
 
 if __name__ == "__main__":

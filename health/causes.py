@@ -69,11 +69,14 @@ def _unmatched(_: re.Match[str], scene: Scene) -> Cause:
     for constraint in scene.constraints:
         if not any(matches(node, constraint) for node in scene.nodes):
             return _unmet(constraint, scene.nodes)
+    if scene.fitting:
+        names = ", ".join(map(hostname, scene.fitting))
+        return Cause(text=f"{names} could take it by now; the Swarm has not placed it yet")
     together = " and ".join(scene.constraints)
     return Cause(
         text=f"no node meets {together} together; {_labelled(scene.nodes)}",
         cure="docker node update --label-add <label>=<value> <node>",
-        certain=not scene.fitting,
+        certain=True,
     )
 
 

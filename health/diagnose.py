@@ -25,7 +25,7 @@ class Evidence:
     """What a report is made of: the watched services and their tasks, nodes, every task there is.
 
     `logs` is task id to last lines; `idle` holds the running tasks whose worker the scheduler
-    does not know.
+    does not know, `accused` are the tasks that the headline names by their ids.
     """
 
     now: Snapshot
@@ -33,6 +33,7 @@ class Evidence:
     tasks: Sequence[Task]
     logs: Mapping[str, Sequence[str]]
     idle: frozenset[str] = frozenset()
+    accused: Sequence[Task] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +104,18 @@ def _judged(slot: Missing, failed: Task, nodes: Sequence[Node]) -> bool:
 
 def report(headline: str, names: Iterable[str], evidence: Evidence) -> str:
     """Return the whole message: the headline, then each service that has tasks missing."""
-    sections = [_section(name, evidence) for name in names]
+    sections = [_accused(task, evidence) for task in evidence.accused]
+    sections += [_section(name, evidence) for name in names]
     return "\n\n".join([headline, *("\n".join(lines) for lines in sections if lines)])
+
+
+def _accused(task: Task, evidence: Evidence) -> list[str]:
+    """Return what became of a task that an update failed by; its spec may be gone already."""
+    slot = Missing(name=f"task {task['ID']}", task=task, failed=task, failures=1)
+    spec = {"TaskTemplate": task["Spec"]}
+    scene = Scene(service={"Spec": spec}, nodes=evidence.nodes, tasks=evidence.tasks)
+    lines = [*_causes([slot], scene), *_log(slot, evidence)]
+    return [_task_line(slot, evidence), *(f"  {line}" for line in lines)]
 
 
 def _section(name: str, evidence: Evidence) -> list[str]:

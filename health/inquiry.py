@@ -15,17 +15,27 @@ LOGS_SECONDS = 6  # a node that is away does not answer at all
 
 
 def inquire(
-    engine: Engine, now: Snapshot, network_id: str, members: Sequence[str] | None
+    engine: Engine,
+    now: Snapshot,
+    network_id: str,
+    members: Sequence[str] | None,
+    headline: str,
 ) -> Evidence:
     """Return the evidence about the services in `now`; `members` are the workers last seen."""
     idle = _idle(now, network_id, members)
-    troubled = [name for name in now.services if missing(now, name, idle)]
+    accused = tuple(task for task in now.tasks if task["ID"] in headline)
+    troubled = [
+        name
+        for name in now.services
+        if missing(now, name, idle) or any(task in accused for task in now.tasks_of(name))
+    ]
     return Evidence(
         now=now,
         nodes=engine.nodes() if troubled else [],
         tasks=engine.tasks() if troubled else [],
         logs=_last_lines([now.services[name]["ID"] for name in troubled]),
         idle=idle,
+        accused=accused,
     )
 
 

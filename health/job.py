@@ -11,13 +11,12 @@ from typing import Any
 from docker import types
 
 from health.request import Request
-from health.rollout import Snapshot
+from health.rollout import ENDED, Snapshot
 
 PREFIX = "dask_health-"
 ROLE = {"dask.swarm/role": "health"}
 DEADLINE_LABEL = "dask.swarm/deadline"  # seconds since 1970, after which nobody waits for it
 
-FINISHED = ("complete", "failed", "rejected", "shutdown", "orphaned", "remove")
 LINGER_SECONDS = 30  # a launcher reads its finished service's last lines within it
 
 _PROGRAM = Path(__file__).with_name("probe.py")
@@ -112,7 +111,7 @@ def _expired(service: Mapping[str, Any], clock: float) -> bool:
 
 def _abandoned(tasks: Iterable[Mapping[str, Any]], clock: float) -> bool:
     ended = [
-        _seconds(task["Status"]["Timestamp"]) if task["Status"]["State"] in FINISHED else clock
+        _seconds(task["Status"]["Timestamp"]) if task["Status"]["State"] in ENDED else clock
         for task in tasks
     ]
     return bool(ended) and max(ended) + LINGER_SECONDS < clock

@@ -10,6 +10,7 @@ from typing import Any
 from health.engine import ENGINE_ERRORS, Engine
 from health.probe import MARK
 
+BEGINNING = "starting the probe"
 PAUSE_SECONDS = 0.5  # before an interrupted log is followed again
 
 
@@ -21,7 +22,7 @@ class Listener:
     """
 
     def __init__(self, service_id: str) -> None:
-        self.said = "starting the probe"
+        self.said = BEGINNING
         self.members: list[str] | None = None
         self.outcome: dict[str, Any] | None = None
         self._inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()

@@ -405,11 +405,11 @@ def installed_here(name: str) -> bool:
     """
     from importlib.metadata import files
 
-    installed = [Path(str(each.locate())) for each in files(name) or [] if each.name == "METADATA"]
     if not CONTAINER_MARK.exists():
         return False
     created = CONTAINER_MARK.stat().st_ctime
-    return any(each.stat().st_ctime > created for each in installed)
+    installed = [each.locate() for each in files(name) or [] if each.name == "METADATA"]
+    return any(Path(str(each)).stat().st_ctime > created for each in installed)
 
 
 def import_error(names: Sequence[str]) -> str:

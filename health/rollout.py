@@ -8,6 +8,8 @@ from health import UnfitError
 
 REVISION_LABEL = "dask.swarm/revision"
 
+ENDED = ("complete", "failed", "rejected", "shutdown", "orphaned", "remove")
+
 ABSENT = "does not exist yet"
 STALE = "is not yet at its declared revision"
 
@@ -30,6 +32,14 @@ class Snapshot:
     def current(self, name: str) -> list[Task]:
         """Return a service's tasks that were made from its present spec."""
         return [t for t in self.tasks_of(name) if not outdated(t, self.services[name])]
+
+    def since(self, start: "Snapshot") -> "Snapshot":
+        """Return the same without the tasks that had ended at an earlier moment."""
+        ended = {task["ID"] for task in start.tasks if task["Status"]["State"] in ENDED}
+        return Snapshot(
+            services=self.services,
+            tasks=tuple(task for task in self.tasks if task["ID"] not in ended),
+        )
 
 
 def unsettled(now: Snapshot, start: Snapshot, revisions: Mapping[str, str]) -> dict[str, str]:

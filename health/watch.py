@@ -10,10 +10,10 @@ from health.causes import error_of
 from health.diagnose import hopeless, report
 from health.engine import Engine
 from health.inquiry import inquire, places
-from health.listener import Listener
+from health.listener import BEGINNING, Listener
 from health.progress import Progress
 from health.request import Request
-from health.rollout import Snapshot, absent, unsettled
+from health.rollout import ENDED, Snapshot, absent, unsettled
 
 APPEAR_SECONDS = 45  # for a declared service to exist at its revision
 PENDING_SECONDS = 20  # before a task that waits for a place is judged
@@ -56,7 +56,8 @@ class Watch:
     def report(self, headline: str) -> str:
         """Return the headline and what is wrong with each service."""
         members = self._listener.members if self._listener else None
-        evidence = inquire(self._engine, self._snapshot(), self._request.network_id, members)
+        now = self._snapshot()
+        evidence = inquire(self._engine, now, self._request.network_id, members, headline)
         names = [*self._request.services, *([self._name] if self.begun else [])]
         return report(headline, names, evidence)
 
@@ -102,7 +103,7 @@ class Watch:
             time.sleep(self._engine.poll_seconds)
 
     def _status(self) -> str:
-        said = [self._listener.said] if self._listener else []
+        said = [self._listener.said] if self._listener else [] if self._waiting else [BEGINNING]
         alike: dict[str, list[str]] = {}
         for name, what in self._waiting.items():
             alike.setdefault(what, []).append(name)
@@ -128,13 +129,14 @@ class Watch:
         nodes: list[dict[str, Any]] = []
         if longest > PENDING_SECONDS and now - self._judged > JUDGING_PAUSE:
             self._judged, nodes = now, self._engine.nodes()
-        if reason := hopeless(self._now, self._now.services, nodes):
+        # What failed before, perhaps weeks ago, says nothing about this deployment.
+        if reason := hopeless(self._now.since(self._start), self._now.services, nodes):
             raise UnfitError(reason)
 
     def _check_probe(self) -> None:
         tasks = self._now.tasks_of(self._name)
         told = self._listener and self._listener.outcome
-        at_work = [task for task in tasks if task["Status"]["State"] not in job.FINISHED]
+        at_work = [task for task in tasks if task["Status"]["State"] not in ENDED]
         if told or at_work or not tasks:
             self._busy = self._progress.elapsed
         elif self._progress.elapsed - self._busy > LAST_WORDS_SECONDS:

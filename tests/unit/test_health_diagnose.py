@@ -241,6 +241,7 @@ def test_a_task_that_waits_is_hopeless_only_when_judged_by_the_nodes():
     now = snapshot(task("pending", NO_NODE, where=None))
     assert hopeless(now, ["dask_worker"]) is None
     assert hopeless(now, ["dask_worker"], NODES) is None
+    assert "data-1 could take it by now" in told(task("pending", NO_NODE, where=None))
     reason = hopeless(now, ["dask_worker"], [NODES[0]])
     assert "dask_worker.1 cannot start: no node carries label" in reason
 
@@ -263,6 +264,14 @@ def test_the_third_failure_for_a_certain_reason_is_hopeless():
     attempts = failed(f"No such image: {IMAGE}", state="rejected")
     assert hopeless(snapshot(*attempts[:2]), ["dask_worker"]) is None
     assert "image not found" in hopeless(snapshot(*attempts), ["dask_worker"])
+
+
+def test_failures_of_the_past_are_not_hopeless():
+    """The Swarm keeps ended tasks for ever, and an update may leave them their spec."""
+    attempts = failed("task: non-zero exit (137)")
+    now = snapshot(*attempts, task("starting"))
+    assert "out of memory" in hopeless(now, ["dask_worker"])
+    assert hopeless(now.since(snapshot(*attempts)), ["dask_worker"]) is None
 
 
 def test_a_program_that_ends_is_not_hopeless():
@@ -295,3 +304,15 @@ def test_what_is_no_constraint_is_refused():
     """It would otherwise match every node or none."""
     with pytest.raises(ValueError, match="not a constraint"):
         matches(NODES[1], "role=data-worker")
+
+
+def test_the_task_that_an_update_failed_by_is_told():
+    """After a rollback its spec is no longer the service's, and its slot works again."""
+    bad = task("failed", "task: non-zero exit (4)", desired="shutdown") | {
+        "Spec": TEMPLATE | {"ForceUpdate": 7}
+    }
+    running = task("running", at="2026-11-23T21:09:00Z")
+    message = told(bad, running, accused=[bad], logs={bad["ID"]: ["broken"]})
+    assert f"task {bad['ID']}: failed on data-1: task: non-zero exit (4)" in message
+    assert "cause: its program ended with status 4" in message
+    assert "| broken" in message

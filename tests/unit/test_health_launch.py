@@ -1,0 +1,215 @@
+"""The launcher from its start to its end, with a Swarm made up of plain dicts."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import threading
+
+import pytest
+
+from health import launch, watch
+from health.probe import MARK
+from health.request import Request
+from tests.unit.test_health_request import ASKED
+from tests.unit.test_health_rollout import REVISION, TEMPLATE
+
+PROOF = {
+    "workers": 1,
+    "threads": 1,
+    "memory_bytes": 1,
+    "versions": {"dask": "1"},
+    "packages": {},
+    "tasks": 1,
+    "transfer_bytes": 4,
+    "members": ["tcp://10.0.1.7:40001"],
+    "routes": [],
+}
+NODE = {
+    "ID": "node-id",
+    "Description": {"Hostname": "node-1"},
+    "Spec": {"Labels": {}, "Role": "worker", "Availability": "active"},
+    "Status": {"State": "ready"},
+}
+
+
+def service(name, revision=REVISION):
+    labels = {"dask.swarm/revision": revision}
+    mode = {"Replicated": {"Replicas": 1}}
+    spec = {"Name": name, "Labels": labels, "TaskTemplate": TEMPLATE, "Mode": mode}
+    return {"ID": name, "Spec": spec}
+
+
+def task(name, state="running", error=""):
+    attachments = [{"Network": {"ID": "n1"}, "Addresses": ["10.0.1.7/24"]}]
+    return {
+        "ID": f"{name}-task",
+        "ServiceID": name,
+        "Slot": 1,
+        "Spec": TEMPLATE,
+        "NodeID": "node-id",
+        "CreatedAt": "2026-11-23T21:03:46Z",
+        "DesiredState": "running",
+        "NetworksAttachments": attachments,
+        "Status": {"State": state, "Err": error, "Timestamp": "2026-11-23T21:03:46Z"},
+    }
+
+
+class Swarm:
+    """A Swarm with one worker; the probe's service says `words` when it is created."""
+
+    poll_seconds = 0.01
+
+    def __init__(self, words, services=None, tasks=None):
+        self.words = words
+        self.services = {"dask_worker": service("dask_worker")} if services is None else services
+        self.tasks_known = [task("dask_worker")] if tasks is None else tasks
+        self.removed = []
+        self.created = threading.Event()
+
+    def snapshot(self, names):
+        found = {name: self.services[name] for name in names if name in self.services}
+        return watch.Snapshot(services=found, tasks=tuple(self.tasks_known))
+
+    def labelled(self, _):
+        return watch.Snapshot(services={}, tasks=())
+
+    def nodes(self):
+        return [NODE]
+
+    def tasks(self):
+        return self.tasks_known
+
+    def create(self, spec):
+        self.services[spec["name"]] = service(spec["name"])
+        self.created.set()
+        return spec["name"]
+
+    def remove(self, name):
+        self.removed.append(name)
+        return bool(self.services.pop(name, None))
+
+    def follow(self, _):
+        for word in self.words:
+            yield word if isinstance(word, str) else MARK + json.dumps(word)
+        threading.Event().wait(5)
+
+    def last_lines(self, *_):
+        yield "dask_worker-task", "the last line"
+
+
+@pytest.fixture
+def launched(monkeypatch, capsys):
+    """Return a function that runs the launcher on a Swarm: exit code, output, messages."""
+
+    def run(swarm, **changes):
+        dismissed = []
+
+        @contextlib.contextmanager
+        def guarded(*_):
+            yield lambda: dismissed.append(True)
+
+        # A process with the threads of other tests must not fork.
+        monkeypatch.setattr(launch, "guarded", guarded)
+        for module in ("launch", "listener", "inquiry"):
+            monkeypatch.setattr(f"health.{module}.Engine", lambda: swarm)
+        asked = ASKED | {"services": {"dask_worker": REVISION}, "deadline_seconds": 2} | changes
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(asked)))
+        before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            code = launch.main()
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+        out, err = capsys.readouterr()
+        assert all(name.startswith("dask_health-") for name in swarm.removed)
+        assert not any(name.startswith("dask_health-") for name in swarm.services)
+        assert [True] == dismissed
+        return code, out, err
+
+    return run
+
+
+def test_a_proof_is_printed_as_one_object(launched):
+    """With the nodes, which only the Swarm knows, and the seconds that it took."""
+    swarm = Swarm(["noise", {"progress": "1 of 1 workers", "members": []}, {"proof": PROOF}])
+    code, out, _ = launched(swarm)
+    assert 0 == code
+    assert {"node-1": 1} == json.loads(out)["nodes"]
+    assert json.loads(out)["seconds"] >= 0
+    assert 1 == len(swarm.removed)
+
+
+def test_a_failure_is_the_last_word(launched):
+    """Workers are named as the Swarm does; nothing is printed on standard output."""
+    swarm = Swarm([{"failure": "expected 2 threads, found 1: tcp://10.0.1.7:40001 has 1"}])
+    code, out, err = launched(swarm)
+    assert (1, "") == (code, out)
+    assert "found 1: dask_worker.1 on node-1 (tcp://10.0.1.7:40001) has 1" in err
+
+
+def test_the_deadline_ends_the_wait(launched):
+    """The last progress and the workers that are missing are told."""
+    swarm = Swarm([{"progress": "0 of 1 workers", "members": []}])
+    code, _, err = launched(swarm, deadline_seconds=0.3)
+    assert 1 == code
+    assert "not proven within 0.3 s\nlast step: 0 of 1 workers" in err
+    assert "dask_worker.1: running on node-1, but the scheduler does not know its worker" in err
+    assert "| the last line" in err
+
+
+def test_a_service_that_does_not_appear_fails(launched, monkeypatch):
+    """Its creation failed, and says so elsewhere."""
+    monkeypatch.setattr(watch, "APPEAR_SECONDS", 0.1)
+    code, _, err = launched(Swarm([], services={}, tasks=[]))
+    assert 1 == code
+    assert "dask_worker did not appear as declared" in err
+    assert "dask_worker: the Swarm has no such service" in err
+
+
+def test_the_probe_does_not_start_beside_old_services(launched, monkeypatch):
+    """It would prove those."""
+    monkeypatch.setattr(watch, "APPEAR_SECONDS", 0.1)
+    swarm = Swarm([{"proof": PROOF}], services={"dask_worker": service("dask_worker", "old")})
+    code, _, err = launched(swarm)
+    assert 1 == code
+    assert "is not yet at its declared revision" in err
+    assert not swarm.created.is_set()
+
+
+def test_a_probe_that_ends_without_a_word_fails(launched, monkeypatch):
+    """Its own task's error is what there is to tell."""
+    monkeypatch.setattr(watch, "LAST_WORDS_SECONDS", 0.05)
+    swarm = Swarm([])
+    create = swarm.create
+
+    def create_and_fail(spec):
+        swarm.tasks_known.append(task(spec["name"], "failed", "task: non-zero exit (1)"))
+        return create(spec)
+
+    swarm.create = create_and_fail
+    code, _, err = launched(swarm)
+    assert 1 == code
+    assert "the probe ended without a result: task: non-zero exit (1)" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_launcher_removes_its_service(launched, number):
+    """It ends as a shell expects after an interrupt."""
+    swarm = Swarm([])
+
+    def interrupt():
+        swarm.created.wait(5)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=interrupt).start()
+    code, out, err = launched(swarm, deadline_seconds=10)
+    assert (130, "") == (code, out)
+    assert "interrupted" in err
+    assert 1 == len(swarm.removed)
+
+
+def test_requests_of_tests_are_requests():
+    """What these tests ask is what the launcher understands."""
+    assert Request.parse(json.dumps(ASKED)).network_id == "n1"
