@@ -99,6 +99,8 @@ def new_deployment(defaults_for_lab, tmp_path_factory):
             settings = file_backend(folder / "state")
             chosen = PulumiCli(cli=installed_cli(), settings=settings, **common)
         else:
+            # Left by a run that was cut short, perhaps in a lab that is gone since.
+            (ROOT / ".pulumi" / "rehearsal" / "test.json").unlink(missing_ok=True)
             chosen = Rehearsal(**common)
         deployment = Deployment(runner=chosen, config_file=config_file)
         deployment.configure(**defaults_for_lab)

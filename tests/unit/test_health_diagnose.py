@@ -300,6 +300,21 @@ def test_constraints_are_judged_as_the_swarm_does(constraint, expected):
     assert expected == matches(NODES[1], constraint)
 
 
+def test_labels_are_judged_without_regard_to_case():
+    """Neither the label's nor the constraint's case counts."""
+    assert matches(node("data-1", "Data-Worker"), "node.labels.role==data-worker")
+
+
+def test_constraints_that_no_node_meets_together_are_hopeless():
+    """Each of them is met by some node."""
+    both = ["node.labels.role==data-worker", "node.hostname==master"]
+    found = service()
+    found["Spec"]["TaskTemplate"] = TEMPLATE | {"Placement": {"Constraints": both}}
+    pending = task("pending", NO_NODE, where=None) | {"Spec": found["Spec"]["TaskTemplate"]}
+    now = Snapshot(services={"dask_worker": found}, tasks=(pending,))
+    assert "node.hostname==master together" in hopeless(now, ["dask_worker"], NODES)
+
+
 def test_what_is_no_constraint_is_refused():
     """It would otherwise match every node or none."""
     with pytest.raises(ValueError, match="not a constraint"):

@@ -133,7 +133,14 @@ def launched(monkeypatch, capsys):
 
 def test_a_proof_is_printed_as_one_object(launched):
     """With the nodes, which only the Swarm knows, and the seconds that it took."""
-    swarm = Swarm(["noise", {"progress": "1 of 1 workers", "members": []}, {"proof": PROOF}])
+    swarm = Swarm(
+        [
+            "noise",
+            '{"failure": "unmarked"}',
+            {"progress": "1 of 1 workers", "members": []},
+            {"proof": PROOF},
+        ]
+    )
     code, out, _ = launched(swarm)
     assert 0 == code
     assert {"node-1": 1} == json.loads(out)["nodes"]
@@ -157,6 +164,14 @@ def test_the_deadline_ends_the_wait(launched):
     assert "not proven within 0.3 s\nlast step: 0 of 1 workers" in err
     assert "dask_worker.1: running on node-1, but the scheduler does not know its worker" in err
     assert "| the last line" in err
+
+
+def test_a_task_that_starts_is_not_blamed_for_its_worker(launched):
+    """There can be no worker yet."""
+    swarm = Swarm([{"progress": "0 of 1 workers", "members": []}])
+    swarm.tasks_known = [task("dask_worker", "starting")]
+    _, _, err = launched(swarm, deadline_seconds=0.3)
+    assert "dask_worker.1: starting on node-1\n" in err
 
 
 def test_a_service_that_does_not_appear_fails(launched, monkeypatch):
