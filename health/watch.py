@@ -42,7 +42,7 @@ class Watch:
     def result(self) -> dict[str, Any]:
         """Return the stack's output; raises `UnfitError`."""
         outcome = self._outcome()
-        found = places(self._snapshot(), self._engine.nodes(), self._request.network_id)
+        found = places(self._now, self._engine.nodes(), self._request.network_id)
         if "failure" in outcome:
             failure = _WORKER.sub(lambda worker: _named(worker, found), outcome["failure"])
             at = self._progress.elapsed

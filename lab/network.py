@@ -12,7 +12,7 @@ from lab.layout import NAMESPACES, Lab, Node
 from lab.shell import LabError, run
 
 _BRIDGE = "bridge"
-_MOUNTS = 8  # one above the other, where `ip` was interrupted or ran in several labs
+_MOUNTS = 64  # one above the other, where `ip` was interrupted or ran in several labs
 
 
 def raise_network(lab: Lab) -> None:
@@ -97,10 +97,10 @@ def _remove_if_empty(namespaces: Path) -> None:
     """Undo the mount that the first namespace of a machine brings with it."""
     if not namespaces.exists() or any(namespaces.iterdir()):
         return
-    for _ in range(_MOUNTS):
-        if namespaces.is_mount():
-            run(["umount", str(namespaces)], seconds=10)
-    with suppress(OSError):  # somebody else's by now
+    with suppress(OSError, LabError):  # in use by somebody else
+        for _ in range(_MOUNTS):
+            if namespaces.is_mount():
+                run(["umount", str(namespaces)], seconds=10)
         namespaces.rmdir()
 
 
