@@ -32,6 +32,7 @@ COMPARED = ("python", "dask", "distributed")
 PAUSE_SECONDS = 0.1  # between two looks at something that is awaited
 SETTLING_SECONDS = 40  # workers that are being replaced have a grace period of 30 s to leave
 VISIT_SECONDS = 30  # a task on every worker, each perhaps still busy with its own start
+RESULT_SECONDS = 5  # to fetch a result of a few bytes
 TRANSFER_SECONDS = 15  # one round of transfers; 4 MiB take 3.4 s at 10 Mbit/s
 TRANSFER_BYTES = 4 * 2**20  # far beyond one packet, so that packets of full size are needed
 KNOCK_SECONDS = 5
@@ -174,8 +175,16 @@ def prove_cluster(client: Client, order: Order) -> dict[str, Any]:
         members = wait_for_members(client, order.expected)
         try:
             return prove_members(client, members, order.packages)
-        except MovedError:
-            say(progress="workers came or went during the proof; starting again")
+        except UnprovenError:
+            raise
+        except Exception as error:
+            if client.status != "running":
+                raise  # the scheduler is gone; the Swarm starts this program anew
+            # distributed has many ways to say that a worker is gone.
+            reason = moved_or(client, members, f"the proof broke off: {error!r}")
+            if not isinstance(reason, MovedError):
+                raise reason from error
+        say(progress="workers came or went during the proof; starting again")
 
 
 def wait_for_members(client: Client, expected: Expected) -> dict[str, Any]:
@@ -344,7 +353,7 @@ def visit(client: Client, workers: Sequence[str], packages: Sequence[str]) -> di
     for worker, future in zip(workers, visits, strict=True):
         if future.status != "finished":
             raise moved_or(client, workers, unvisited(worker, future))
-        answer = future.result(timeout=5)
+        answer = future.result(RESULT_SECONDS)
         if answer["lacking"] or answer["error"]:
             what = answer["error"] or f"no module {', '.join(answer['lacking'])}"
             raise UnprovenError(f"expected {worker} to import {', '.join(packages)}, found {what}")
@@ -367,7 +376,7 @@ def introduce(names: Sequence[str]) -> dict[str, Any]:
 def unvisited(worker: str, future: Future) -> str:
     """Return the complaint about a task that a worker did not run."""
     if future.status == "error":
-        return f"expected {worker} to run a task, found {future.exception(timeout=5)!r}"
+        return f"expected {worker} to run a task, found {future.exception(RESULT_SECONDS)!r}"
     return f"expected {worker} to run a task, found nothing after {VISIT_SECONDS} s"
 
 
@@ -480,7 +489,7 @@ def wait(futures: Sequence[Future], seconds: float) -> None:
 def arrived(sent: Future, received: Future) -> bool:
     """Tell whether both checksums are there and equal."""
     finished = sent.status == received.status == "finished"
-    return finished and bool(sent.result(timeout=5) == received.result(timeout=5))
+    return finished and bool(sent.result(RESULT_SECONDS) == received.result(RESULT_SECONDS))
 
 
 def blocked(client: Client, route: Route) -> str:
@@ -491,7 +500,7 @@ def blocked(client: Client, route: Route) -> str:
     # Not a small transfer: a worker has one under way with each peer, and that one is stuck.
     knock = submit(client, route[1], knocks, route[0])
     wait([knock], KNOCK_SECONDS + 2)
-    if knock.status == "finished" and knock.result(timeout=5):
+    if knock.status == "finished" and knock.result(RESULT_SECONDS):
         return (
             f"{what}: small messages pass, large ones do not; check the overlay's MTU, it must be "
             "50 bytes below that of the network between the nodes"

@@ -18,8 +18,8 @@ def seats(members: Sequence[str], places: Mapping[str, str]) -> dict[str, str]:
     strangers = [member for member, node in found.items() if node is None]
     if strangers:
         raise UnfitError(
-            f"found workers that are no task of this deployment: {', '.join(strangers)}; "
-            "stop them and deploy again"
+            f"found workers that are no task of this deployment: {', '.join(strangers)}; either "
+            "the Swarm is stopping them, or they are not its own and must be stopped"
         )
     return {member: node for member, node in found.items() if node is not None}
 

@@ -8,7 +8,7 @@ from typing import Any
 from health import UnfitError, job, spread
 from health.causes import error_of
 from health.diagnose import hopeless, report
-from health.engine import Engine
+from health.engine import ENGINE_ERRORS, Engine
 from health.inquiry import inquire, places
 from health.listener import BEGINNING, Listener
 from health.progress import Progress
@@ -18,6 +18,7 @@ from health.rollout import ENDED, Snapshot, absent, unsettled
 APPEAR_SECONDS = 45  # for a declared service to exist at its revision
 PENDING_SECONDS = 20  # before a task that waits for a place is judged
 JUDGING_PAUSE = 5
+SILENCE_SECONDS = 10  # of a manager, as while another one is elected
 MARGIN_SECONDS = 5  # by which the probe gives up before the launcher, to be heard
 LAST_WORDS_SECONDS = 4  # from the end of the probe's last task to the arrival of its last line
 
@@ -37,12 +38,12 @@ class Watch:
         self._start = self._now = self._snapshot()
         self._waiting: dict[str, str] = {}
         self._pending: dict[str, float] = {}  # task id to when it was first seen to wait
-        self._judged = self._busy = progress.elapsed
+        self._judged = self._busy = self._answered = progress.elapsed
 
     def result(self) -> dict[str, Any]:
         """Return the stack's output; raises `UnfitError`."""
         outcome = self._outcome()
-        found = places(self._snapshot(), self._engine.nodes(), self._request.network_id)
+        found = places(self._now, self._engine.nodes(), self._request.network_id)
         if "failure" in outcome:
             failure = _WORKER.sub(lambda worker: _named(worker, found), outcome["failure"])
             at = self._progress.elapsed
@@ -56,8 +57,11 @@ class Watch:
     def report(self, headline: str) -> str:
         """Return the headline and what is wrong with each service."""
         members = self._listener.members if self._listener else None
-        now = self._snapshot()
-        evidence = inquire(self._engine, now, self._request.network_id, members, headline)
+        try:
+            now = self._snapshot()
+            evidence = inquire(self._engine, now, self._request.network_id, members, headline)
+        except ENGINE_ERRORS as error:
+            return f"{headline}\nThe Swarm cannot be asked for details: {error}"
         names = [*self._request.services, *([self._name] if self.begun else [])]
         return report(headline, names, evidence)
 
@@ -76,7 +80,11 @@ class Watch:
         return self._engine.snapshot([*self._request.services, self._name])
 
     def _look(self) -> None:
-        self._now = self._snapshot()
+        try:
+            self._now, self._answered = self._snapshot(), self._progress.elapsed
+        except ENGINE_ERRORS:
+            if self._progress.elapsed - self._answered > SILENCE_SECONDS:
+                raise
         self._waiting = unsettled(self._now, self._start, self._request.services)
         self._progress.tell(self._status())
         self._check_time()

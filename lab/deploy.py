@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from lab.runners import runner_for
+from lab.runners import runner_for, say
 
 
 def summary(outputs: dict[str, Any], token_command: str) -> str:
@@ -44,7 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stack", default="dev")
     chosen = parser.parse_args(arguments)
     runner = runner_for(chosen.stack)
-    runner.create()
+    try:
+        runner.create()
+    except RuntimeError as error:
+        say(str(error))
+        return 1
     status = runner.run(chosen.action).returncode
     if status == 0 and chosen.action == "up":
         print(summary(runner.outputs(), runner.token_command()))

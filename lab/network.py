@@ -4,6 +4,7 @@ The bridge lives in a namespace of its own. On this machine it would pass every 
 FORWARD chain of the firewall; there, no rule of this machine is needed nor can one get in the way.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from lab import processes
@@ -11,6 +12,7 @@ from lab.layout import NAMESPACES, Lab, Node
 from lab.shell import LabError, run
 
 _BRIDGE = "bridge"
+_MOUNTS = 64  # one above the other, where `ip` was interrupted or ran in several labs
 
 
 def raise_network(lab: Lab) -> None:
@@ -93,9 +95,12 @@ def _delete_namespace(namespace: Path) -> None:
 
 def _remove_if_empty(namespaces: Path) -> None:
     """Undo the mount that the first namespace of a machine brings with it."""
-    if namespaces.exists() and not any(namespaces.iterdir()):
-        if namespaces.is_mount():
-            run(["umount", str(namespaces)], seconds=10)
+    if not namespaces.exists() or any(namespaces.iterdir()):
+        return
+    with suppress(OSError, LabError):  # in use by somebody else
+        for _ in range(_MOUNTS):
+            if namespaces.is_mount():
+                run(["umount", str(namespaces)], seconds=10)
         namespaces.rmdir()
 
 

@@ -2,12 +2,14 @@
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import signal
 import threading
 
 import pytest
+from docker.errors import DockerException
 
 from health import launch, watch
 from health.probe import MARK
@@ -67,6 +69,7 @@ class Swarm:
         self.tasks_known = [task("dask_worker")] if tasks is None else tasks
         self.removed = []
         self.created = threading.Event()
+        self.followed = threading.Event()
 
     def snapshot(self, names):
         found = {name: self.services[name] for name in names if name in self.services}
@@ -91,9 +94,10 @@ class Swarm:
         return bool(self.services.pop(name, None))
 
     def follow(self, _):
+        self.followed.set()
         for word in self.words:
             yield word if isinstance(word, str) else MARK + json.dumps(word)
-        threading.Event().wait(5)
+        threading.Event().wait()  # as a log without an end
 
     def last_lines(self, *_):
         yield "dask_worker-task", "the last line"
@@ -133,14 +137,8 @@ def launched(monkeypatch, capsys):
 
 def test_a_proof_is_printed_as_one_object(launched):
     """With the nodes, which only the Swarm knows, and the seconds that it took."""
-    swarm = Swarm(
-        [
-            "noise",
-            '{"failure": "unmarked"}',
-            {"progress": "1 of 1 workers", "members": []},
-            {"proof": PROOF},
-        ]
-    )
+    begun = {"progress": "1 of 1 workers", "members": []}
+    swarm = Swarm(["noise", begun, {"proof": PROOF}, '{"failure": "not marked"}'])
     code, out, _ = launched(swarm)
     assert 0 == code
     assert {"node-1": 1} == json.loads(out)["nodes"]
@@ -209,13 +207,33 @@ def test_a_probe_that_ends_without_a_word_fails(launched, monkeypatch):
     assert "the probe ended without a result: task: non-zero exit (1)" in err
 
 
+def test_a_manager_may_be_silent_for_a_while(launched, monkeypatch):
+    """Another one is elected; not for ever, and the cause stays told."""
+    swarm = Swarm([{"proof": PROOF}])
+    answers, count = swarm.snapshot, itertools.count()
+
+    def snapshot(names):
+        if 1 <= next(count) < 4:
+            raise DockerException("no leader")
+        return answers(names)
+
+    swarm.snapshot = snapshot
+    assert 0 == launched(swarm)[0]
+    swarm.removed.clear()
+    count = itertools.count()
+    monkeypatch.setattr(watch, "SILENCE_SECONDS", -1)
+    code, _, err = launched(swarm)
+    assert 1 == code
+    assert "no leader" in err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_launcher_removes_its_service(launched, number):
     """It ends as a shell expects after an interrupt."""
     swarm = Swarm([])
 
     def interrupt():
-        swarm.created.wait(5)
+        swarm.followed.wait(5)
         os.kill(os.getpid(), number)
 
     threading.Thread(target=interrupt).start()

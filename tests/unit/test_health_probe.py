@@ -268,6 +268,29 @@ def test_workers_that_came_or_went_are_no_failure(client, monkeypatch):
     assert isinstance(probe.moved_or(client, [one, other], "complaint"), UnprovenError)
 
 
+def test_a_worker_that_goes_during_the_proof_starts_it_again(cluster, monkeypatch, capsys):
+    """Whatever distributed raises then; with the same workers it is a failure."""
+    proofs = iter([OSError("lost"), MovedError(), {"workers": 2}])
+
+    def prove_members(*_):
+        proof = next(proofs)
+        if isinstance(proof, Exception):
+            raise proof
+        return proof
+
+    monkeypatch.setattr(probe, "prove_members", prove_members)
+    monkeypatch.setattr(probe, "moved_or", lambda *_: MovedError())
+    probe.main(order(cluster))
+    assert {"workers": 2} == said(capsys)[-1]["proof"]
+
+
+def test_an_error_that_no_worker_explains_is_a_failure(cluster, monkeypatch, capsys):
+    """All workers are still there."""
+    monkeypatch.setattr(probe, "visit", lambda *_: 1 / 0)
+    probe.main(order(cluster))
+    assert "the proof broke off: ZeroDivisionError" in said(capsys)[-1]["failure"]
+
+
 class Jupyter(BaseHTTPRequestHandler):
     """Answers as Jupyter does; `open_to_all` breaks it."""
 
