@@ -8,11 +8,13 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -135,9 +137,34 @@ class Rehearsal:
 def _call(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], *, capture: bool
 ) -> Finished:
-    return subprocess.run(
-        command, cwd=folder, env=environment, check=False, capture_output=capture, text=True
-    )
+    pipe = subprocess.PIPE if capture else None
+    with (
+        subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True
+        ) as process,
+        _interrupting(process),
+    ):
+        out, err = process.communicate()
+    return Finished(command, process.returncode, out, err)
+
+
+@contextmanager
+def _interrupting(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """Let `process` end by itself when this one is interrupted.
+
+    `subprocess.run` would kill it, and leave its Swarm half-way and its stack locked. A terminal
+    interrupts both; whoever asks only this process to end has that passed on.
+    """
+    handlers = {
+        signal.SIGINT: lambda *_: None,
+        signal.SIGTERM: lambda *_: process.send_signal(signal.SIGINT),
+    }
+    before = {each: signal.signal(each, handler) for each, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def runner_for(stack: str, config_file: Path | None = None) -> Runner:
