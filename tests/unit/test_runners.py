@@ -1,5 +1,6 @@
 """The runners' own promise: what they started ends by itself."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -44,9 +45,13 @@ def test_interrupted_the_cli_is_left_to_tidy_up(tmp_path, interrupt):
         text=True,
         start_new_session=True,
     ) as process:
-        _wait_for(tmp_path / "started")
-        interrupt(process)
-        out, err = process.communicate(timeout=PATIENCE)
+        try:
+            _wait_for(tmp_path / "started")
+            interrupt(process)
+            out, err = process.communicate(timeout=PATIENCE)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     assert ("ended with 3\n", "") == (out, err)
     assert (tmp_path / "tidied").exists()
 
