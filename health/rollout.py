@@ -92,16 +92,15 @@ def revision_of(service: Service) -> str | None:
 def outdated(task: Task, service: Service) -> bool:
     """Tell whether a task was made from another spec than its service has now.
 
-    Constraints do not count: the Swarm keeps a task whose node meets the changed ones
-    (https://github.com/moby/swarmkit, manager/orchestrator/task.go, IsTaskDirty). Nor does the
-    runtime, which the API leaves out of a task's spec.
+    Placement does not count: where nothing else differs, the Swarm keeps a task whose node meets
+    the new one (https://github.com/moby/swarmkit, manager/orchestrator/task.go, IsTaskDirty). Nor
+    does the runtime, which the API leaves out of a task's spec.
     """
     return _comparable(task["Spec"]) != _comparable(service["Spec"]["TaskTemplate"])
 
 
 def _comparable(spec: Mapping[str, Any]) -> dict[str, Any]:
-    placement = {**(spec.get("Placement") or {}), "Constraints": None}
-    return {**spec, "Placement": placement, "Runtime": None}
+    return {**spec, "Placement": None, "Runtime": None}
 
 
 def replicas(service: Service) -> int:

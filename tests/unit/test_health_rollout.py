@@ -125,11 +125,24 @@ def test_old_tasks_that_are_stopping_do_not_count():
     assert {} == waiting(snapshot(service(), old, task()))
 
 
-def test_a_changed_constraint_does_not_outdate_a_task():
-    """Swarm keeps a task whose node meets the changed constraints."""
-    changed = other(Placement={"Constraints": ["node.labels.role!=master"], "MaxReplicas": 2})
-    assert not outdated(task(changed), service())
-    assert outdated(task(other(Placement={"MaxReplicas": 3})), service())
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"Constraints": ["node.labels.role!=master"], "MaxReplicas": 2},
+        {"Constraints": ["node.labels.role==data-worker"], "MaxReplicas": 3},
+        {"Platforms": [{"OS": "linux", "Architecture": "arm64"}]},
+        None,
+    ],
+)
+def test_a_changed_placement_does_not_outdate_a_task(changed):
+    """Swarm keeps a task whose node meets the changed placement, whatever of it has changed."""
+    assert not outdated(task(other(Placement=changed)), service())
+
+
+def test_a_task_of_another_spec_is_outdated_wherever_it_runs():
+    """The placement alone is not looked at."""
+    changed = other(Placement={"MaxReplicas": 3}, ForceUpdate=1)
+    assert outdated(task(changed), service())
 
 
 def test_addresses_are_those_of_the_network_and_of_wanted_tasks():
