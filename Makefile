@@ -2,13 +2,17 @@
 STACK ?= dev
 PYTHON := .venv/bin/python
 
-.PHONY: up preview destroy test lint lab lab-down bench format
+.PHONY: up preview destroy record drift test lint lab lab-down bench format
 
 up: .venv/installed
 	@$(PYTHON) -m lab ready --stack $(STACK)
 	@$(PYTHON) -m lab.deploy up --stack $(STACK)
 
-preview destroy: .venv/installed
+# OFFLINE=1: with neither a Docker engine nor the Swarm, from what `make record` has kept.
+preview: .venv/installed
+	@$(PYTHON) -m lab.deploy preview $(if $(filter 1,$(OFFLINE)),--offline) --stack $(STACK)
+
+destroy record drift: .venv/installed
 	@$(PYTHON) -m lab.deploy $@ --stack $(STACK)
 
 lab: .venv/installed

@@ -1,7 +1,7 @@
 """A Dask cluster on Docker Swarm.
 
     settings      every config key of the stack, checked                 components/settings.py
-    site          what the Swarm has: image digests, Caddy's network     components/lookup.py
+    site          what the Swarm has: image digests, Caddy's network     components/offline.py
     front         Caddy, its network and the names that it serves        components/caddy.py
     cluster       overlay network, scheduler, workers, notebook          components/cluster.py
     probe         a client on the overlay that proves all of it          components/probe.py
@@ -16,14 +16,14 @@ import pulumi_docker as docker
 from components.caddy import Front, FrontArgs
 from components.cluster import DaskCluster, DaskClusterArgs
 from components.front_proof import FrontProof, FrontProofArgs
-from components.lookup import look_up
+from components.offline import find_site, provider_host
 from components.probe import HealthProbe, HealthProbeArgs
 from components.settings import Settings
 
 settings = Settings.load()
-site = look_up(settings)
+site = find_site(settings)
 
-swarm = docker.Provider("swarm", host=settings.docker_host)
+swarm = docker.Provider("swarm", host=provider_host(settings))
 
 front = Front(
     "front",

@@ -1,11 +1,15 @@
-"""`make up`, `make preview`, `make destroy`: the program is run and its proof printed."""
+"""`make up`, `preview`, `destroy`, `record`, `drift`: the program is run and its proof printed."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from lab.runners import runner_for, say
+from components.offline import OFFLINE, RECORD
+from lab.runners import Rehearsal, Runner, runner_for, say
+
+DRIFT = ("--refresh", "--expect-no-changes", "--diff", "--non-interactive")
 
 
 def summary(outputs: dict[str, Any], token_command: str) -> str:
@@ -40,8 +44,9 @@ def _front(front: dict[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one action and, after a successful `up`, print the proof."""
     parser = argparse.ArgumentParser(prog="python -m lab.deploy", description=__doc__)
-    parser.add_argument("action", choices=["up", "preview", "destroy"])
+    parser.add_argument("action", choices=["up", "preview", "destroy", "record", "drift"])
     parser.add_argument("--stack", default="dev")
+    parser.add_argument("--offline", action="store_true", help="preview without asking the Swarm")
     chosen = parser.parse_args(arguments)
     runner = runner_for(chosen.stack)
     try:
@@ -49,10 +54,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         say(str(error))
         return 1
-    status = runner.run(chosen.action).returncode
+    status = _run(runner, chosen)
     if status == 0 and chosen.action == "up":
         print(summary(runner.outputs(), runner.token_command()))
     return status
+
+
+def _run(runner: Runner, chosen: argparse.Namespace) -> int:
+    if chosen.action == "drift":
+        return _look_for_drift(runner)
+    if chosen.action == "record":
+        os.environ[RECORD] = "1"
+        return runner.run("preview").returncode
+    if chosen.offline and chosen.action == "preview":
+        os.environ[OFFLINE] = "1"
+        return runner.run("preview", *runner.offline).returncode
+    return runner.run(chosen.action).returncode
+
+
+def _look_for_drift(runner: Runner) -> int:
+    if isinstance(runner, Rehearsal):
+        say("The rehearsal cannot refresh, and so cannot see drift: install the Pulumi CLI.")
+        return 2
+    return runner.run("preview", *DRIFT).returncode
 
 
 if __name__ == "__main__":

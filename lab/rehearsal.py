@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import runpy
 import signal
 import sys
@@ -27,12 +28,14 @@ import yaml
 from pulumi.runtime import mocks, rpc
 from pulumi.runtime.stack import run_pulumi_func
 
+from components.offline import OFFLINE, switched_on
 from lab import rehearsal_resources as resources
 from lab.rehearsal_resources import Json, Record, RefusedError
 
 BANNER = "*** REHEARSAL: this is not the Pulumi engine. It is for the lab alone. ***"
 PARALLEL = 32  # resources at once; a Command may take minutes and must not hold up the others
 GRACE_SECONDS = 30  # what a Command that is told to end has for cleaning up
+NOT_DECRYPTED = "not-decrypted"
 MARKS = {"create": "+", "update": "~", "replace": "+-", "delete": "-", "same": " "}
 # The inputs whose change means replacement, for types where any other is updated in place.
 FIXED: dict[str, set[str]] = {
@@ -70,20 +73,28 @@ def plan(old: Record | None, new: Record) -> tuple[str, list[str]]:
     return "replace" if changed & FIXED.get(new.type, changed) else "update", sorted(changed)
 
 
-def load_config(project: Mapping[str, Any], stack: Mapping[str, Any]) -> dict[str, str]:
+def load_config(
+    project: Mapping[str, Any], stack: Mapping[str, Any], *, offline: bool = False
+) -> dict[str, str]:
     """Return the config as the engine hands it on: what `stack` has, else the project's defaults.
 
-    Raises RefusedError for an encrypted value.
+    Raises RefusedError for an encrypted value, for which a preview offline has another.
     """
     declared = project.get("config", {})
     defaults = {key: each["default"] for key, each in declared.items() if "default" in each}
     config = {}
     for key, value in [*defaults.items(), *stack.get("config", {}).items()]:
-        text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+        known = NOT_DECRYPTED if offline and encrypted(value) else value
+        text = known if isinstance(known, str) else json.dumps(known, separators=(",", ":"))
         if '{"secure":' in text:
             raise RefusedError(f"{key} is encrypted: only the real engine can decrypt it")
         config[key if ":" in key else f"{project['name']}:{key}"] = text
     return config
+
+
+def encrypted(value: Json) -> bool:
+    """Whether a value of a stack's config file is a secret."""
+    return isinstance(value, dict) and [*value] == ["secure"]
 
 
 class State:
@@ -131,6 +142,7 @@ class Rehearsal(mocks.Mocks):
 
     def __init__(self, state: State) -> None:
         self.state = state
+        self.offline = switched_on(OFFLINE, os.environ)
         self.secret_outputs: dict[str, set[str]] = {}
         self.done: list[str] = []
         self.errors: list[str] = []
@@ -169,7 +181,7 @@ class Rehearsal(mocks.Mocks):
     def _carry_out(self, action: str, key: str, new: Record, old: Record | None) -> Record:
         if old and action == "same":
             return replace(new, id=old.id, outputs=old.outputs)
-        if self.state.dry and new.type != resources.PROVIDER:
+        if self.state.dry and (self.offline or new.type != resources.PROVIDER):
             return replace(new, id=old.id) if old and action == "update" else new
         if old and action == "update":
             return resources.update(new, old)
@@ -240,7 +252,10 @@ def run(rehearsal: Rehearsal, options: argparse.Namespace) -> None:
     asyncio.set_event_loop(loop)
     loop.set_default_executor(workers)
     given = config_file.read_text() if options.config_file or config_file.exists() else ""
-    pulumi.runtime.set_all_config(load_config(project, yaml.safe_load(given) or {}))
+    stack = yaml.safe_load(given) or {}
+    config = load_config(project, stack, offline=rehearsal.offline)
+    hidden = [key for key, value in stack.get("config", {}).items() if encrypted(value)]
+    pulumi.runtime.set_all_config(config, secret_keys=hidden)
     monitor, log = Monitor(rehearsal), logging.getLogger("pulumi")
     mocks.set_mocks(rehearsal, project["name"], options.stack, rehearsal.state.dry, log, monitor)
     try:

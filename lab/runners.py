@@ -36,6 +36,10 @@ class Runner(Protocol):
     def name(self) -> str:
         """What this way to run the program is called."""
 
+    @property
+    def offline(self) -> Sequence[str]:
+        """The options of a preview that asks no Swarm."""
+
     def create(self) -> None:
         """Make the stack unless there is one."""
 
@@ -62,6 +66,7 @@ class PulumiCli:
     settings: Mapping[str, str] = field(default_factory=dict)
     project: Path = ROOT
     name: str = "pulumi"
+    offline: Sequence[str] = ("--refresh=false", "--diff", "--non-interactive")
 
     def create(self) -> None:
         """Make the stack; the CLI writes its encryption salt into the config file."""
@@ -104,6 +109,7 @@ class Rehearsal:
     stack: str
     config_file: Path | None = None
     name: str = "rehearsal"
+    offline: Sequence[str] = ()
 
     def create(self) -> None:
         """There is nothing to make."""

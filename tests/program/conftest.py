@@ -8,7 +8,7 @@ import pytest
 from pulumi.runtime import rpc, set_all_config, set_mocks, test
 from pulumi.runtime.mocks import Mocks
 
-from components import lookup
+from components import lookup, offline
 from tests.conftest import ROOT
 
 SECRET_KEYS = [f"dask-swarm:{name}Password" for name in ("notebook", "basic", "authelia")]
@@ -99,17 +99,37 @@ def run(defaults, monkeypatch):
     """Return a function that runs the program with some config values changed."""
 
     def run_program(**config):
-        program = Program()
-        values = defaults | config
-        set_mocks(Recorder(program), project="dask-swarm", stack="test", preview=False)
-        keys = {f"dask-swarm:{key}": value for key, value in values.items()}
-        set_all_config(keys, secret_keys=SECRET_KEYS)
         monkeypatch.setattr(lookup, "look_up", _site)
-        monkeypatch.setattr(pulumi, "export", lambda name, value: _collect(program, name, value))
-        test(lambda: runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__"))()
-        return program
+        return _run(monkeypatch, defaults | config, preview=False)
 
     return run_program
+
+
+@pytest.fixture
+def preview(defaults, monkeypatch, tmp_path):
+    """Return a function that previews the program offline; what is recorded is in `tmp_path`."""
+    monkeypatch.setattr(offline, "PROJECT", tmp_path)
+
+    def preview_program(**config):
+        monkeypatch.setenv("DASK_SWARM_OFFLINE", "1")
+        monkeypatch.setattr(lookup, "look_up", _nobody)
+        return _run(monkeypatch, defaults | config, preview=True)
+
+    return preview_program
+
+
+def _run(monkeypatch, values, *, preview):
+    program = Program()
+    set_mocks(Recorder(program), project="dask-swarm", stack="test", preview=preview)
+    keys = {f"dask-swarm:{key}": value for key, value in values.items()}
+    set_all_config(keys, secret_keys=SECRET_KEYS)
+    monkeypatch.setattr(pulumi, "export", lambda name, value: _collect(program, name, value))
+    test(lambda: runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__"))()
+    return program
+
+
+def _nobody(settings):
+    raise AssertionError("the Swarm was asked")
 
 
 def _site(settings):

@@ -1,0 +1,80 @@
+"""Where the program's facts come from: the Swarm or, in an offline preview, what was recorded.
+
+Owns the two switches in the environment and what is told of them. `DASK_SWARM_OFFLINE=1` makes a
+preview that needs no Docker engine and no network; `DASK_SWARM_RECORD=1` keeps what the Swarm said
+for it. Neither changes what is deployed: offline nothing can be.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pulumi
+
+from components import lookup, recorded
+from components.lookup import Site
+from components.recorded import Used
+from components.settings import ConfigError, Settings, complaint
+
+OFFLINE, RECORD = "DASK_SWARM_OFFLINE", "DASK_SWARM_RECORD"
+PROJECT = Path(__file__).parent.parent
+# The provider asks an engine behind unix:// or tcp:// who it is before it shows anything, one
+# behind ssh:// only when something is to be done there.
+NOWHERE = "ssh://preview@preview.invalid"
+
+
+def find_site(settings: Settings) -> Site:
+    """Return what the Swarm has; raises `ConfigError` when it does not fit or cannot be known."""
+    path = recorded.file_of(PROJECT, pulumi.get_stack())
+    if not switched_on(OFFLINE, os.environ):
+        site = lookup.look_up(settings)
+        _keep(path, recorded.record_of(settings, site))
+        return site
+    if not pulumi.runtime.is_dry_run():
+        found = "it is set, and a deployment has to ask the Swarm"
+        problem = complaint(OFFLINE, found, "a preview alone", f"unset {OFFLINE}")
+        raise ConfigError("Nothing can be deployed offline", [problem])
+    site, everything = recorded.site_from(settings, recorded.read(path), path.name)
+    for used in everything:
+        _tell(used)
+    return site
+
+
+def provider_host(settings: Settings) -> str:
+    """Return the engine that the provider is to use, in an offline preview one that it leaves."""
+    reachable = settings.docker_host.startswith("ssh://")
+    offline = switched_on(OFFLINE, os.environ)
+    return NOWHERE if offline and not reachable else settings.docker_host
+
+
+def switched_on(name: str, environment: Mapping[str, str]) -> bool:
+    """Whether a switch is on; raises `ConfigError` for what is neither on nor off."""
+    value = environment.get(name, "")
+    if value not in ("", "0", "1"):
+        problem = complaint(
+            name, f"{value!r} is not valid", "1, 0 or no value", f"export {name}=1"
+        )
+        raise ConfigError("The environment is not valid", [problem])
+    return value == "1"
+
+
+def sentence(used: Used) -> str:
+    """Return what a preview says of one value."""
+    told = f"{used.key}: {used.value}, {used.source}"
+    return f"{told}. Cure: {used.cure}" if used.cure else told
+
+
+def _tell(used: Used) -> None:
+    say = pulumi.log.warn if used.cure else pulumi.log.info
+    say(f"offline: {sentence(used)}")
+
+
+def _keep(path: Path, now: recorded.Record) -> None:
+    if switched_on(RECORD, os.environ):
+        recorded.write(path, now)
+        pulumi.log.info(f"recorded: {', '.join(sorted(now)) or 'nothing'} in {path.name}")
+    elif late := recorded.outdated(recorded.read(path), now):
+        pulumi.log.warn(
+            f"{path.name} is behind the Swarm, so offline previews are wrong about "
+            f"{', '.join(late)}. Cure: make record"
+        )

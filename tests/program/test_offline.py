@@ -1,0 +1,120 @@
+"""A preview without Docker: what it takes instead, what it says of that, what it refuses."""
+
+import json
+import subprocess
+import sys
+
+import pulumi
+import pytest
+
+from components import offline
+from components.settings import ConfigError
+from tests.conftest import ROOT
+
+SERVICES = ["dask_scheduler", "dask_worker", "dask_notebook"]
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Return what the program says as it runs, by how it says it."""
+    lines = {"info": [], "warn": []}
+    for kind, kept in lines.items():
+        monkeypatch.setattr(pulumi.log, kind, kept.append)
+    return lines
+
+
+def test_it_asks_nobody_and_says_what_it_does_not_know(preview, told):
+    """Without a record the services are all there, with the tags as they are."""
+    program = preview(image="image:1")
+    assert "image:1" == program.container("dask_worker")["image"]
+    assert set(SERVICES) == {each["name"] for each in services(program)}
+    expected = "offline: image: image:1, not in recorded.test.json. Cure: make record STACK=test"
+    assert expected in told["warn"]
+
+
+def test_it_takes_what_was_recorded(run, preview, told, tmp_path, monkeypatch):
+    """Recorded at the Swarm, the same comes back without it: nothing would change."""
+    monkeypatch.setenv("DASK_SWARM_RECORD", "1")
+    there = run()
+    assert "recorded: caddyNetworkId, image, notebookImage in recorded.test.json" in told["info"]
+    here = preview()
+    assert services(there) == services(here)
+    assert [] == told["warn"]
+    assert 3 == sum("recorded in recorded.test.json" in line for line in told["info"])
+
+
+def test_a_deployment_tells_when_the_record_is_behind(run, told, tmp_path, monkeypatch):
+    """Who deploys learns that pull requests are shown an old digest."""
+    monkeypatch.setattr(offline, "PROJECT", tmp_path)
+    old = {"image": {"asked": "image:1 for linux/amd64", "found": "image:1@sha256:0"}}
+    (tmp_path / "recorded.test.json").write_text(json.dumps(old))
+    run()
+    (line,) = told["warn"]
+    assert line.startswith("recorded.test.json is behind the Swarm")
+    assert line.endswith("caddyNetworkId, image, notebookImage. Cure: make record")
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("ssh://deploy@manager", "ssh://deploy@manager"),
+        ("unix:///var/run/docker.sock", "ssh://preview@preview.invalid"),
+        ("tcp://manager:2376", "ssh://preview@preview.invalid"),
+    ],
+)
+def test_the_provider_has_an_engine_that_it_need_not_reach(preview, host, expected):
+    """One behind unix:// or tcp:// would be asked by every preview."""
+    (provider,) = preview(dockerHost=host).of_type("pulumi:providers:docker")
+    assert expected == provider.inputs["host"]
+
+
+def test_nothing_is_deployed_offline(run, monkeypatch):
+    """An `up` that asks nobody would deploy what was never looked up."""
+    monkeypatch.setenv("DASK_SWARM_OFFLINE", "1")
+    with pytest.raises(ConfigError, match=r"DASK_SWARM_OFFLINE.*unset DASK_SWARM_OFFLINE"):
+        run()
+
+
+def test_a_switch_is_on_or_off(run, monkeypatch):
+    """A word that is neither is refused instead of guessed at."""
+    monkeypatch.setenv("DASK_SWARM_OFFLINE", "yes")
+    with pytest.raises(ConfigError, match=r"'yes' is not valid.*1, 0 or no value"):
+        run()
+
+
+def test_the_record_has_no_secret(run, tmp_path, monkeypatch):
+    """It is for version control."""
+    monkeypatch.setattr(offline, "PROJECT", tmp_path)
+    monkeypatch.setenv("DASK_SWARM_RECORD", "1")
+    run(notebookPassword="correct horse")
+    assert "correct horse" not in (tmp_path / "recorded.test.json").read_text()
+
+
+def test_a_machine_without_docker_can_preview(tmp_path):
+    """No client, no socket, no CLI, no passphrase: what would be created is shown all the same."""
+    config = tmp_path / "Pulumi.elsewhere.yaml"
+    secret = {"secure": "v1:abc:def"}
+    keys = {"dockerHost": "unix:///nowhere/docker.sock", "notebookPassword": secret}
+    named = {f"dask-swarm:{key}": value for key, value in keys.items()}
+    config.write_text(json.dumps({"config": named}))
+    command = ["-m", "lab.rehearsal", "preview", "--stack", "elsewhere", "--config-file", config]
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path), "DASK_SWARM_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stderr
+    assert "this is not the Pulumi engine" in done.stdout
+    for name in ("scheduler", "workers", "notebook"):
+        assert f"docker:index/service:Service::dask-{name}-service create" in done.stdout
+    assert "offline: image: ghcr.io/dask/dask:2026.7.1-py3.12, not in" in done.stderr
+    assert not (ROOT / ".pulumi" / "rehearsal" / "elsewhere.json").exists()
+
+
+def services(program):
+    """Return the inputs of all services."""
+    return [each.inputs for each in program.of_type("docker:index/service:Service")]
