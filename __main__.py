@@ -19,11 +19,14 @@ from components.front_proof import FrontProof, FrontProofArgs
 from components.offline import find_site, provider_host
 from components.probe import HealthProbe, HealthProbeArgs
 from components.settings import Settings
+from remote.engine import ssh_options
 
 settings = Settings.load()
 site = find_site(settings)
 
-swarm = docker.Provider("swarm", host=provider_host(settings))
+swarm = docker.Provider(
+    "swarm", host=provider_host(settings), ssh_opts=ssh_options(settings.docker_host)
+)
 
 front = Front(
     "front",

@@ -17,6 +17,7 @@ from requests.exceptions import RequestException
 from components.parsing import ImageReference, Platform
 from components.settings import ConfigError, Settings, complaint, set_command
 from health.nodes import matches, usable
+from remote.engine import SshError, connect
 
 LOOPBACK = "127.0.0.1"
 NO_ADDRESS = {"", "0.0.0.0", LOOPBACK}  # noqa: S104  what a node may say that has none of its own
@@ -79,13 +80,17 @@ def _misfit(host: str, problems: list[str]) -> ConfigError:
 @contextmanager
 def _manager(host: str) -> "Iterator[docker.APIClient]":
     try:
-        ssh = host.startswith("ssh://")
-        with docker.APIClient(host, timeout=ANSWER_TIMEOUT, use_ssh_client=ssh) as engine:
+        with connect(host, seconds=ANSWER_TIMEOUT) as engine:
             if not engine.info()["Swarm"].get("ControlAvailable"):
                 cure = "docker swarm init, or docker node promote <node>"
                 found = f"{host!r} is not a Swarm manager"
                 raise _misfit(host, [complaint("dockerHost", found, "a manager's engine", cure)])
             yield engine
+    except SshError as error:
+        found = f"{host!r} cannot be reached: {error.cause.text}"
+        raise _misfit(
+            host, [complaint("dockerHost", found, "a manager that lets you in", error.cause.cure)]
+        ) from None
     except (DockerException, RequestException) as error:
         found = f"{host!r} does not answer ({error})"
         cure = f"docker --host {host} info"

@@ -52,7 +52,7 @@ _LONGEST_DOMAIN = 253 - 64  # so that a label fits in front of it
 _PORTS = range(1, 65536)
 
 _NETWORK_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
-_DOCKER_HOST = re.compile(r"(?:unix:///\S+|ssh://[^\s/@]+(?:@[^\s/@]+)?|tcp://[^\s/]+:\d+)")
+_DOCKER_HOST = re.compile(r"(?:unix:///\S+|tcp://[^\s/]+:\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +199,7 @@ def network_name(text: str) -> str:
 
 def docker_host(text: str) -> str:
     """Parse the address of a Swarm manager's Docker engine."""
-    if _DOCKER_HOST.fullmatch(text) is None:
+    if not (_DOCKER_HOST.fullmatch(text) or _SSH_HOST.fullmatch(text)):
         raise ValueError("unix:///path/to/docker.sock, ssh://user@manager or tcp://manager:port")
     return text
 

@@ -211,7 +211,8 @@ def parse_settings(
 
     `encrypted` are the keys whose values Pulumi keeps as secrets.
     """
-    problems = _foreign_context(environment) + _unknown_keys(config)
+    problems = _foreign_context(environment) + _foreign_certificates(config, environment)
+    problems += _unknown_keys(config)
     values: dict[str, Any] = {}
     for name, setting in declared_settings().items():
         try:
@@ -258,6 +259,15 @@ def _foreign_context(environment: Mapping[str, str]) -> list[str]:
         return []
     found = f"{context!r} is set in the environment and would override the config key dockerHost"
     return [complaint("DOCKER_CONTEXT", found, "no value", "unset DOCKER_CONTEXT")]
+
+
+def _foreign_certificates(config: Mapping[str, str], environment: Mapping[str, str]) -> list[str]:
+    path = environment.get("DOCKER_CERT_PATH")
+    if not path or config.get("dockerHost", "").startswith("tcp://"):
+        return []
+    found = f"{path!r} is set in the environment, and the provider would use it with dockerHost"
+    allowed = "no value unless dockerHost is tcp://"
+    return [complaint("DOCKER_CERT_PATH", found, allowed, "unset DOCKER_CERT_PATH")]
 
 
 def _unknown_keys(config: Mapping[str, str]) -> list[str]:

@@ -15,11 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from remote.causes import explain
+from remote.engine import PROJECT, ssh_command
+
 NAME = "dask-swarm.caddy"
 SCRIPT = Path(__file__).with_name("exchange.sh")
 DEADLINE_SECONDS = 90
-# Whoever answers under the name must have the key that is known: no question, no new key.
-SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes")
+SSH_FAILED = 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ def command(request: Request, action: str) -> list[str]:
     place = f"{request.directory}/{NAME}"
     script = ["sh", "-c", SCRIPT.read_text(), "exchange"]
     there = [*script, action, place, request.main_file, request.service]
-    return [*SSH, request.host, shlex.join(there)] if request.host else there
+    return ssh_command(request.host, shlex.join(there)) if request.host else there
 
 
 def exchange(request: Request, action: str) -> str:
@@ -57,11 +59,15 @@ def exchange(request: Request, action: str) -> str:
             text=True,
             timeout=DEADLINE_SECONDS,
             check=False,
+            cwd=PROJECT,
         )
     except FileNotFoundError as error:
         raise RuntimeError(f"{where}: {error.filename} is missing here") from None
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"{where}: not done within {DEADLINE_SECONDS} s") from None
+    if done.returncode == SSH_FAILED and request.host:
+        cause = explain(done.stderr, request.host)
+        raise RuntimeError(f"{where}: {cause.text}; try: {cause.cure}")
     if done.returncode:
         raise RuntimeError(f"{where}: {verdict(done.stderr)}")
     return f"{'delivered' if action == 'put' else 'removed'} {where}"

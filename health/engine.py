@@ -4,12 +4,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import docker
-import docker.utils
 from docker.errors import DockerException, NotFound
 from requests.exceptions import RequestException
 
 from health.rollout import Snapshot
+from remote.engine import connect
 
 ANSWER_SECONDS = 20
 LOOKS = 3  # at services that come and go while their tasks are asked for
@@ -27,11 +26,8 @@ class Engine:
     """A connection to the manager at `DOCKER_HOST`; not for use by several threads."""
 
     def __init__(self) -> None:
-        environment = docker.utils.kwargs_from_env()
         # The stubs leave most of the methods used here untyped.
-        self._api: Any = docker.APIClient(
-            **environment, version="auto", timeout=ANSWER_SECONDS, use_ssh_client=True
-        )
+        self._api: Any = connect(manager_address(), seconds=ANSWER_SECONDS)
 
     @property
     def poll_seconds(self) -> float:

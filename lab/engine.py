@@ -13,6 +13,7 @@ from requests.exceptions import RequestException
 from lab import processes
 from lab.daemons import Daemon, start
 from lab.layout import Engine
+from remote import engine as remote
 
 ANSWER_SECONDS = 30
 # Engines keep sockets and mounts under /run, at places that no setting moves: each gets a /run of
@@ -31,7 +32,7 @@ exec dockerd --config-file "$2"
 
 def connect(address: str, *, seconds: int = ANSWER_SECONDS) -> "docker.APIClient":
     """A client for exactly this address, whatever the environment says of Docker hosts."""
-    return docker.APIClient(address, timeout=seconds, use_ssh_client=address.startswith("ssh://"))
+    return remote.connect(address, seconds=seconds)
 
 
 def answers(address: str, *, seconds: int = 5) -> bool:

@@ -15,7 +15,7 @@ _PACKAGE_OF = {
     "iptables": "iptables",
     "modprobe": "kmod",
 }
-_FOR_TESTS = {"chromium": "chromium"}
+_FOR_TESTS = {"chromium": "chromium", "sshd": "openssh-server"}
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _DENY = "#!/bin/sh\n# Until the dask-swarm lab has installed its packages.\nexit 101\n"
 

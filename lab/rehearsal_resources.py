@@ -20,13 +20,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import docker
 import docker.errors
 from pulumi.output import Unknown
 
+from lab.layout import chosen_lab
+from remote.engine import connect
+
 Json = Any  # what JSON can hold, and the SDK's `Unknown` in a preview
 PROVIDER = "pulumi:providers:docker"
+ANSWER_SECONDS = 60
 DRAIN_SECONDS = 90  # ending tasks keep their network for as long as their grace period
 ENDING = re.compile("in use by task|active endpoints|volume is in use|network \\w+ not found")
 UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
@@ -147,7 +152,7 @@ def _convert(name: str, kind: str, many: bool, value: Json) -> Json:
 
 @functools.cache
 def _engine(host: str) -> docker.APIClient:
-    return docker.APIClient(host)
+    return connect(host, seconds=ANSWER_SECONDS)
 
 
 def _docker(verb: str, record: Record) -> Callable[..., Any]:
@@ -169,7 +174,7 @@ def create(new: Record) -> Record:
         case "random":
             return replace(new, id=secrets.token_hex(4), outputs=_random(new.inputs))
     host = new.inputs.get("host", "")
-    if not host.startswith("unix://"):
+    if not host.startswith("unix://") and urlsplit(host).hostname != chosen_lab().master.address:
         raise RefusedError(
             f"{host or 'no host'}: the rehearsal is for a Swarm of this machine only"
         )

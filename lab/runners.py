@@ -65,6 +65,7 @@ class PulumiCli:
     config_file: Path | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     project: Path = ROOT
+    wrapper: Sequence[str] = ()  # what the command stands behind
     name: str = "pulumi"
     offline: Sequence[str] = ("--refresh=false", "--diff", "--non-interactive")
 
@@ -99,7 +100,8 @@ class PulumiCli:
 
     def _call(self, arguments: Sequence[str], *, capture: bool) -> Finished:
         environment = dict(self.settings) | dict(os.environ)
-        return _call([self.cli, *arguments], self.project, environment, capture=capture)
+        command = [*self.wrapper, self.cli, *arguments]
+        return _call(command, self.project, environment, capture=capture)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,7 @@ class Rehearsal:
 
     stack: str
     config_file: Path | None = None
+    wrapper: Sequence[str] = ()  # what the command stands behind
     name: str = "rehearsal"
     offline: Sequence[str] = ()
 
@@ -136,7 +139,8 @@ class Rehearsal:
 
     def _call(self, arguments: Sequence[str], *, capture: bool) -> Finished:
         action, *options = arguments
-        command = [sys.executable, "-m", "lab.rehearsal", action, "--stack", self.stack, *options]
+        program = [*self.wrapper, sys.executable, "-m", "lab.rehearsal"]
+        command = [*program, action, "--stack", self.stack, *options]
         return _call(command, ROOT, os.environ, capture=capture)
 
 

@@ -61,6 +61,21 @@ def test_every_resource_belongs_to_a_component(run):
     assert len(types) == len({(each.type, each.name) for each in program.resources})
 
 
+@pytest.mark.parametrize(
+    ("host", "options"),
+    [
+        ("unix:///var/run/docker.sock", None),
+        ("tcp://manager:2376", None),
+        ("ssh://deploy@manager", ["-Fremote/ssh_config"]),
+    ],
+)
+def test_a_manager_behind_ssh_is_reached_by_the_projects_own_rules(run, host, options):
+    """The provider gets the file that the program goes by, and no path of this machine."""
+    (provider,) = run(dockerHost=host).of_type("pulumi:providers:docker")
+    assert host == provider.inputs["host"]
+    assert options == json.loads(provider.inputs.get("sshOpts", "null"))
+
+
 class TestProbe:
     def test_is_asked_to_prove_what_the_settings_promise(self, run):
         """Workers, threads and memory are the sums over all workers."""

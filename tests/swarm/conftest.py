@@ -90,11 +90,11 @@ def defaults_for_lab(lab, images):
 def new_deployment(defaults_for_lab, tmp_path_factory):
     """Return a function that makes a stack for one of the runners."""
 
-    def make(runner):
+    def make(runner, wrapper=()):
         folder = tmp_path_factory.mktemp(runner)
         config_file = folder / "Pulumi.test.yaml"
         shutil.copy(ROOT / "Pulumi.yaml", folder)
-        common = {"stack": "test", "config_file": config_file}
+        common = {"stack": "test", "config_file": config_file, "wrapper": wrapper}
         if runner == "pulumi":
             settings = file_backend(folder / "state")
             chosen = PulumiCli(cli=installed_cli(), settings=settings, **common)

@@ -106,7 +106,10 @@ class TestRequirements:
             parsing.requirements(text)
 
 
-@pytest.mark.parametrize("text", ["", "/var/run/docker.sock", "http://h:1", "tcp://h", "ssh://"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "/var/run/docker.sock", "http://h:1", "tcp://h", "ssh://", "ssh://-oProxyCommand=x"],
+)
 def test_addresses_that_are_no_docker_host_are_refused(text):
     """A path alone, a web address or a half address is refused."""
     with pytest.raises(ValueError, match="unix:///path"):

@@ -337,7 +337,9 @@ class TestCommand:
 
 
 class TestProvider:
-    @pytest.mark.parametrize("host", ["ssh://manager", "tcp://10.0.0.1:2375", ""])
+    @pytest.mark.parametrize(
+        "host", ["ssh://manager", "ssh://root@127.0.0.1", "tcp://10.0.0.1:2375", ""]
+    )
     def test_a_swarm_elsewhere_is_refused(self, host):
         """The rehearsal is for a Swarm of this machine."""
         with pytest.raises(resources.RefusedError, match="this machine only"):

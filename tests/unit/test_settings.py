@@ -106,6 +106,15 @@ def test_a_docker_context_in_the_environment_is_refused(defaults):
         parse_settings(defaults, (), {"DOCKER_CONTEXT": "elsewhere"})
 
 
+def test_certificates_in_the_environment_are_for_tcp_alone(defaults):
+    """The provider would speak TLS to a socket or through SSH, where nobody answers that."""
+    environment = {"DOCKER_CERT_PATH": "/home/me/.docker"}
+    for host in ("ssh://deploy@manager", "unix:///var/run/docker.sock"):
+        with pytest.raises(ConfigError, match="unset DOCKER_CERT_PATH"):
+            parse_settings(defaults | {"dockerHost": host}, (), environment)
+    parse_settings(defaults | {"dockerHost": "tcp://manager:2376"}, (), environment)
+
+
 def test_all_problems_are_reported_together(defaults):
     """Who made three mistakes learns of all three at once."""
     lines = problems(defaults | {"workers": "0", "workerMemory": "1", "colour": "red"})

@@ -1,0 +1,1 @@
+"""The way to a manager's Docker engine, also where it is behind `ssh://`."""

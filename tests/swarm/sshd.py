@@ -1,0 +1,137 @@
+"""An OpenSSH server on the lab's manager, and a control host that knows it: all in one folder."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.packages import ensure_packages
+
+PORT = 2222
+START_SECONDS = 20
+# What the manager has besides an engine: the docker command, and a shell to start it.
+DOCKER_ONLY = """#!/bin/sh
+echo "$SSH_ORIGINAL_COMMAND" >>{folder}/commands
+export PATH={folder}/bin
+exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"
+"""
+SETTINGS = """
+Port {port}
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/user_key.pub
+AuthenticationMethods publickey
+PermitRootLogin prohibit-password
+StrictModes no
+UsePAM no
+PidFile none
+ForceCommand {folder}/docker-only
+"""
+# The engine's own place for its socket is in the namespace, whose /run no other process has.
+START = """
+ln -sf "$1/docker.sock" /run/docker.sock
+mkdir -p /run/sshd
+exec /usr/sbin/sshd -D -f "$2/sshd_config" -E "$2/log"
+"""
+# OpenSSH finds most of a user's files by /etc/passwd alone.
+CONTROL_HOST = """#!/bin/sh
+export PULUMI_HOME="${{PULUMI_HOME:-$HOME/.pulumi}}" HOME={folder}/home
+exec unshare --mount sh -c 'mount --bind "$0" /etc/passwd && exec "$@"' {folder}/passwd "$@"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A running server; `home` is the home of whoever runs commands by `command`."""
+
+    address: str
+    folder: Path
+
+    @property
+    def home(self):
+        return self.folder / "home"
+
+    @property
+    def known_hosts(self):
+        return self.home / ".ssh" / "known_hosts"
+
+    def command(self, *words):
+        """Return what runs a command with the home of the control host."""
+        return [str(self.folder / "control-host"), *words]
+
+    def trust(self, key="host_key"):
+        """Make the server's key, or another one, the known one; None knows no key."""
+        host, _, port = self.address.removeprefix("ssh://root@").partition(":")
+        public = (self.folder / f"{key}.pub").read_text() if key else ""
+        self.known_hosts.write_text(f"[{host}]:{port} {public}" if key else "")
+
+    def logins(self):
+        """Return how many connections were let in so far."""
+        return (self.folder / "log").read_text().count("Accepted publickey")
+
+    def commands(self):
+        """Return what was run on the manager, each once."""
+        return set((self.folder / "commands").read_text().splitlines())
+
+    def hang_up(self):
+        """End the connection that is kept for the next command."""
+        call = self.command("ssh", "-F", "remote/ssh_config", "-O", "exit", self.address)
+        environment = os.environ | {"DASK_SWARM_FIRST": "1"}
+        subprocess.run(call, env=environment, capture_output=True, timeout=20, check=False)
+
+
+@contextmanager
+def running(node, folder):
+    """Run a server on a node of the lab, with everything of it and its users in `folder`."""
+    ensure_packages(["sshd"])
+    server = Server(address=f"ssh://root@{node.address}:{PORT}", folder=folder)
+    _prepare(server)
+    pid = (node.directory / "run" / "docker.pid").read_text().strip()
+    inside = ["nsenter", f"--target={pid}", "--net", "--mount"]
+    process = subprocess.Popen([*inside, "sh", "-c", START, "sh", str(node.directory), folder])
+    try:
+        _wait_until_it_listens(server, process)
+        yield server
+    finally:
+        server.hang_up()
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+        subprocess.run([*inside, "rm", "-f", "/run/docker.sock"], check=False)
+
+
+def _prepare(server):
+    folder = server.folder
+    for key in ("host_key", "user_key", "other_key"):
+        generate = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key]
+        subprocess.run(generate, check=True)
+    (server.home / ".ssh").mkdir(parents=True, mode=0o700)
+    (server.home / ".ssh" / "config").write_text(f"IdentityFile {folder}/user_key\n")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "docker").symlink_to(shutil.which("docker"))
+    (folder / "commands").touch()
+    (folder / "sshd_config").write_text(SETTINGS.format(port=PORT, folder=folder))
+    _write_passwd(folder, server.home)
+    for name, text in (("docker-only", DOCKER_ONLY), ("control-host", CONTROL_HOST)):
+        (folder / name).write_text(text.format(folder=folder))
+        (folder / name).chmod(0o755)
+    server.trust()
+
+
+def _write_passwd(folder, home):
+    lines = [line.split(":") for line in Path("/etc/passwd").read_text().splitlines()]
+    for fields in lines:
+        if fields[0] == "root":
+            fields[5] = str(home)
+    (folder / "passwd").write_text("".join(":".join(fields) + "\n" for fields in lines))
+
+
+def _wait_until_it_listens(server, process):
+    deadline = time.monotonic() + START_SECONDS
+    log = server.folder / "log"
+    while not (log.exists() and "listening on" in log.read_text()):
+        assert process.poll() is None, f"sshd ended: {log.exists() and log.read_text()}"
+        assert time.monotonic() < deadline, f"sshd does not listen after {START_SECONDS} s"
+        time.sleep(0.05)

@@ -1,0 +1,82 @@
+"""The manager behind SSH: everything from a control host that has nothing but its key."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.swarm import sshd
+from tests.swarm.conftest import RUNNERS, declared, wait_until_gone
+
+
+@pytest.fixture(scope="module")
+def server(lab):
+    """Return an SSH server on the manager, for users of a control host."""
+    # The sockets of ssh have to have short paths.
+    with (
+        tempfile.TemporaryDirectory(prefix="sshd-") as folder,
+        sshd.running(lab.master, Path(folder)) as found,
+    ):
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("known", "message", "cure"),
+    [
+        (None, "its host key is not known here", "ssh-keyscan -p 2222"),
+        ("other_key", "its host key is not the known one", "ssh-keygen -R"),
+    ],
+)
+def test_a_host_whose_key_is_not_the_known_one_is_refused(
+    server, new_deployment, defaults_for_lab, known, message, cure
+):
+    """One line with its cure, and not a single login."""
+    deployment = new_deployment("rehearsal", wrapper=server.command())
+    deployment.configure(**defaults_for_lab | {"dockerHost": server.address})
+    server.hang_up()
+    before = server.logins()
+    server.trust(known)
+    try:
+        printed = deployment.fail("preview")
+    finally:
+        server.trust()
+    assert f"dockerHost: {server.address!r} cannot be reached: {message}" in printed
+    assert cure in printed
+    assert before == server.logins()
+
+
+@pytest.fixture(scope="module", params=RUNNERS)
+def remote(request, server, new_deployment, defaults_for_lab, swarm):
+    """Return a small cluster that was deployed from the control host, and is destroyed from it."""
+    assert not wait_until_gone(swarm)
+    server.hang_up()
+    before = server.logins()
+    deployment = new_deployment(request.param, wrapper=server.command())
+    config = {"dockerHost": server.address, "workers": 1, "caddyMode": "none"}
+    deployment.configure(**defaults_for_lab | config)
+    try:
+        deployment.run("up")
+        yield deployment
+    finally:
+        deployment.run("destroy")
+    assert not wait_until_gone(swarm)
+    assert before + 1 == server.logins()
+
+
+def test_the_cluster_is_proven_from_the_control_host(remote):
+    """The probe is started, watched and removed through SSH too."""
+    assert 1 == remote.runner.outputs()["health"]["workers"]
+
+
+def test_the_manager_needs_docker_and_nothing_else(remote, server):
+    """What ran there is the way to its engine; no file was copied, no other program asked."""
+    assert {"docker system dial-stdio"} == server.commands()
+
+
+def test_a_second_up_changes_nothing(remote, swarm):
+    """Nor does a refresh, which asks for every resource at once before the program runs."""
+    before = {each.name: each.version for each in declared(swarm)}
+    if remote.runner.name == "pulumi":
+        remote.run("preview", "--refresh", "--expect-no-changes")
+    remote.run("up")
+    assert before == {each.name: each.version for each in declared(swarm)}

@@ -1,0 +1,187 @@
+"""The way to a manager behind SSH: what ssh is told, and what is made of what it says."""
+
+import subprocess
+
+import pytest
+from docker.errors import TLSParameterError
+
+from remote import engine
+from remote.causes import explain
+from tests.conftest import ROOT
+
+ADDRESS = "ssh://deploy@manager.example.org:2222"
+# Stands where ssh would, and answers like an engine behind it.
+ENGINE = r"""#!/bin/sh
+echo "$@" >>"$0.seen"
+while IFS= read -r line; do
+  case $line in
+  GET*version*) body='{"ApiVersion": "1.41"}' ;;
+  GET*nodes*) body='[{"ID": "node"}]' ;;
+  ?) printf 'HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n%s' ${#body} "$body" ;;
+  esac
+done
+"""
+CHANGED = """@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
+Host key verification failed.
+"""
+
+
+@pytest.fixture
+def ssh(tmp_path, monkeypatch):
+    """Return a function that puts a program in the place of ssh."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    program = tmp_path / "ssh"
+
+    def put(text):
+        program.write_text(text)
+        program.chmod(0o755)
+        return tmp_path / "ssh.seen"
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "cure"),
+    [
+        (CHANGED, "its host key is not the known one", "-R '[manager.example.org]:2222'"),
+        (
+            "No ED25519 host key is known for h and you have requested strict checking.",
+            "its host key is not known here",
+            "ssh-keyscan -p 2222 manager.example.org >> ~/.ssh/known_hosts",
+        ),
+        (
+            "deploy@manager: Permission denied (publickey).",
+            "it does not let deploy in",
+            "ssh-copy-id -p 2222 deploy@manager.example.org",
+        ),
+        (
+            "ssh: Could not resolve hostname manager: Name or service not known",
+            "the name manager.example.org is not known",
+            "getent hosts manager.example.org",
+        ),
+        (
+            "ssh: connect to host manager port 2222: Connection refused",
+            "nothing listens on port 2222",
+            "systemctl start ssh",
+        ),
+        (
+            "ssh: connect to host manager port 2222: Connection timed out",
+            "port 2222 cannot be reached",
+            "ssh -v -p 2222 deploy@manager.example.org",
+        ),
+        (
+            "bash: line 1: docker: command not found",
+            "there is no docker command for deploy",
+            "get.docker.com",
+        ),
+        (
+            "sh: 1: docker: not found",
+            "there is no docker command for deploy",
+            "get.docker.com",
+        ),
+        (
+            "permission denied while trying to connect to the Docker daemon socket at unix:///v",
+            "deploy may not use its engine",
+            "usermod --append --groups docker deploy",
+        ),
+        (
+            "Cannot connect to the Docker daemon at unix:///v. Is the docker daemon running?",
+            "its engine does not run",
+            "systemctl start docker",
+        ),
+        (
+            "kex_exchange_identification: Connection closed by remote host",
+            "it closes the connection before the login",
+            "ssh -v",
+        ),
+        ("Bad owner or permissions on config", "others may read or write", "chmod -R go-rwx"),
+        ("first\nsomething new\n\n", "something new", f"{ADDRESS} docker version"),
+        ("", "the connection ended without a word", "docker version"),
+    ],
+)
+def test_what_ssh_says_becomes_one_line_with_its_cure(said, text, cure):
+    """Each way to fail is named, and a command helps."""
+    cause = explain(said, ADDRESS)
+    assert text in cause.text
+    assert cure in cause.cure
+    assert "\n" not in cause.text + cause.cure
+
+
+def test_a_user_and_a_port_that_are_not_named_are_not_invented():
+    """The user's own ssh config may name them."""
+    cause = explain("Permission denied (publickey).", "ssh://manager")
+    assert "it does not let you in" in cause.text
+    assert "ssh-copy-id -p 22 manager" == cause.cure
+
+
+class TestClient:
+    def test_speaks_to_an_engine_through_one_ssh(self, ssh):
+        """Several questions, one connection, no shell and no unknown option."""
+        seen = ssh(ENGINE)
+        with engine.connect(ADDRESS, seconds=10) as client:
+            assert [{"ID": "node"}] == client.nodes()
+            assert [{"ID": "node"}] == client.nodes()
+        expected = f"-Fremote/ssh_config -T -- {ADDRESS} docker system dial-stdio"
+        assert [expected] == seen.read_text().splitlines()
+
+    def test_says_why_ssh_failed(self, ssh):
+        """Not that a connection was aborted, but what ssh had to say."""
+        ssh("#!/bin/sh\necho 'Host key verification failed.' >&2\nexit 255\n")
+        with pytest.raises(engine.SshError, match="not known here; try: ssh-keyscan"):
+            engine.connect(ADDRESS, seconds=10)
+
+    def test_misses_ssh_itself(self, tmp_path, monkeypatch):
+        """A control host without OpenSSH is told so."""
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(engine.SshError, match="apt-get install openssh-client"):
+            engine.connect(ADDRESS, seconds=10)
+
+    def test_does_not_wait_for_ever(self, ssh):
+        """An engine that says nothing is given up, and ssh ended."""
+        ssh("#!/bin/sh\nexec sleep 30\n")
+        with pytest.raises(Exception, match="Read timed out"):
+            engine.connect(ADDRESS, seconds=1)
+
+    def test_gives_certificates_to_an_engine_on_the_network(self, monkeypatch):
+        """Those of DOCKER_CERT_PATH, as the docker command and the provider do."""
+        monkeypatch.setenv("DOCKER_CERT_PATH", "/nowhere")
+        with pytest.raises(TLSParameterError):
+            engine.connect("tcp://127.0.0.1:1", seconds=1)
+
+
+class TestConfig:
+    """What `ssh` itself makes of the project's file."""
+
+    @pytest.fixture
+    def settings(self, tmp_path, monkeypatch):
+        """Return a function that asks ssh, under a config of the user's own."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("DASK_SWARM_FIRST", "1")
+        (tmp_path / ".ssh").mkdir()
+
+        def ask(own):
+            (tmp_path / ".ssh" / "config").write_text(own)
+            call = ["ssh", *engine.SSH_OPTIONS, "-G", "manager"]
+            done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True)
+            return dict(line.split(" ", 1) for line in done.stdout.splitlines())
+
+        return ask
+
+    def test_the_users_own_settings_count(self, settings):
+        """A name, a user, a port and a key from ~/.ssh/config."""
+        found = settings("Host manager\nHostname 10.0.0.1\nUser deploy\nPort 2222\n")
+        assert ("10.0.0.1", "deploy", "2222") == (
+            found["hostname"], found["user"], found["port"],
+        )  # fmt: skip
+
+    def test_but_do_not_weaken_the_connection(self, settings):
+        """Keys are checked and nothing is asked or forwarded, whatever stands there."""
+        found = settings(
+            "StrictHostKeyChecking no\nBatchMode no\nForwardAgent yes\nControlMaster auto\n"
+        )
+        assert "true" == found["stricthostkeychecking"]
+        assert "yes" == found["batchmode"]
+        assert "no" == found["forwardagent"]
+        assert "false" == found["controlmaster"]
+        assert "yes" == found["clearallforwardings"]
