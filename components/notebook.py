@@ -20,6 +20,7 @@ from components.swarm import (
     HealthCheck,
     MountedFile,
     ResourceLimit,
+    Rolling,
     ServiceSpec,
     declare_service,
 )
@@ -103,6 +104,8 @@ def _spec(args: NotebookArgs, secret: MountedFile, config: MountedFile) -> Servi
         platform=args.platform,
         secrets=[secret],
         configs=[config],
+        # A notebook that does not start must not cost the kernels of the old one.
+        rolling=Rolling(start_first=True),
     )
 
 

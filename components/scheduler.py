@@ -15,6 +15,7 @@ from components.swarm import (
     DeclaredService,
     HealthCheck,
     ResourceLimit,
+    Rolling,
     ServiceSpec,
     declare_service,
 )
@@ -69,6 +70,8 @@ def _spec(args: SchedulerArgs) -> ServiceSpec:
         networks=networks,
         constraints=args.constraints,
         platform=args.platform,
+        # A scheduler that does not start must not cost the work that the old one holds together.
+        rolling=Rolling(start_first=True),
     )
 
 

@@ -111,6 +111,18 @@ class MountedFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rolling:
+    """How new tasks replace old ones: how many at once and with which pause between them.
+
+    With `start_first` the old task serves until the new one is healthy, which takes room for both.
+    """
+
+    parallelism: int = 1
+    delay: str = "0s"
+    start_first: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServiceSpec:
     """In what one service differs from another."""
 
@@ -132,6 +144,8 @@ class ServiceSpec:
     node_ports: Sequence[int] = ()  # TCP ports that a task takes on its node
     capabilities: Sequence[str] = ()
     user: str | None = None  # the image's own unless given
+    rolling: Rolling = Rolling()
+    grace_period: str = "30s"  # from SIGTERM to SIGKILL
 
     def __post_init__(self) -> None:
         """Refuse what would restart tasks without reason."""
@@ -190,8 +204,8 @@ def service_inputs(spec: ServiceSpec) -> dict[str, Any]:
         },
         # No virtual IP: IPVS drops connections that were idle for 15 minutes, as Dask's may be.
         "endpoint_spec": _endpoint(spec),
-        "update_config": _roll(failure_action="rollback"),
-        "rollback_config": _roll(failure_action="pause"),
+        "update_config": _roll(spec.rolling, failure_action="rollback"),
+        "rollback_config": _roll(spec.rolling, failure_action="pause"),
     }
 
 
@@ -204,7 +218,7 @@ def _container(spec: ServiceSpec) -> dict[str, Any]:
         "init": True,
         "cap_drops": ["ALL"],
         **_extras(spec),
-        "stop_grace_period": "30s",
+        "stop_grace_period": spec.grace_period,
         "healthcheck": {
             "tests": check.command,
             "interval": "1s",
@@ -279,11 +293,11 @@ def _placement(spec: ServiceSpec) -> dict[str, Any]:
     }
 
 
-def _roll(*, failure_action: str) -> dict[str, Any]:
+def _roll(rolling: Rolling, *, failure_action: str) -> dict[str, Any]:
     return {
-        "parallelism": 1,
-        "delay": "0s",
-        "order": "stop-first",
+        "parallelism": rolling.parallelism,
+        "delay": rolling.delay,
+        "order": "start-first" if rolling.start_first else "stop-first",
         "monitor": "5s",
         "max_failure_ratio": "0.0",
         "failure_action": failure_action,

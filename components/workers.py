@@ -1,25 +1,34 @@
 """The Dask workers: equal tasks, each with its own limits, spread over the data nodes.
 
-Owns the workers' command line and their service. One `ResourceLimit` is both the Swarm's limit and
-what Dask is told, so that neither believes in more than the other grants.
+Owns the workers' command line, how they are replaced, and their service. One `ResourceLimit` is
+both the Swarm's limit and what Dask is told, so that neither believes in more than the other
+grants.
 """
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pulumi
+import pulumi_docker as docker
 
 from components.parsing import Platform, spell_memory
 from components.swarm import (
     Attachment,
     DeclaredService,
     HealthCheck,
+    MountedFile,
     ResourceLimit,
+    Rolling,
     ServiceSpec,
     declare_service,
 )
 
 HTTP_PORT = 8789
+PRELOAD_SOURCE = Path(__file__).parent.parent / "images" / "worker_preload.py"
+PRELOAD_TARGET = "/etc/dask-swarm/worker_preload.py"
+GRACE_PERIOD = "1m"  # longer than the preload takes at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +56,15 @@ class Workers(pulumi.ComponentResource):
         self, name: str, args: WorkersArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("dask:swarm:Workers", name, None, opts)
-        self.service = declare_service(
-            f"{name}-service", _spec(args), pulumi.ResourceOptions(parent=self)
-        )
+        child = pulumi.ResourceOptions(parent=self)
+        source = base64.b64encode(PRELOAD_SOURCE.read_bytes()).decode()
+        config = docker.ServiceConfig(f"{name}-preload", data=source, opts=child)
+        preload = MountedFile(id=config.id, name=config.name, file_name=PRELOAD_TARGET)
+        self.service = declare_service(f"{name}-service", _spec(args, preload), child)
         self.register_outputs({"replicas": args.replicas})
 
 
-def _spec(args: WorkersArgs) -> ServiceSpec:
+def _spec(args: WorkersArgs, preload: MountedFile) -> ServiceSpec:
     return ServiceSpec(
         name="dask_worker",
         image=args.image,
@@ -68,7 +79,19 @@ def _spec(args: WorkersArgs) -> ServiceSpec:
         platform=args.platform,
         replicas=args.replicas,
         max_replicas_per_node=args.per_node,
+        configs=[preload],
+        rolling=rolling(args.replicas),
+        grace_period=GRACE_PERIOD,
     )
+
+
+def rolling(replicas: int) -> Rolling:
+    """Return how so many workers are replaced: a quarter at once, whose data the others take.
+
+    Old ones go first, because the nodes may have no room for both. A new worker is healthy before
+    the scheduler knows it, hence the pause: it may be the one that the next one's data goes to.
+    """
+    return Rolling(parallelism=max(1, replicas // 4), delay="2s")
 
 
 def worker_args(scheduler_address: str, threads: int, limit: ResourceLimit) -> list[str]:
@@ -84,6 +107,7 @@ def worker_args(scheduler_address: str, threads: int, limit: ResourceLimit) -> l
         "--no-nanny",
         "--no-dashboard",
         "--dashboard-address", f":{HTTP_PORT}",
+        "--preload", PRELOAD_TARGET,
     ]  # fmt: skip
 
 

@@ -30,7 +30,7 @@ MARK = "dask-health: "
 COMPARED = ("python", "dask", "distributed")
 
 PAUSE_SECONDS = 0.1  # between two looks at something that is awaited
-SETTLING_SECONDS = 40  # workers that are being replaced have a grace period of 30 s to leave
+SETTLING_SECONDS = 70  # workers that are being replaced have a grace period of 60 s to leave
 VISIT_SECONDS = 30  # a task on every worker, each perhaps still busy with its own start
 RESULT_SECONDS = 5  # to fetch a result of a few bytes
 TRANSFER_SECONDS = 15  # one round of transfers; 4 MiB take 3.4 s at 10 Mbit/s

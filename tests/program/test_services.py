@@ -1,5 +1,7 @@
 """What the program declares for each service, as the provider receives it."""
 
+import base64
+
 import pytest
 
 SERVICES = ["dask_scheduler", "dask_worker", "dask_notebook"]
@@ -32,7 +34,7 @@ class TestEveryService:
         """Health check, log rotation, grace period and an init are never left to defaults."""
         container = program.container(name)
         assert ["CMD", "bash", "-c"] == container["healthcheck"]["tests"][:3]
-        assert "30s" == container["stopGracePeriod"]
+        assert {"dask_worker": "1m"}.get(name, "30s") == container["stopGracePeriod"]
         assert container["init"] is True
         options = program.service(name)["taskSpec"]["logDriver"]["options"]
         assert {"max-size": "10m", "max-file": "3"} == options
@@ -63,6 +65,13 @@ class TestEveryService:
     def test_rolls_back_an_update_that_fails(self, program, name):
         """A bad update ends with the old tasks serving."""
         assert "rollback" == program.service(name)["updateConfig"]["failureAction"]
+
+    @pytest.mark.parametrize("name", ["dask_scheduler", "dask_notebook"])
+    def test_is_replaced_only_by_one_that_works(self, program, name):
+        """What only one task holds, computations or kernels, does not end for a bad update."""
+        service = program.service(name)
+        assert "start-first" == service["updateConfig"]["order"]
+        assert "start-first" == service["rollbackConfig"]["order"]
 
     @pytest.mark.parametrize("name", SERVICES)
     def test_carries_a_revision(self, program, name):
@@ -108,6 +117,25 @@ class TestWorkers:
         assert {"limits": limit, "reservation": limit} == resources
         command = " ".join(program.container("dask_worker")["args"])
         assert "--nthreads 2 --memory-limit 1536MiB" in command
+
+    def test_leave_as_their_preload_says_in_any_image(self, program):
+        """The preload is mounted where the command line names it."""
+        container = program.container("dask_worker")
+        (config,) = container["configs"]
+        arguments = container["args"]
+        assert config["fileName"] == arguments[arguments.index("--preload") + 1]
+        configs = program.of_type("docker:index/serviceConfig:ServiceConfig")
+        (mounted,) = [each for each in configs if f"{each.name}-id" == config["configId"]]
+        assert b"async def dask_setup" in base64.b64decode(mounted.inputs["data"])
+        assert "name" not in mounted.inputs
+
+    @pytest.mark.parametrize(("count", "at_once"), [(1, 1), (4, 1), (7, 1), (8, 2), (16, 4)])
+    def test_are_replaced_a_quarter_at_a_time(self, run, count, at_once):
+        """The others take the data; the old ones go first, there may be no room for both."""
+        update = run(workers=str(count)).service("dask_worker")["updateConfig"]
+        assert (at_once, "stop-first", "2s") == tuple(
+            update[key] for key in ("parallelism", "order", "delay")
+        )
 
     def test_are_on_the_overlay_alone(self, program):
         """Nothing but the cluster reaches a worker."""

@@ -17,7 +17,7 @@ from lab.runners import PulumiCli, Rehearsal, file_backend, installed_cli
 from tests.conftest import ROOT
 
 RUNNERS = ["rehearsal", "pulumi"] if installed_cli() else ["rehearsal"]
-DRAIN_SECONDS = 60
+DRAIN_SECONDS = 90
 
 
 def lab_command(command):

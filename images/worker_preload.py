@@ -1,0 +1,155 @@
+"""How a Dask worker leaves: with its work handed over, or not at all.
+
+A preload of `dask worker`, mounted into containers of any image as a Swarm config: hence one file,
+which needs nothing but distributed. Told to stop (SIGTERM), the worker gives back the tasks that
+it has not begun, has the scheduler move its data to the other workers, finishes what runs, has
+that moved too, and ends. A second signal or a lost scheduler ends it at once. A worker that loses
+its scheduler while nobody told it to stop starts anew in its place: distributed cannot connect it
+to another scheduler, and the Swarm takes seconds longer to do the same.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from distributed import Worker
+from distributed.core import Status
+
+DRAIN_SECONDS = 50  # for everything; the service's grace period is longer, and then it is killed
+MOVING_SECONDS = 10  # of these, for what the last tasks have made
+TAKER_SECONDS = 5  # for another worker to become able to take the data
+ANSWER_SECONDS = 10  # a scheduler that is silent for longer counts as lost
+CLOSE_SECONDS = 5
+LIFE_SECONDS = 5  # what a worker lives at least before it starts anew, lest it spin
+
+logger = logging.getLogger("distributed.worker.leaving")
+started = time.monotonic()
+departures: list["asyncio.Task[None]"] = []  # of the one worker that this process is
+left: list[str] = []  # its address, when it has nothing more to hand over
+
+
+async def dask_setup(worker: Worker) -> None:
+    """Replace distributed's own answer to SIGTERM, which is to drop everything."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, told_to_stop, worker)
+
+
+async def dask_teardown(worker: Worker) -> None:
+    """Act on a worker that closes; distributed calls it first of all."""
+    if departures and worker.address not in left:
+        end("the scheduler is lost")
+    elif not departures and worker.periodic_callbacks["heartbeat"].is_running():
+        # One that was never registered has nothing to come back to: the Swarm shows why it failed.
+        await start_anew()
+
+
+def told_to_stop(worker: Worker) -> None:
+    """Leave, or end at once when told a second time or with nothing to hand over."""
+    if departures:
+        end("told to stop a second time")
+    if worker.status not in (Status.running, Status.paused):
+        end("told to stop without a scheduler")
+    departures.append(asyncio.get_running_loop().create_task(leave(worker)))
+
+
+async def leave(worker: Worker) -> None:
+    """Hand everything over within `DRAIN_SECONDS`, close and end."""
+    begun = time.monotonic()
+    work = asyncio.create_task(hand_over(worker, begun + DRAIN_SECONDS - MOVING_SECONDS))
+    watch = asyncio.create_task(watch_scheduler(worker))
+    logger.info("told to stop; handing over %d results", len(worker.data))
+    done, _ = await asyncio.wait(
+        {work, watch}, timeout=DRAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED
+    )
+    watch.cancel()
+    if work not in done:
+        end("the scheduler does not answer" if done else f"not done after {DRAIN_SECONDS} s")
+    if not work.exception() and work.result():
+        logger.info("handed everything over in %.1f s", time.monotonic() - begun)
+    else:
+        logger.warning("could not hand over: %s", work.exception() or "no other worker takes it")
+    left.append(worker.address)
+    await close(worker)
+
+
+async def hand_over(worker: Worker, latest: float) -> bool:
+    """Return whether the others have everything; tasks that still run at `latest` do not count."""
+    # The scheduler sends nothing new from here on, and nothing that waits is begun.
+    worker.status = Status.closing_gracefully
+    give_back(worker)
+    if not await retired(worker, remove=False):
+        return False
+    while await busy(worker) and time.monotonic() < latest:
+        give_back(worker)
+        await asyncio.sleep(0.1)
+    return await retired(worker, remove=True)
+
+
+def give_back(worker: Worker) -> None:
+    """Have the scheduler send the tasks elsewhere that are here and were not begun."""
+    state = worker.state
+    for task in [*state.ready, *state.constrained, *state.waiting]:
+        stimulus = f"leaving-{time.time()}"
+        worker.batched_send({"op": "reschedule", "key": task.key, "stimulus_id": stimulus})
+
+
+async def busy(worker: Worker) -> bool:
+    """Tell whether a task is running, or its end is not yet known to the scheduler."""
+    answer = await worker.scheduler.processing(workers=[worker.address])
+    return any(answer.values())
+
+
+async def retired(worker: Worker, *, remove: bool) -> bool:
+    """Return whether the scheduler has moved all data away, and removed the worker if asked to."""
+    latest = time.monotonic() + TAKER_SECONDS
+    while True:
+        answer = await worker.scheduler.retire_workers(
+            workers=[worker.address], close_workers=False, remove=remove
+        )
+        if worker.address in answer or time.monotonic() > latest:
+            return worker.address in answer
+        await asyncio.sleep(0.5)
+        worker.status = Status.closing_gracefully
+
+
+async def watch_scheduler(worker: Worker) -> None:
+    """Return when the scheduler does not answer any more."""
+    ask: Callable[..., Awaitable[object]] = worker.scheduler.ncores
+    with suppress(OSError, asyncio.TimeoutError):
+        while True:
+            await asyncio.wait_for(ask(workers=[worker.address]), ANSWER_SECONDS)
+            await asyncio.sleep(1)
+
+
+async def close(worker: Worker) -> None:
+    """Close the worker as far as that can be done in time, without waiting for its tasks."""
+    with suppress(Exception):
+        await asyncio.wait_for(worker.close(executor_wait=False, timeout=1), CLOSE_SECONDS)
+    end("closed")
+
+
+async def start_anew() -> None:
+    """Replace this process by a new one with the same command line."""
+    await asyncio.sleep(max(0, LIFE_SECONDS - (time.monotonic() - started)))
+    flush("the scheduler is lost; starting anew")
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  no shell wanted
+
+
+def end(reason: str) -> None:
+    """End the process now, with threads that would keep it; the Swarm knows that it had to."""
+    flush(f"ending: {reason}")
+    os._exit(0)
+
+
+def flush(last_words: str) -> None:
+    """Log the last words and write out what was printed."""
+    logger.info(last_words)
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
