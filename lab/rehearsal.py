@@ -30,12 +30,12 @@ from pulumi.runtime.stack import run_pulumi_func
 
 from components.offline import OFFLINE, switched_on
 from lab import rehearsal_resources as resources
+from lab.config import load_config, secret_keys
 from lab.rehearsal_resources import Json, Record, RefusedError
 
 BANNER = "*** REHEARSAL: this is not the Pulumi engine. It is for the lab alone. ***"
 PARALLEL = 32  # resources at once; a Command may take minutes and must not hold up the others
 GRACE_SECONDS = 30  # what a Command that is told to end has for cleaning up
-NOT_DECRYPTED = "not-decrypted"
 MARKS = {"create": "+", "update": "~", "replace": "+-", "delete": "-", "same": " "}
 # The inputs whose change means replacement, for types where any other is updated in place.
 FIXED: dict[str, set[str]] = {
@@ -71,30 +71,6 @@ def plan(old: Record | None, new: Record) -> tuple[str, list[str]]:
     if not changed:
         return "same", []
     return "replace" if changed & FIXED.get(new.type, changed) else "update", sorted(changed)
-
-
-def load_config(
-    project: Mapping[str, Any], stack: Mapping[str, Any], *, offline: bool = False
-) -> dict[str, str]:
-    """Return the config as the engine hands it on: what `stack` has, else the project's defaults.
-
-    Raises RefusedError for an encrypted value, for which a preview offline has another.
-    """
-    declared = project.get("config", {})
-    defaults = {key: each["default"] for key, each in declared.items() if "default" in each}
-    config = {}
-    for key, value in [*defaults.items(), *stack.get("config", {}).items()]:
-        known = NOT_DECRYPTED if offline and encrypted(value) else value
-        text = known if isinstance(known, str) else json.dumps(known, separators=(",", ":"))
-        if '{"secure":' in text:
-            raise RefusedError(f"{key} is encrypted: only the real engine can decrypt it")
-        config[key if ":" in key else f"{project['name']}:{key}"] = text
-    return config
-
-
-def encrypted(value: Json) -> bool:
-    """Whether a value of a stack's config file is a secret."""
-    return isinstance(value, dict) and [*value] == ["secure"]
 
 
 class State:
@@ -254,8 +230,7 @@ def run(rehearsal: Rehearsal, options: argparse.Namespace) -> None:
     given = config_file.read_text() if options.config_file or config_file.exists() else ""
     stack = yaml.safe_load(given) or {}
     config = load_config(project, stack, offline=rehearsal.offline)
-    hidden = [key for key, value in stack.get("config", {}).items() if encrypted(value)]
-    pulumi.runtime.set_all_config(config, secret_keys=hidden)
+    pulumi.runtime.set_all_config(config, secret_keys=secret_keys(stack))
     monitor, log = Monitor(rehearsal), logging.getLogger("pulumi")
     mocks.set_mocks(rehearsal, project["name"], options.stack, rehearsal.state.dry, log, monitor)
     try:

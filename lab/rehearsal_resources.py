@@ -226,6 +226,7 @@ def _random(inputs: Mapping[str, Any]) -> dict[str, str]:
 
 
 _running: set[subprocess.Popen[str]] = set()
+_told: list[signal.Signals] = []  # by `stop`
 
 
 def _run(record: Record, which: str) -> dict[str, str]:
@@ -247,6 +248,8 @@ def _run(record: Record, which: str) -> dict[str, str]:
             start_new_session=True,  # ^C is for `stop` to hand on, to all of its processes
         ) as child:
             _running.add(child)
+            if _told:  # while this one was starting, and not to be found yet
+                _signal(child, _told[-1])
             stderr = _shown(record, child.stderr or ())
         _running.discard(child)
         stdout.seek(0)
@@ -273,7 +276,12 @@ def _shown(record: Record, stream: Iterable[str]) -> str:
 
 
 def stop(number: signal.Signals = signal.SIGTERM) -> None:
-    """Signal every script that is running, with all its processes."""
+    """Signal every script that is running or just starting, with all its processes."""
+    _told.append(number)
     for child in list(_running):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
+        _signal(child, number)
+
+
+def _signal(child: "subprocess.Popen[str]", number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)

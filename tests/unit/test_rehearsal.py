@@ -11,7 +11,7 @@ import pytest
 from pulumi.output import UNKNOWN
 from pulumi.runtime import rpc
 
-from lab import rehearsal
+from lab import config, rehearsal
 from lab import rehearsal_resources as resources
 from tests.conftest import ROOT
 
@@ -295,11 +295,11 @@ class TestConfig:
     def test_defaults_are_encoded_as_the_engine_does(self):
         """Text stays as it is, everything else is JSON."""
         expected = {"p:count": "4", "p:text": "a b", "p:flag": "false", "p:list": '["x","y"]'}
-        assert expected == rehearsal.load_config(PROJECT, {})
+        assert expected == config.load_config(PROJECT, {})
 
     def test_the_stack_has_the_last_word(self):
         """A value of the stack replaces the default, whether its key names the project or not."""
-        found = rehearsal.load_config(PROJECT, {"config": {"p:count": 6, "text": "c"}})
+        found = config.load_config(PROJECT, {"config": {"p:count": 6, "text": "c"}})
         assert found["p:count"] == "6"
         assert found["p:text"] == "c"
 
@@ -307,7 +307,13 @@ class TestConfig:
     def test_an_encrypted_value_is_refused(self, value):
         """Only the engine has the key, wherever in the value the secret is."""
         with pytest.raises(resources.RefusedError, match=r"p:text.*only the real engine"):
-            rehearsal.load_config(PROJECT, {"config": {"p:text": value}})
+            config.load_config(PROJECT, {"config": {"p:text": value}})
+
+    def test_offline_an_encrypted_value_has_another_in_its_place(self):
+        """A preview needs no passphrase; the key is known to be a secret all the same."""
+        stack = {"config": {"p:text": {"secure": "v1:x"}, "p:count": 6}}
+        assert "not-decrypted" == config.load_config(PROJECT, stack, offline=True)["p:text"]
+        assert ["p:text"] == config.secret_keys(stack)
 
 
 class TestCommand:
@@ -334,6 +340,20 @@ class TestCommand:
         inputs = {"create": "echo out; echo err >&2; exit 3", "logging": "none"}
         with pytest.raises(RuntimeError, match=r"exit status 3 .*\nout\nerr\n"):
             resources.create(record(COMMAND, inputs=inputs))
+
+    def test_one_that_starts_while_all_are_told_to_end_is_told_too(self, monkeypatch):
+        """Between its start and its entry in the list nobody else can reach it."""
+        monkeypatch.setattr(resources, "_told", [])
+        popen = subprocess.Popen
+
+        def interrupted(*arguments, **options):
+            child = popen(*arguments, **options)
+            resources.stop()
+            return child
+
+        monkeypatch.setattr(resources.subprocess, "Popen", interrupted)
+        with pytest.raises(RuntimeError, match="exit status -15"):
+            resources.create(record(COMMAND, inputs={"create": "exec sleep 60"}))
 
 
 class TestProvider:

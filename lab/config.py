@@ -1,0 +1,41 @@
+"""The config of a stack as the engine hands it to the program, without the engine.
+
+Owns what becomes of defaults, of values that are no text, and of secrets. Only the engine can
+decrypt those: a preview offline has another value in their place, of a form that settings take.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from lab.rehearsal_resources import RefusedError
+
+NOT_DECRYPTED = "not-decrypted"
+
+
+def load_config(
+    project: Mapping[str, Any], stack: Mapping[str, Any], *, offline: bool = False
+) -> dict[str, str]:
+    """Return what `stack` has, else the project's defaults, as text by full key.
+
+    Raises RefusedError for an encrypted value, for which a preview offline has another.
+    """
+    declared = project.get("config", {})
+    defaults = {key: each["default"] for key, each in declared.items() if "default" in each}
+    config = {}
+    for key, value in [*defaults.items(), *stack.get("config", {}).items()]:
+        known = NOT_DECRYPTED if offline and _encrypted(value) else value
+        text = known if isinstance(known, str) else json.dumps(known, separators=(",", ":"))
+        if '{"secure":' in text:
+            raise RefusedError(f"{key} is encrypted: only the real engine can decrypt it")
+        config[key if ":" in key else f"{project['name']}:{key}"] = text
+    return config
+
+
+def secret_keys(stack: Mapping[str, Any]) -> list[str]:
+    """Return the keys whose values the stack's config file keeps as secrets."""
+    return [key for key, value in stack.get("config", {}).items() if _encrypted(value)]
+
+
+def _encrypted(value: object) -> bool:
+    return isinstance(value, dict) and [*value] == ["secure"]
