@@ -1,3 +1,4 @@
+#!/bin/sh
 # exchange put|remove PLACE MAIN_FILE SERVICE: run on Caddy's host; the new file is standard input.
 set -u
 action=$1 place=$2 main=$3 service=$4
@@ -30,7 +31,7 @@ rm -f "$draft" "$before"
 case $action in
 put)
   # Read by Caddy's user, whoever that is; a hash in it is no password.
-  (umask 022 && cat >"$draft") && mv -f "$draft" "$place" || fail "the file cannot be written"
+  { (umask 022 && cat >"$draft") && mv -f "$draft" "$place"; } || fail "the file cannot be written"
   ;;
 remove)
   rm -f "$place" || fail "the file cannot be removed"

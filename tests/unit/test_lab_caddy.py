@@ -3,7 +3,6 @@
 import pytest
 
 from lab import caddy
-from lab.shell import LabError
 
 
 @pytest.mark.parametrize(
@@ -22,19 +21,9 @@ def test_versions_with_the_known_hole_are_too_old(printed, current):
     assert current == caddy.is_current(printed)
 
 
-def test_a_machine_with_neither_is_told_what_to_install(monkeypatch, tmp_path):
-    """Without Caddy and Go the message names both."""
-    monkeypatch.setattr(caddy, "which", lambda _: None)
-    monkeypatch.setattr(caddy, "_PLACE", tmp_path / "caddy")
-    with pytest.raises(LabError, match=r"neither a Caddy of at least 2\.11\.2 nor Go"):
-        caddy.find_caddy()
-
-
 def test_an_old_caddy_on_path_is_passed_over(monkeypatch, tmp_path):
     """Debian's own is not used even where it is installed."""
-    built = tmp_path / "caddy"
-    built.touch()
     monkeypatch.setattr(caddy, "which", lambda _: "/usr/bin/caddy")
     monkeypatch.setattr(caddy, "run", lambda _: "2.6.2")
-    monkeypatch.setattr(caddy, "_PLACE", built)
-    assert built == caddy.find_caddy()
+    monkeypatch.setattr(caddy, "built", lambda name, _, version: tmp_path / f"{name}-{version}")
+    assert tmp_path / f"caddy-{caddy.VERSION}" == caddy.find_caddy()
