@@ -28,6 +28,9 @@ lint: .venv/installed
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+	@.venv/bin/shellcheck .ci/run $(wildcard */*.sh .github/*.sh)
+	@$(PYTHON) -m lab.actionlint
+	@.venv/bin/zizmor --offline --quiet --pedantic --no-ignores --strict-collection .github
 
 format: .venv/installed
 	@.venv/bin/ruff check --fix .

@@ -9,7 +9,7 @@ from typing import Any
 from components.offline import OFFLINE, RECORD
 from lab.runners import Rehearsal, Runner, runner_for, say
 
-DRIFT = ("--refresh", "--expect-no-changes", "--diff", "--non-interactive")
+DRIFT = ("--refresh", "--expect-no-changes", "--non-interactive")
 
 
 def summary(outputs: dict[str, Any], token_command: str) -> str:

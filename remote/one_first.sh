@@ -1,3 +1,4 @@
+#!/bin/sh
 # one_first HOME HOST PORT USER: open the one connection to a host that all others go through.
 #
 # ssh runs it before each connection. A dozen come at once, while a server turns away all but the
@@ -13,7 +14,7 @@ to_host() { ssh -F remote/ssh_config -l "$user" -p "$port" "$@" -- "$host"; }
 is_open() { to_host -O check; }
 
 ! is_open || exit 0
-mkdir -p -m 700 "$home/.ssh"
+[ -d "$home/.ssh" ] || mkdir -m 700 "$home/.ssh"
 lock=$home/.ssh/dask-$user-$host-$port.lock
 # Left by one that was killed.
 [ -z "$(find "$lock" -prune -mmin +1)" ] || rmdir "$lock"

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Open the issue about drift of $STACK, or update it, or close it when there is none any more.
+# Wants FOUND (yes or no), STACK, RUN, PAGE, and a token for gh.
+set -euo pipefail
+title="Drift of the stack $STACK"
+number=$(gh issue list --state open --limit 1000 --json number,title \
+  --jq "map(select(.title == \"$title\")) | .[0].number // empty")
+
+if [[ $FOUND == no ]]; then
+  [[ -z $number ]] || gh issue close "$number" --comment "Gone: $PAGE"
+  exit 0
+fi
+
+gh run download "$RUN" --name drift --dir report
+{
+  python3 -m preview.comment "Found by $PAGE" report/drift.txt
+  echo
+  echo "\`pulumi up\` repairs it. To keep what was done by hand, write it into the config."
+} >issue.md
+if [[ -n $number ]]; then
+  gh issue edit "$number" --body-file issue.md
+else
+  gh issue create --title "$title" --body-file issue.md
+fi

@@ -1,0 +1,107 @@
+"""The scripts of the workflows, with a stand-in for GitHub's client; the linters hold the rest."""
+
+import os
+import re
+import subprocess
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+GH = """#!/bin/bash
+case "$1 $2" in
+"issue list") echo "$OPEN" ;;
+"run download") mkdir report; echo "~ dask_worker update" >report/drift.txt ;;
+*) printf '%s|' "$@" >>"$LOG"; if [[ -e issue.md ]]; then cat issue.md >>"$LOG"; fi ;;
+esac
+"""
+
+
+@pytest.fixture
+def drift(tmp_path):
+    """Return what runs the drift workflow's script and returns what it did on GitHub."""
+    (tmp_path / "gh").write_text(GH)
+    (tmp_path / "gh").chmod(0o755)
+
+    def run(found, is_open=""):
+        log = tmp_path / "log"
+        log.unlink(missing_ok=True)
+        told = {"FOUND": found, "OPEN": is_open, "LOG": str(log), "PAGE": "https://run"}
+        told |= {"STACK": "prod", "RUN": "1", "PYTHONPATH": str(ROOT)}
+        environment = os.environ | told | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        script = ROOT / ".github" / "drift.sh"
+        subprocess.run([script], cwd=tmp_path, env=environment, check=True, timeout=60)
+        return log.read_text() if log.exists() else ""
+
+    return run
+
+
+def test_drift_opens_one_issue(drift):
+    """What was found is in it, as text, with the way out."""
+    done = drift("yes")
+    assert done.startswith("issue|create|--title|Drift of the stack prod|")
+    assert "```diff\n~ dask_worker update\n```" in done
+    assert "`pulumi up` repairs it." in done
+
+
+def test_drift_that_stays_updates_the_issue(drift):
+    """There are never two."""
+    assert drift("yes", is_open="7").startswith("issue|edit|7|")
+
+
+def test_drift_that_is_gone_closes_the_issue(drift):
+    """And says where that was seen; without an issue nothing is done."""
+    assert "issue|close|7|--comment|Gone: https://run|" == drift("no", is_open="7")
+    assert "" == drift("no")
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ({"SSH_KEY": ""}, None),
+        ({"SSH_KEY": "key", "SSH_KNOWN_HOSTS": "manager ssh-ed25519 AAAA"}, "key\n"),
+    ],
+    ids=["no SSH", "SSH"],
+)
+def test_the_manager_is_let_in_by_key(tmp_path, given, written):
+    """Only this user reads the key; the manager's own must be the known one."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)} | given
+    subprocess.run([ROOT / ".github" / "ssh.sh"], env=environment, check=True, timeout=60)
+    key = tmp_path / ".ssh" / "id_deploy"
+    assert written == (key.read_text() if key.exists() else None)
+    if written:
+        assert 0o600 == key.stat().st_mode & 0o777
+        assert "StrictHostKeyChecking yes" in (tmp_path / ".ssh" / "config").read_text()
+
+
+def test_a_key_without_a_known_manager_is_refused(tmp_path):
+    """Nobody is trusted at first sight."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SSH_KEY": "key"}
+    script = ROOT / ".github" / "ssh.sh"
+    done = subprocess.run([script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert "SSH_KNOWN_HOSTS is not set" in done.stderr
+    assert not (tmp_path / ".ssh").exists()
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_has_no_right_but_its_jobs_own(path):
+    """Every action is one commit, nothing is granted to all jobs, no fork is trusted."""
+    text = path.read_text()
+    workflow = yaml.safe_load(text)
+    assert {} == workflow["permissions"]
+    assert {"pull_request_target", "workflow_run"}.isdisjoint(workflow[True])
+    for action in re.findall(r"uses: (.+)", text):
+        assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", action)
+
+
+def test_a_deployment_is_never_cancelled_nor_alone_with_the_drift():
+    """One at a time, in one queue with what looks for drift."""
+    both = [
+        yaml.safe_load((ROOT / f".github/workflows/{n}.yml").read_text())
+        for n in ("deploy", "drift")
+    ]
+    for workflow in both:
+        assert {"group": "swarm", "cancel-in-progress": False} == workflow["concurrency"]
