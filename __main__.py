@@ -6,6 +6,7 @@
     cluster       overlay network, scheduler, workers, notebook          components/cluster.py
     probe         a client on the overlay that proves all of it          components/probe.py
     front proof   a visitor from outside who has to log in               components/front_proof.py
+    shutdown      ends the tasks before a destroy removes anything       components/shutdown.py
 
 The deployment is finished when both proofs are.
 """
@@ -19,6 +20,7 @@ from components.front_proof import FrontProof, FrontProofArgs
 from components.offline import find_site, provider_host
 from components.probe import HealthProbe, HealthProbeArgs
 from components.settings import Settings
+from components.shutdown import Shutdown, ShutdownArgs
 from remote.engine import ssh_options
 
 settings = Settings.load()
@@ -46,6 +48,7 @@ proof = FrontProof(
     "front-proof",
     FrontProofArgs(settings=settings, site=site, front=front, cluster=cluster, probe=probe),
 )
+Shutdown("dask-shutdown", ShutdownArgs(settings=settings, front=front, cluster=cluster))
 
 pulumi.export("scheduler_address", cluster.scheduler_address)
 pulumi.export("dashboard_url", front.dashboard_url)

@@ -1,7 +1,7 @@
 """The Jupyter notebook server next to the cluster; `Client()` in it finds the scheduler.
 
-Owns the server's configuration, its token or password, and its service. The secret has one path:
-generated or from the config, a Swarm secret, a file in the container.
+Owns the server's configuration, its token or password, its home and its service. The secret has
+one path: generated or from the config, a Swarm secret, a file in the container.
 """
 
 import base64
@@ -22,12 +22,15 @@ from components.swarm import (
     ResourceLimit,
     Rolling,
     ServiceSpec,
+    Volume,
     declare_service,
 )
 
 PORT = 8888
 CONFIG_SOURCE = Path(__file__).parent.parent / "images" / "jupyter_server_config.py"
 CONFIG_TARGET = "/etc/jupyter/jupyter_server_config.py"
+# Not a resource: the node makes it when a task needs it, and it outlives the stack.
+HOME = Volume(name="dask-notebook", target="/home/jovyan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,7 @@ def _spec(args: NotebookArgs, secret: MountedFile, config: MountedFile) -> Servi
         configs=[config],
         # A notebook that does not start must not cost the kernels of the old one.
         rolling=Rolling(start_first=True),
+        volumes=[HOME],
     )
 
 

@@ -17,6 +17,7 @@ import pulumi_docker as docker
 from components.parsing import Platform
 
 REVISION_LABEL = "dask.swarm/revision"
+SERVICE_LABEL = "dask.swarm/service"  # of a volume
 
 # One check for start and for life, without an interpreter's start: until the port has answered
 # once it is tried several times a second, because a task gets its DNS name only when it is
@@ -87,7 +88,10 @@ class HealthCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class Volume:
-    """A named volume of the node that a task runs on; it stays when the service goes."""
+    """A named volume of the node that a task runs on; it stays when the service goes.
+
+    A label on it names the service, by which it is found when nothing else is left.
+    """
 
     name: str
     target: str
@@ -263,10 +267,18 @@ def _extras(spec: ServiceSpec) -> dict[str, Any]:
     if spec.user:
         extras["user"] = spec.user
     if spec.volumes:
-        extras["mounts"] = [
-            {"type": "volume", "source": each.name, "target": each.target} for each in spec.volumes
-        ]
+        extras["mounts"] = [_mount(spec.name, each) for each in spec.volumes]
     return extras
+
+
+def _mount(service: str, volume: Volume) -> dict[str, Any]:
+    labels = [{"label": SERVICE_LABEL, "value": service}]
+    return {
+        "type": "volume",
+        "source": volume.name,
+        "target": volume.target,
+        "volume_options": {"labels": labels},
+    }
 
 
 def _endpoint(spec: ServiceSpec) -> dict[str, Any]:

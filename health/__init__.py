@@ -6,6 +6,7 @@
     watch.py        the wait for both; rollout.py, spread.py judge what the Swarm says meanwhile
     diagnose.py     the report when something is wrong, with causes.py and nodes.py
     front.py        the proof from outside: nobody gets past Caddy without a login
+    shutdown.py     ends all tasks before a stack is taken down
     guardian.py     what removes the service when the launcher is killed
 
 It imports nothing of Pulumi, and the probe nothing but distributed.

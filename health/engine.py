@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from docker.errors import DockerException, NotFound
+import docker.types
+from docker.errors import APIError, DockerException, NotFound
 from requests.exceptions import RequestException
 
 from health.rollout import Snapshot
@@ -81,6 +82,24 @@ class Engine:
         except NotFound:
             return False
         return True
+
+    def scale(self, name: str, replicas: int) -> bool:
+        """Give a service another number of tasks; return whether there is such a service."""
+        mode = docker.types.ServiceMode("replicated", replicas)
+        for left in reversed(range(LOOKS)):
+            try:
+                found = self._api.inspect_service(name)
+                version = found["Version"]["Index"]
+                self._api.update_service(found["ID"], version, mode=mode, fetch_current_spec=True)
+            except NotFound:
+                return False
+            except APIError as error:
+                # Its update may just be completed, which makes another version of it.
+                if not left or "out of sequence" not in str(error):
+                    raise
+            else:
+                return True
+        return False
 
     def follow(self, service_id: str) -> Iterator[str]:
         """Yield the lines that a service's tasks print, as they come."""

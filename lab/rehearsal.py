@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from components.offline import OFFLINE, switched_on
 from lab import rehearsal_resources as resources
 from lab.config import load_config, secret_keys
 from lab.rehearsal_resources import Json, Record, RefusedError
+from lab.rehearsal_state import State
 
 BANNER = "*** REHEARSAL: this is not the Pulumi engine. It is for the lab alone. ***"
 PARALLEL = 32  # resources at once; a Command may take minutes and must not hold up the others
@@ -71,46 +72,6 @@ def plan(old: Record | None, new: Record) -> tuple[str, list[str]]:
     if not changed:
         return "same", []
     return "replace" if changed & FIXED.get(new.type, changed) else "update", sorted(changed)
-
-
-class State:
-    """What exists, in an order in which everything comes after what it depends on.
-
-    Reached is what this run has seen to, `rest` what it has not; that may depend on both others.
-    """
-
-    def __init__(self, path: Path, *, dry: bool = False) -> None:
-        self.path, self.dry, self.lock = path, dry, threading.Lock()
-        kept = json.loads(path.read_text()) if path.exists() else {}
-        self.outputs: dict[str, Any] = kept.get("outputs", {})
-        self.reached: dict[str, Record] = {}
-        self.replaced: dict[str, Record] = {}
-        self.rest = {key: Record(**each) for key, each in kept.get("resources", {}).items()}
-
-    def book(self, key: str, new: Record | None = None, old: Record | None = None) -> None:
-        """Put `new`, or nothing, in the place of `key`; keep `old`, which it replaced, aside."""
-        with self.lock:
-            for group in (self.reached, self.replaced, self.rest):
-                group.pop(key, None)
-            if new:
-                self.reached[key] = new
-            if old:
-                self.replaced[f"{key}::{old.id}"] = old
-            self.save()
-
-    def save(self) -> None:
-        """Write the file, readable for this user only; without resources there is none."""
-        if self.dry:
-            return
-        everything = {**self.reached, **self.replaced, **self.rest}
-        kept = {key: asdict(each) for key, each in everything.items()}
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self.path.with_suffix(".draft")
-        draft.touch(mode=0o600)
-        draft.write_text(json.dumps({"resources": kept, "outputs": self.outputs}, indent=2))
-        draft.replace(self.path)
-        if not kept:
-            self.path.unlink()
 
 
 class Rehearsal(mocks.Mocks):
@@ -269,6 +230,8 @@ def _interrupt(*_: object) -> None:
 
 def _attempt(rehearsal: Rehearsal, options: argparse.Namespace) -> int:
     try:
+        if not rehearsal.offline:
+            rehearsal.state.forget_another_swarm(resources.swarm_of)
         if options.command == "destroy":
             rehearsal.finish()
         else:

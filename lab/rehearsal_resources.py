@@ -31,6 +31,7 @@ from remote.engine import connect
 
 Json = Any  # what JSON can hold, and the SDK's `Unknown` in a preview
 PROVIDER = "pulumi:providers:docker"
+SWARM = "swarm"  # the output of a provider that tells one Swarm from another at its address
 ANSWER_SECONDS = 60
 DRAIN_SECONDS = 90  # ending tasks keep their network for as long as their grace period
 ENDING = re.compile("in use by task|active endpoints|volume is in use|network \\w+ not found")
@@ -178,7 +179,12 @@ def create(new: Record) -> Record:
         raise RefusedError(
             f"{host or 'no host'}: the rehearsal is for a Swarm of this machine only"
         )
-    return replace(new, id=host)
+    return replace(new, id=host, outputs={SWARM: swarm_of(host)})
+
+
+def swarm_of(host: str) -> str:
+    """Return the id of the Swarm that an engine manages, nothing if it manages none."""
+    return str((_engine(host).info()["Swarm"].get("Cluster") or {}).get("ID", ""))
 
 
 def update(new: Record, old: Record) -> Record:

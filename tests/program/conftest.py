@@ -39,6 +39,12 @@ class Program:
         """Return the resources of one type."""
         return [each for each in self.resources if each.type == token]
 
+    def command(self, name):
+        """Return the Command with a logical name."""
+        commands = self.of_type("command:local:Command")
+        (found,) = [each for each in commands if each.name == name]
+        return found
+
     def service(self, name):
         """Return the inputs of the service with a Swarm name."""
         services = self.of_type("docker:index/service:Service")

@@ -88,8 +88,13 @@ class TestManaged:
     def test_the_probe_waits_for_caddy_too(self, run):
         """The deployment is not proven while Caddy is still being replaced."""
         program = run(**LOCAL)
-        probe, _ = program.of_type(COMMAND)
+        probe = program.command("dask-health-run")
         assert "dask_caddy" in json.loads(probe.inputs["stdin"])["services"]
+
+    def test_a_destroy_ends_caddy_too(self, run):
+        """It is on a network of the stack's own, which must be free to be removed."""
+        shutdown = run(**LOCAL).command("dask-shutdown-run")
+        assert "dask_caddy" in json.loads(shutdown.inputs["stdin"])["services"]
 
     def test_under_localhost_caddy_is_its_own_authority(self, run):
         """No certificate authority can reach such a name."""
@@ -108,8 +113,7 @@ DELIVERED = AUTHELIA | {"caddyDirectory": "/srv/sites/"}
 
 class TestDelivery:
     def delivery_of(self, program):
-        (found,) = [each for each in program.of_type(COMMAND) if each.name == "front-delivery"]
-        return found
+        return program.command("front-delivery")
 
     def test_puts_the_text_where_caddy_imports_it(self, run):
         """On the manager's own machine unless the manager is reached by SSH."""
@@ -157,8 +161,7 @@ class TestDelivery:
     def test_what_is_delivered_is_proven(self, run):
         """The deployment brought it about, so it answers for it."""
         program = run(**DELIVERED)
-        names = [each.name for each in program.of_type(COMMAND)]
-        assert "front-proof-run" == names[-1]
+        assert program.command("front-proof-run")
         assert "front" in program.outputs["health"]
 
 
@@ -300,7 +303,8 @@ class TestProof:
     def test_is_left_to_who_pastes_the_text(self, run):
         """What the deployment does not bring about, it cannot prove."""
         program = run(**AUTHELIA)
-        assert 1 == len(program.of_type(COMMAND))
+        names = {each.name for each in program.of_type(COMMAND)}
+        assert {"dask-health-run", "dask-shutdown-run"} == names
         assert "front" not in program.outputs["health"]
 
     @pytest.mark.parametrize(
@@ -325,4 +329,4 @@ class TestProof:
     def test_comes_after_the_clusters_proof(self, run):
         """Both at once would compete, and the front has nothing to show before."""
         names = [each.name for each in run(**LOCAL).of_type(COMMAND)]
-        assert ["dask-health-run", "front-proof-run"] == names
+        assert names.index("dask-health-run") < names.index("front-proof-run")

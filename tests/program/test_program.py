@@ -9,14 +9,13 @@ from components.settings import declared_settings, key_of
 from tests.conftest import ROOT
 
 TOKEN = "t" * 48
-PROBE = "command:local:Command"
+PROBE = "dask-health-run"
 ATTEMPT = "random:index/randomId:RandomId"
 
 
 def request_of(program):
     """Return what the probe is asked to prove."""
-    (probe,) = program.of_type(PROBE)
-    return json.loads(probe.inputs["stdin"])
+    return json.loads(program.command(PROBE).inputs["stdin"])
 
 
 def keepers_of(program):
@@ -119,8 +118,22 @@ class TestProbe:
         before = run()
         monkeypatch.setenv("HOME", "/nowhere")
         monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere:1")
-        assert before.of_type(PROBE) == run().of_type(PROBE)
+        assert before.command(PROBE) == run().command(PROBE)
         assert str(ROOT) not in json.dumps([each.inputs for each in before.resources])
+
+
+class TestShutdown:
+    def test_does_nothing_until_it_is_deleted(self, run):
+        """Its only script is the one that ends the tasks, the scheduler first."""
+        inputs = run().command("dask-shutdown-run").inputs
+        assert {"delete"} == {"create", "update", "delete", "triggers"} & inputs.keys()
+        services = ["dask_scheduler", "dask_worker", "dask_notebook"]
+        assert services == json.loads(inputs["stdin"])["services"]
+
+    def test_is_not_touched_by_a_change_of_the_cluster(self, run):
+        """Other workers or images are ended in the same way."""
+        changed = run(workers="3", image="localhost:5001/dask-swarm:2")
+        assert run().command("dask-shutdown-run") == changed.command("dask-shutdown-run")
 
 
 class TestDocumentation:

@@ -164,6 +164,15 @@ class TestNotebook:
         assert "notebook_token" == secret["fileName"]
         assert (0o440, "1000") == (secret["fileMode"], secret["fileUid"])
 
+    def test_keeps_its_users_work_on_a_volume_of_the_node(self, program):
+        """A named volume that no resource owns, so that neither update nor destroy removes it."""
+        (mount,) = program.container("dask_notebook")["mounts"]
+        where = ("volume", "dask-notebook", "/home/jovyan")
+        assert where == (mount["type"], mount["source"], mount["target"])
+        labels = [{"label": "dask.swarm/service", "value": "dask_notebook"}]
+        assert {"labels": labels} == mount["volumeOptions"]
+        assert not program.of_type("docker:index/volume:Volume")
+
     def test_a_password_replaces_the_token(self, run):
         """With a password from the config no token is generated."""
         program = run(notebookPassword="correct horse")

@@ -117,9 +117,9 @@ def left_behind(swarm):
     return [name for name in names if name.startswith("dask")]
 
 
-def wait_until_gone(swarm):
+def wait_until_gone(swarm, seconds=DRAIN_SECONDS):
     """Return what is still there after the Swarm had time to end the tasks."""
-    deadline = time.monotonic() + DRAIN_SECONDS
+    deadline = time.monotonic() + seconds
     while (found := left_behind(swarm)) and time.monotonic() < deadline:
         time.sleep(0.5)
     return found

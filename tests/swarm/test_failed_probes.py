@@ -39,8 +39,7 @@ def deployment(new_deployment, swarm):
 def request_text(deployment):
     """Return what the deployment's probe was asked, with a deadline for tests."""
     state = json.loads((ROOT / ".pulumi" / "rehearsal" / "test.json").read_text())
-    resources = state["resources"].values()
-    (asked,) = [each["inputs"]["stdin"] for each in resources if "stdin" in each["inputs"]]
+    asked = state["resources"]["command:local:Command::dask-health-run"]["inputs"]["stdin"]
     return json.dumps(json.loads(asked) | {"deadline_seconds": DEADLINE})
 
 

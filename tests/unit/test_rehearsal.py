@@ -284,6 +284,20 @@ class TestState:
         expected = ["network", "config", "config::1", "service"]
         assert expected == list(json.loads(path.read_text())["resources"])
 
+    @pytest.mark.parametrize(
+        ("there", "kept"), [("old", ["provider", "secret"]), ("new", []), ("", [])]
+    )
+    def test_another_swarm_at_the_address_means_a_new_start(self, tmp_path, there, kept):
+        """What was on a Swarm that is gone is not looked for on the one that took its place."""
+        state = rehearsal.State(tmp_path / "dev.json")
+        on_old = {"id": "unix:///x", "outputs": {resources.SWARM: "old"}}
+        state.book("provider", record(resources.PROVIDER, **on_old))
+        state.book("secret", record(id="1"))
+        found = rehearsal.State(state.path)
+        found.forget_another_swarm(lambda host: {"unix:///x": there}[host])
+        assert kept == list(found.rest)
+        assert bool(kept) == state.path.exists()
+
     def test_a_preview_writes_nothing(self, tmp_path):
         """A dry state keeps what it is told to itself."""
         state = rehearsal.State(tmp_path / "dev.json", dry=True)

@@ -1,0 +1,109 @@
+"""The orderly end: in which order, whom it waits for and for how long."""
+
+import io
+import json
+
+import pytest
+
+from health import shutdown
+from health.progress import Progress
+from health.rollout import Snapshot
+
+NAMES = ["dask_scheduler", "dask_worker"]
+
+
+def node(name, state="ready"):
+    return {"ID": name, "Description": {"Hostname": f"host-{name}"}, "Status": {"State": state}}
+
+
+def task(where, state="running"):
+    return {"NodeID": where, "Status": {"State": state}}
+
+
+class Swarm:
+    """A manager whose tasks end one by one, at each look."""
+
+    poll_seconds = 0
+
+    def __init__(self, tasks, nodes, leftovers=()):
+        self.left, self._nodes, self.leftovers, self.done = tasks, nodes, leftovers, []
+
+    def labelled(self, _):
+        return Snapshot(services=dict.fromkeys(self.leftovers), tasks=())
+
+    def remove(self, name):
+        self.done.append(("remove", name))
+
+    def scale(self, name, replicas):
+        self.done.append((name, replicas))
+
+    def snapshot(self, names):
+        assert NAMES == names
+        found, self.left = self.left, self.left[1:]
+        return Snapshot(services={}, tasks=tuple(found))
+
+    def nodes(self):
+        return self._nodes
+
+
+def test_all_services_are_scaled_to_zero_in_order():
+    """Nothing waits between them: workers that have lost their scheduler need not drain."""
+    swarm = Swarm([], [], leftovers=["dask_health-1"])
+    shutdown.shut_down(swarm, NAMES, Progress())
+    expected = [("remove", "dask_health-1"), ("dask_scheduler", 0), ("dask_worker", 0)]
+    assert expected == swarm.done
+
+
+def test_every_task_is_waited_for(capsys):
+    """What is still awaited is told by node."""
+    swarm = Swarm([task("a"), task("b"), task("b", "starting")], [node("a"), node("b")])
+    shutdown.shut_down(swarm, NAMES, Progress())
+    assert not swarm.left
+    said = capsys.readouterr().err
+    assert "tasks are ending: 1 on host-a, 2 on host-b" in said
+    assert "still running" not in said
+
+
+def test_a_node_that_is_down_is_not_waited_for(capsys):
+    """Its tasks cannot tell that they have ended; the message says so."""
+    swarm = Swarm([task("a"), task("a")], [node("a", "down")])
+    shutdown.shut_down(swarm, NAMES, Progress())
+    assert 1 == len(swarm.left)
+    assert "2 on host-a; they end when their node's engine answers" in capsys.readouterr().err
+
+
+def test_a_task_that_does_not_end_is_left_alone_in_the_end(monkeypatch, capsys):
+    """The wait is bounded, and the Swarm goes on ending what it was told to."""
+    monkeypatch.setattr(shutdown, "PATIENCE_SECONDS", -1)
+    shutdown.shut_down(Swarm([task("a")] * 9, [node("a")]), NAMES, Progress())
+    assert "still running as far as the Swarm knows: 9 on host-a" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("state", "awaited"),
+    [("running", True), ("pending", True), ("shutdown", False), ("failed", False)],
+)
+def test_only_tasks_that_have_not_ended_count(state, awaited):
+    """States are those of the API."""
+    assert awaited == bool(shutdown.ending([task("a", state)], [node("a")]))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"names": []}'])
+def test_what_is_no_request_is_refused(text, monkeypatch, capsys):
+    """The program talks to nobody before it has understood what it is asked."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert 1 == shutdown.main()
+    assert "the request on standard input is not understood" in capsys.readouterr().err
+
+
+def test_a_manager_that_does_not_answer_fails(monkeypatch, capsys):
+    """The destroy stops before it has removed anything, and says whom it asked."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"services": NAMES})))
+
+    def silent():
+        raise ConnectionRefusedError("nobody is there")
+
+    monkeypatch.setattr(shutdown, "Engine", silent)
+    assert 1 == shutdown.main()
+    assert "unix:///nowhere/docker.sock: nobody is there" in capsys.readouterr().err
