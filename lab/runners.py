@@ -78,7 +78,8 @@ class PulumiCli:
 
     def run(self, action: str, *options: str, capture: bool = False) -> Finished:
         """Carry out `action` by the CLI."""
-        answer = [] if action == "preview" else ["--yes"]
+        # Nobody is asked, so nobody would read the preview that the CLI makes first.
+        answer = [] if action == "preview" else ["--yes", "--skip-preview"]
         config = ["--config-file", str(self.config_file)] if self.config_file else []
         arguments = [action, "--stack", self.stack, *answer, *config, *options]
         return self._call(arguments, capture=capture)
