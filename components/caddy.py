@@ -18,7 +18,8 @@ import pulumi_random as random
 
 from components import caddyfile
 from components.caddyfile import FrontText
-from components.cluster import SMALL, DaskCluster
+from components.capacity import SMALL
+from components.cluster import DaskCluster
 from components.lookup import Site
 from components.notebook import Notebook
 from components.parsing import memory

@@ -5,21 +5,17 @@ front of it and what proves it are built beside it in `__main__.py`.
 """
 
 from dataclasses import dataclass
-from decimal import Decimal
 
 import pulumi
 
+from components.capacity import SMALL
 from components.lookup import Site
 from components.network import DaskNetwork
 from components.notebook import Notebook, NotebookArgs
-from components.parsing import memory
 from components.scheduler import ADDRESS, DASHBOARD_PORT, Scheduler, SchedulerArgs
 from components.settings import Settings
 from components.swarm import DeclaredService, ResourceLimit
 from components.workers import Workers, WorkersArgs
-
-# What scheduler and notebook need to start; up to their limits they share the node.
-SMALL = ResourceLimit(cpus=Decimal("0.1"), memory_bytes=memory("256MiB"))
 
 
 @dataclass(frozen=True, kw_only=True)

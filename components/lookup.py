@@ -1,11 +1,13 @@
 """What the program must ask the Swarm before it can declare anything; it only reads.
 
-Owns: the digest behind an image's tag, the id of the external network, and whether the nodes can
-take the workers. Image digests are pinned because the Swarm would otherwise resolve a tag anew at
-every change, and networks are attached by id because a name shows as a change at every refresh.
+Owns: the digest behind an image's tag and the id of the external network; what else the Swarm must
+be is `preflight.py`'s, and told together with them. Image digests are pinned because the Swarm
+would otherwise resolve a tag anew at every change, and networks are attached by id because a name
+shows as a change at every refresh.
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,9 +16,11 @@ import docker
 from docker.errors import APIError, DockerException
 from requests.exceptions import RequestException
 
+from components import preflight
 from components.parsing import ImageReference, Platform
+from components.preflight import Survey, UnfitManagerError
 from components.settings import ConfigError, Settings, complaint, set_command
-from health.nodes import matches, usable
+from health.nodes import Node, matches, usable
 from remote.engine import SshError, connect
 
 LOOPBACK = "127.0.0.1"
@@ -53,15 +57,15 @@ def look_up(settings: Settings) -> Site:
             return None
 
     with _manager(settings.docker_host) as engine:
+        swarm = preflight.survey(engine, settings.docker_host)
+        problems += preflight.problems(swarm, settings)
         image = found(lambda: _pinned(engine, "image", settings.image, settings.platform))
         notebook_image = found(
             lambda: _pinned(engine, "notebookImage", settings.notebook_image, settings.platform)
         )
         caddy_image = found(lambda: _caddy_image(engine, settings))
-        network_id = found(lambda: _caddy_network_id(engine, settings))
-        nodes = engine.nodes()
-        found(lambda: _check_room(nodes, settings))
-        addresses = front_addresses(nodes, settings)
+        network_id = found(lambda: _caddy_network_id(engine, settings, swarm))
+        addresses = front_addresses(swarm.nodes, settings)
     if problems or image is None or notebook_image is None:
         raise _misfit(settings.docker_host, problems)
     return Site(
@@ -81,11 +85,9 @@ def _misfit(host: str, problems: list[str]) -> ConfigError:
 def _manager(host: str) -> "Iterator[docker.APIClient]":
     try:
         with connect(host, seconds=ANSWER_TIMEOUT) as engine:
-            if not engine.info()["Swarm"].get("ControlAvailable"):
-                cure = "docker swarm init, or docker node promote <node>"
-                found = f"{host!r} is not a Swarm manager"
-                raise _misfit(host, [complaint("dockerHost", found, "a manager's engine", cure)])
             yield engine
+    except UnfitManagerError as error:
+        raise _misfit(host, [str(error)]) from None
     except SshError as error:
         found = f"{host!r} cannot be reached: {error.cause.text}"
         raise _misfit(
@@ -101,11 +103,11 @@ def _manager(host: str) -> "Iterator[docker.APIClient]":
 def _pinned(
     engine: "docker.APIClient", key: str, image: ImageReference, platform: Platform
 ) -> str:
-    if image.digest:
-        return str(image)
     try:
         found = engine.inspect_distribution(str(image))  # type: ignore[no-untyped-call]
     except APIError as error:
+        if image.digest:
+            return _known_to_nodes(key, image, error)
         raise ValueError(
             complaint(
                 key,
@@ -115,7 +117,17 @@ def _pinned(
             )
         ) from None
     _check_platform(key, image, platform, found.get("Platforms") or [])
-    return f"{image}@{found['Descriptor']['digest']}"
+    return str(image) if image.digest else f"{image}@{found['Descriptor']['digest']}"
+
+
+def _known_to_nodes(key: str, image: ImageReference, error: APIError) -> str:
+    """Return a pinned image that the manager cannot see, unless its registry says it has none."""
+    if not re.search("manifest unknown|name unknown", str(error.explanation)):
+        return str(image)
+    found = f"{str(image)!r} is not in its registry ({error.explanation})"
+    allowed = "a digest that the registry has"
+    tag = f"{image.repository}:{image.tag or '<tag>'}"
+    raise ValueError(complaint(key, found, allowed, set_command(key, tag))) from None
 
 
 def _check_platform(
@@ -136,24 +148,42 @@ def _caddy_image(engine: "docker.APIClient", settings: Settings) -> str | None:
     return _pinned(engine, "caddyImage", settings.caddy_image, settings.platform)
 
 
-def _caddy_network_id(engine: "docker.APIClient", settings: Settings) -> str | None:
+def _caddy_network_id(engine: "docker.APIClient", settings: Settings, swarm: Survey) -> str | None:
     if settings.caddy_mode != "external":
         return None
-    name = settings.caddy_network
-    for network in engine.networks(names=[name]):
-        if network["Name"] == name and network["Scope"] == "swarm":
-            return str(network["Id"])
-    raise ValueError(
-        complaint(
-            "caddyNetwork",
-            f"the Swarm has no overlay network {name!r}",
-            "the network that Caddy is on, or none with caddyMode none",
-            f"docker network create --driver overlay {name}",
-        )
-    )
+    name, service = settings.caddy_network, settings.caddy_service
+    alone = settings.delivers and service and service not in swarm.services.values()
+    named = [each for each in engine.networks(names=[name]) if each["Name"] == name]
+    return choose_network(named, name, container=service if alone else "")
 
 
-def front_addresses(nodes: list[dict[str, Any]], settings: Settings) -> tuple[str, ...]:
+def choose_network(named: list[dict[str, Any]], name: str, *, container: str) -> str:
+    """Return the id of the network that services can join, out of those with its name.
+
+    `container` is one outside the Swarm's services that has to be on it too, if any.
+    """
+    overlays = [each for each in named if each["Scope"] == "swarm"]
+    create = f"docker network create --driver overlay {name}"
+    if not overlays:
+        found = f"the Swarm has no overlay network {name!r}"
+        if named:
+            found += f", only the manager a {named[0]['Driver']} network of that name"
+            create = f"{create}-overlay && {set_command('caddyNetwork', f'{name}-overlay')}"
+        allowed = "the network that Caddy is on, or none with caddyMode none"
+        raise ValueError(complaint("caddyNetwork", found, allowed, create))
+    network = overlays[0]
+    if network.get("Ingress") or network.get("ConfigOnly"):
+        found = f"{name!r} is no network that a service can join"
+        other = set_command("caddyNetwork", "caddy-network")
+        raise ValueError(complaint("caddyNetwork", found, "another overlay network", other))
+    if container and not network.get("Attachable"):
+        found = f"{name!r} is not attachable, and {container!r} is a container, not a service"
+        cure = f"docker network create --driver overlay --attachable {name}"
+        raise ValueError(complaint("caddyNetwork", found, "an attachable network", cure))
+    return str(network["Id"])
+
+
+def front_addresses(nodes: Sequence[Node], settings: Settings) -> tuple[str, ...]:
     """Return where this machine may reach a Caddy that serves names under localhost."""
     if not settings.is_local:
         return ()
@@ -162,23 +192,3 @@ def front_addresses(nodes: list[dict[str, Any]], settings: Settings) -> tuple[st
     known = [node.get("Status", {}).get("Addr", "") for node in fit]
     # A laptop's engine publishes on the loopback, whatever address its Swarm has.
     return (*(each for each in known if each not in NO_ADDRESS), LOOPBACK)
-
-
-def _check_room(nodes: list[dict[str, Any]], settings: Settings) -> None:
-    wanted = settings.worker_placement
-    fit = [n for n in nodes if usable(n) and all(matches(n, each) for each in wanted)]
-    room = len(fit) * settings.workers_per_node
-    if room >= settings.workers:
-        return
-    found = (
-        f"{settings.workers} have no room: {len(fit)} usable nodes match workerPlacement "
-        f"{','.join(wanted)}, and take workersPerNode {settings.workers_per_node} each"
-    )
-    raise ValueError(complaint("workers", found, f"at most {room}", _cure(fit, wanted)))
-
-
-def _cure(fit: list[dict[str, Any]], wanted: tuple[str, ...]) -> str:
-    name, _, value = wanted[0].partition("==")
-    if fit or not value or not name.startswith("node.labels."):
-        return set_command("workersPerNode", "<more>")
-    return f"docker node update --label-add {name.removeprefix('node.labels.')}={value} <node>"

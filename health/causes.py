@@ -66,15 +66,21 @@ def size(number: int) -> str:
 
 
 def _unmatched(_: re.Match[str], scene: Scene) -> Cause:
-    for constraint in scene.constraints:
-        if not any(matches(node, constraint) for node in scene.nodes):
-            return _unmet(constraint, scene.nodes)
-    if scene.fitting:
-        names = ", ".join(map(hostname, scene.fitting))
-        return Cause(text=f"{names} could take it by now; the Swarm has not placed it yet")
-    together = " and ".join(scene.constraints)
+    if cause := unmatched(scene.constraints, scene.nodes):
+        return cause
+    names = ", ".join(map(hostname, scene.fitting))
+    return Cause(text=f"{names} could take it by now; the Swarm has not placed it yet")
+
+
+def unmatched(constraints: Sequence[str], nodes: Sequence[Node]) -> Cause | None:
+    """Return why no node meets all constraints, None when one does."""
+    if any(all(matches(node, each) for each in constraints) for node in nodes):
+        return None
+    for constraint in constraints:
+        if not any(matches(node, constraint) for node in nodes):
+            return _unmet(constraint, nodes)
     return Cause(
-        text=f"no node meets {together} together; {_labelled(scene.nodes)}",
+        text=f"no node meets {' and '.join(constraints)} together; {_labelled(nodes)}",
         cure="docker node update --label-add <label>=<value> <node>",
         certain=True,
     )

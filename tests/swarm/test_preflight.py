@@ -1,0 +1,134 @@
+"""What the Swarm cannot take is told before anything on it is touched, each with its cure."""
+
+import time
+from contextlib import contextmanager
+
+import pytest
+from docker import types
+
+from tests.swarm.conftest import RUNNERS, left_behind, wait_until_gone
+
+NOWHERE = "sha256:" + "0" * 64
+RESERVED = "reserved"
+PLACED_SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def preview(new_deployment, defaults_for_lab, swarm):
+    """Return a function that previews a config on an empty Swarm, and what is wrong with it."""
+    assert not wait_until_gone(swarm)
+    deployment = new_deployment("rehearsal")
+
+    def fail(**config):
+        deployment.configure(**defaults_for_lab | config)
+        printed = deployment.fail("preview")
+        assert "nothing was touched" in printed
+        assert "Traceback" not in printed
+        return [line for line in printed.splitlines() if line.startswith("  - ")]
+
+    yield fail
+    assert not left_behind(swarm)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_everything_is_told_at_once_and_nothing_touched(
+    runner, new_deployment, defaults_for_lab, swarm
+):
+    """Five mistakes, one `up`, five lines; the Swarm is as it was."""
+    deployment = new_deployment(runner)
+    image = f"{defaults_for_lab['image']}@{NOWHERE}"
+    notebook = defaults_for_lab["notebookImage"].rpartition(":")[0] + ":no-such-tag"
+    config = {"workers": 5, "image": image, "notebookImage": notebook}
+    config |= {"caddyNetwork": "no-such-network", "controlPlacement": "node.labels.role==boss"}
+    deployment.configure(**defaults_for_lab | config)
+    printed = deployment.fail("up")
+    assert "workers: 5 have no room" in printed
+    assert "pulumi config set workersPerNode 3" in printed
+    assert f"image: '{image}' is not in its registry" in printed
+    assert f"notebookImage: '{notebook}' cannot be resolved to a digest" in printed
+    assert "docker network create --driver overlay no-such-network" in printed
+    assert "no node carries label role=boss" in printed
+    assert "docker node update --label-add role=boss <node>" in printed
+    assert not left_behind(swarm)
+
+
+def test_a_worker_node_is_not_taken_for_a_manager(preview, lab):
+    """Its engine answers; the message says what it is and where a manager is."""
+    (line,) = preview(dockerHost=lab.nodes[1].docker_host)
+    assert "is not a Swarm manager but a worker node" in line
+    assert f"such as {lab.master.address}'s" in line
+
+
+def test_an_engine_that_is_not_there_is_named(preview):
+    """With the command that shows the same."""
+    (line,) = preview(dockerHost="unix:///nowhere/docker.sock")
+    assert "dockerHost: 'unix:///nowhere/docker.sock' does not answer" in line
+    assert line.endswith("docker --host unix:///nowhere/docker.sock info")
+
+
+def test_impossible_memory_is_explained(preview):
+    """More than any node has: the message says what each has, and what would fit."""
+    (line,) = preview(workerMemory="1TiB")
+    assert "each reserves 0.5 CPU and 1024GiB" in line
+    assert "lab-data-1 has 2 CPU" in line
+    assert "pulumi config set workerMemory" in line
+
+
+def test_what_the_lab_is_not_made_for_is_told(preview):
+    """Nodes and images are of one platform, and it is not this one."""
+    lines = preview(platform="linux/arm64")
+    told = {line.split()[1] for line in lines}
+    assert {"platform:", "image:", "notebookImage:"} == told
+
+
+def test_a_network_of_the_manager_alone_is_no_overlay(preview):
+    """Every engine has a network of that name."""
+    (line,) = preview(caddyNetwork="bridge")
+    assert "only the manager a bridge network of that name" in line
+
+
+@contextmanager
+def drained(node):
+    """Let a node take no tasks."""
+    node.update(node.attrs["Spec"] | {"Availability": "drain"})
+    try:
+        yield
+    finally:
+        node.reload()
+        node.update(node.attrs["Spec"] | {"Availability": "active"})
+
+
+def test_a_node_that_takes_nothing_is_named(preview, swarm):
+    """With the command that brings it back."""
+    nodes = {each.attrs["Description"]["Hostname"]: each for each in swarm.nodes.list()}
+    with drained(nodes["lab-data-2"]):
+        (line,) = preview()
+    assert "lab-data-2 is ready, drain" in line
+    assert line.endswith("docker node update --availability active lab-data-2")
+
+
+@pytest.fixture
+def reserved(swarm, images):
+    """Run somebody else's service, which has reserved most of a data node's memory."""
+    nodes = {each.attrs["Description"]["Hostname"]: each.attrs for each in swarm.nodes.list()}
+    memory = nodes["lab-data-1"]["Description"]["Resources"]["MemoryBytes"]
+    service = swarm.services.create(
+        images["image"], args=["sleep", "600"], name=RESERVED, stop_grace_period=0,
+        constraints=["node.hostname==lab-data-1"],
+        resources=types.Resources(mem_reservation=memory - 3 * 2**29),
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + PLACED_SECONDS
+        while not any(task.get("NodeID") for task in service.tasks()):
+            assert time.monotonic() < deadline, f"not placed within {PLACED_SECONDS} s"
+            time.sleep(0.1)
+        yield service
+    finally:
+        service.remove()
+
+
+def test_what_others_have_reserved_is_not_free(preview, reserved):
+    """The room for two workers is half gone."""
+    (line,) = preview()
+    assert "lab-data-1 has 2 CPU and 1.5GiB unreserved" in line
+    assert "Allowed is at most 3 of this size" in line
