@@ -5,10 +5,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import docker.types
-from docker.errors import APIError, DockerException, NotFound
-from requests.exceptions import RequestException
+from docker.errors import (
+    APIError,
+    DockerException,
+    NotFound,
+    create_api_error_from_http_exception,
+)
+from requests.exceptions import HTTPError, RequestException
 
-from health.rollout import Snapshot
+from health.rollout import Snapshot, moment
 from remote.engine import connect
 
 ANSWER_SECONDS = 20
@@ -74,6 +79,24 @@ class Engine:
     def create(self, spec: Mapping[str, Any]) -> str:
         """Create a service from `create_service`'s arguments and return its id."""
         return str(self._api.create_service(**spec)["ID"])
+
+    def revert(self, service: Mapping[str, Any]) -> None:
+        """Give a service the spec that it had before; raises when it has changed meanwhile."""
+        api = self._api  # whose own method for updates does not know this
+        answer = api.post(
+            f"{api.base_url}/v{api.api_version}/services/{service['ID']}/update",
+            params={"version": service["Version"]["Index"], "rollback": "previous"},
+            json=service["Spec"],
+            timeout=ANSWER_SECONDS,
+        )
+        try:
+            answer.raise_for_status()
+        except HTTPError as error:
+            create_api_error_from_http_exception(error)
+
+    def clock(self) -> float:
+        """Return the time at the manager, in seconds since 1970."""
+        return moment(self._api.info()["SystemTime"])
 
     def remove(self, name: str) -> bool:
         """Remove a service; return whether there was one."""

@@ -1,17 +1,15 @@
 """The one-shot service that carries the proof into the cluster's network."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from docker import types
 
 from health.request import Request
-from health.rollout import ENDED, Snapshot
+from health.rollout import ENDED, Snapshot, moment
 
 PREFIX = "dask_health-"
 ROLE = {"dask.swarm/role": "health"}
@@ -111,12 +109,7 @@ def _expired(service: Mapping[str, Any], clock: float) -> bool:
 
 def _abandoned(tasks: Iterable[Mapping[str, Any]], clock: float) -> bool:
     ended = [
-        _seconds(task["Status"]["Timestamp"]) if task["Status"]["State"] in ENDED else clock
+        moment(task["Status"]["Timestamp"]) if task["Status"]["State"] in ENDED else clock
         for task in tasks
     ]
     return bool(ended) and max(ended) + LINGER_SECONDS < clock
-
-
-def _seconds(timestamp: str) -> float:
-    # The API has nanoseconds, Python's parser takes microseconds.
-    return datetime.fromisoformat(re.sub(r"(\.\d{1,6})\d*Z?$", r"\1+00:00", timestamp)).timestamp()

@@ -78,7 +78,9 @@ def run(request: Request, progress: Progress) -> dict[str, Any]:
         try:
             return watch.result()
         except UnfitError as reason:
-            raise UnfitError(watch.report(str(reason))) from None
+            # The report first: on the way back the Swarm forgets the tasks that failed.
+            found = watch.report(str(reason))
+            raise UnfitError("\n\n".join(filter(None, [found, watch.retreat()]))) from None
         finally:
             with suppress(*ENGINE_ERRORS):
                 # Not found although begun: the request to create it may still be under way.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from health import UnfitError
@@ -61,10 +62,10 @@ def _awaited(now: Snapshot, start: Snapshot, name: str, revision: str) -> str:
     service = now.services.get(name)
     if service is None:
         return ABSENT
-    update = _update(service)
+    update = update_of(service)
     state = update.get("State", "completed")
     if revision_of(service) != revision:
-        if state.startswith("rollback") and update != _update(start.services.get(name)):
+        if rolled_back_since(start, service):
             raise UnfitError(f"the Swarm rolled back the update of {name}: {_reason(update)}")
         return STALE
     if state in ("paused", "rollback_paused"):
@@ -75,8 +76,25 @@ def _awaited(now: Snapshot, start: Snapshot, name: str, revision: str) -> str:
     return "still runs old tasks" if any(outdated(t, service) for t in running) else ""
 
 
-def _update(service: Service | None) -> Mapping[str, Any]:
+def update_of(service: Service | None) -> Mapping[str, Any]:
+    """Return what the Swarm says of a service's last update, nothing if there was none."""
     return (service or {}).get("UpdateStatus") or {}
+
+
+def rolled_back_since(start: Snapshot, service: Service) -> bool:
+    """Tell whether an update of a service was taken back, or begun to be, after `start`."""
+    now, before = update_of(service), update_of(start.services.get(service["Spec"]["Name"]))
+    same = _is_rollback(before) and now.get("StartedAt") == before.get("StartedAt")
+    return _is_rollback(now) and not same
+
+
+def rolled_back_before(start: Snapshot, service: Service) -> bool:
+    """Tell whether the last update of a service was taken back before `start`."""
+    return _is_rollback(update_of(service)) and not rolled_back_since(start, service)
+
+
+def _is_rollback(update: Mapping[str, Any]) -> bool:
+    return str(update.get("State", "")).startswith("rollback")
 
 
 def _reason(update: Mapping[str, Any]) -> str:
@@ -101,6 +119,11 @@ def outdated(task: Task, service: Service) -> bool:
 
 def _comparable(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {**spec, "Placement": None, "Runtime": None}
+
+
+def moment(timestamp: str) -> float:
+    """Return a moment of the API in seconds since 1970."""
+    return datetime.fromisoformat(timestamp).timestamp()
 
 
 def replicas(service: Service) -> int:

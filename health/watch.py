@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from health import UnfitError, job, spread
@@ -13,6 +14,7 @@ from health.inquiry import inquire, places
 from health.listener import BEGINNING, Listener
 from health.progress import Progress
 from health.request import Request
+from health.retreat import AGAIN_SECONDS, LEAD_SECONDS, changed, go_back, repeatable, reserve
 from health.rollout import ENDED, Snapshot, absent, unsettled
 
 APPEAR_SECONDS = 45  # for a declared service to exist at its revision
@@ -36,6 +38,9 @@ class Watch:
         self._progress = progress
         self._listener: Listener | None = None
         self._start = self._now = self._snapshot()
+        since = engine.clock() - progress.elapsed - LEAD_SECONDS
+        self._changes = changed(self._start, request.services, since)
+        self._limit = request.deadline_seconds - reserve(request.deadline_seconds, self._changes)
         self._waiting: dict[str, str] = {}
         self._pending: dict[str, float] = {}  # task id to when it was first seen to wait
         self._judged = self._busy = self._answered = progress.elapsed
@@ -65,6 +70,11 @@ class Watch:
         names = [*self._request.services, *([self._name] if self.begun else [])]
         return report(headline, names, evidence)
 
+    def retreat(self) -> str:
+        """Take back what this deployment has changed; return what came of it, if anything."""
+        limit = self._request.deadline_seconds
+        return go_back(self._engine, self._start, self._changes, self._progress, limit)
+
     def _outcome(self) -> dict[str, Any]:
         """Return the probe's last message, once the services are as declared."""
         while True:
@@ -86,10 +96,20 @@ class Watch:
             if self._progress.elapsed - self._answered > SILENCE_SECONDS:
                 raise
         self._waiting = unsettled(self._now, self._start, self._request.services)
+        self._repeat()
         self._progress.tell(self._status())
         self._check_time()
         self._check_hope()
         self._check_probe()
+
+    def _repeat(self) -> None:
+        if self._progress.elapsed < AGAIN_SECONDS:
+            return
+        for service in repeatable(self._now, self._start, self._request.services):
+            name = service["Spec"]["Name"]
+            self._progress.say(f"{name}: trying the update again that was rolled back before")
+            with suppress(*ENGINE_ERRORS):
+                self._engine.revert(service)
 
     def _calm(self) -> bool:
         # The probe may start beside services that are being created. Where there were others
@@ -97,7 +117,7 @@ class Watch:
         return not self._waiting.keys() & self._start.services.keys()
 
     def _begin(self) -> Listener:
-        left = self._request.deadline_seconds - self._progress.elapsed
+        left = self._limit - self._progress.elapsed
         spec = job.spec(
             self._request, self._name, max(left - MARGIN_SECONDS, 1), time.time() + left
         )
@@ -118,7 +138,7 @@ class Watch:
         return "; ".join(said + [f"{', '.join(who)}: {what}" for what, who in alike.items()])
 
     def _check_time(self) -> None:
-        elapsed, limit = self._progress.elapsed, self._request.deadline_seconds
+        elapsed, limit = self._progress.elapsed, self._limit
         late = absent(self._waiting)
         if late and elapsed > APPEAR_SECONDS:
             raise UnfitError(

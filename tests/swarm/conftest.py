@@ -110,6 +110,14 @@ def new_deployment(defaults_for_lab, tmp_path_factory):
     return make
 
 
+def wait_for(condition, seconds=60):
+    """Wait until `condition` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not so within {seconds} s"
+        time.sleep(0.5)
+
+
 def left_behind(swarm):
     """Return the names of everything on the Swarm that a deployment may have made."""
     kinds = [swarm.services, swarm.configs, swarm.secrets, swarm.networks]

@@ -8,19 +8,13 @@ import subprocess
 import sys
 import time
 
-import docker
 import pytest
 
 from tests.conftest import ROOT
-from tests.swarm.conftest import one_shots, wait_until_gone
+from tests.swarm.conftest import one_shots, wait_for, wait_until_gone
+from tests.swarm.derived import with_other_version
 
 DEADLINE = 45
-FAKE = """
-import importlib.metadata
-(metadata,) = [f for f in importlib.metadata.files("distributed") if f.name == "METADATA"]
-path = metadata.locate()
-path.write_text(path.read_text().replace("\\nVersion: ", "\\nVersion: 1.2.3+", 1))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +59,6 @@ def failure_of(lab, request_text):
     assert "" == out
     assert time.monotonic() - start < DEADLINE + 15
     return err
-
-
-def wait_for(condition, seconds=60):
-    """Wait until `condition` holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not so within {seconds} s"
-        time.sleep(0.5)
 
 
 def running(swarm, name):
@@ -130,25 +116,10 @@ def test_a_worker_that_cannot_reach_its_peers_is_named(deployment, lab, request_
 def test_another_version_is_named_with_its_bearer(deployment, lab, request_text):
     """A client whose distributed has another version is told from the rest of the cluster."""
     request = json.loads(request_text)
-    with contextlib.closing(docker.DockerClient(lab.docker_host)) as engine:
-        image = _with_other_version(engine, request["image"])
+    image = with_other_version(lab.docker_host, request["image"])
     message = failure_of(lab, json.dumps(request | {"image": image}))
     assert "expected one version of distributed everywhere" in message
     assert "1.2.3+2026.8.0 in the notebook's image" in message
-
-
-def _with_other_version(engine, image):
-    """Return an image in the registry that differs from `image` in distributed's version alone."""
-    container = engine.containers.run(image, ["python", "-c", FAKE], user="0", detach=True)
-    try:
-        assert 0 == container.wait(timeout=60)["StatusCode"], container.logs().decode()
-        repository = image.partition(":2")[0]
-        container.commit(repository, "other-version", conf={"User": "1000:1000"})
-    finally:
-        container.remove(force=True)
-    engine.images.push(repository, "other-version")
-    digest = engine.images.get_registry_data(f"{repository}:other-version").id
-    return f"{repository}:other-version@{digest}"
 
 
 def test_a_missing_worker_is_counted(deployment, lab, swarm, request_text):

@@ -35,12 +35,14 @@ NODE = {
     "Status": {"State": "ready"},
 }
 
+CLOCK = 1_800_000_000.0  # 2027-01-15T08:00:00Z
+
 
 def service(name, revision=REVISION):
     labels = {"dask.swarm/revision": revision}
     mode = {"Replicated": {"Replicas": 1}}
     spec = {"Name": name, "Labels": labels, "TaskTemplate": TEMPLATE, "Mode": mode}
-    return {"ID": name, "Spec": spec}
+    return {"ID": name, "Spec": spec, "UpdatedAt": "2026-11-23T21:03:46Z"}
 
 
 def task(name, state="running", error=""):
@@ -67,7 +69,7 @@ class Swarm:
         self.words = words
         self.services = {"dask_worker": service("dask_worker")} if services is None else services
         self.tasks_known = [task("dask_worker")] if tasks is None else tasks
-        self.removed = []
+        self.removed, self.reverted = [], []
         self.created = threading.Event()
         self.followed = threading.Event()
 
@@ -80,6 +82,15 @@ class Swarm:
 
     def nodes(self):
         return [NODE]
+
+    def clock(self):
+        return CLOCK
+
+    def revert(self, found):
+        self.reverted.append(found["Spec"]["Name"])
+        former = {"Spec": found["PreviousSpec"], "PreviousSpec": found["Spec"]}
+        status = {"State": "rollback_started", "Message": "manually requested rollback"}
+        self.services[found["Spec"]["Name"]] = found | former | {"UpdateStatus": status}
 
     def tasks(self):
         return self.tasks_known
@@ -225,6 +236,44 @@ def test_a_manager_may_be_silent_for_a_while(launched, monkeypatch):
     code, _, err = launched(swarm)
     assert 1 == code
     assert "no leader" in err
+
+
+def updated(name, *, at="2027-01-15T07:59:59.5Z"):
+    """Return a service that another deployment declared, as this one has just changed it."""
+    return service(name) | {"PreviousSpec": service(name, "old")["Spec"], "UpdatedAt": at}
+
+
+def test_an_update_that_is_not_proven_is_taken_back(launched):
+    """All that it changed, whatever was wrong, and nothing else; told after what was found."""
+    services = {"dask_worker": updated("dask_worker"), "dask_scheduler": updated("dask_scheduler")}
+    services["dask_notebook"] = updated("dask_notebook", at="2027-01-15T07:00:00Z")
+    tasks = [task(name) for name in services]
+    swarm = Swarm([{"failure": "expected one version"}], services, tasks)
+    code, _, err = launched(swarm, services=dict.fromkeys(services, REVISION))
+    assert 1 == code
+    assert ["dask_scheduler", "dask_worker"] == sorted(swarm.reverted)
+    assert "expected one version" in err
+    assert err.endswith("\n\nrolled back: dask_worker, dask_scheduler as before this update\n")
+
+
+def test_a_first_deployment_has_nothing_to_go_back_to(launched):
+    """It fails without a word about it, and has all of the deadline."""
+    code, _, err = launched(Swarm([{"failure": "expected one version"}]))
+    assert 1 == code
+    assert "rolled back" not in err
+
+
+def test_an_update_that_was_taken_back_is_tried_again(launched, monkeypatch):
+    """The same declaration again is no change to whoever declares it; nor is it better."""
+    monkeypatch.setattr(watch, "AGAIN_SECONDS", 0.1)
+    former = service("dask_worker", "old") | {"PreviousSpec": service("dask_worker")["Spec"]}
+    former["UpdateStatus"] = {"State": "rollback_completed", "Message": "manually requested"}
+    swarm = Swarm([{"failure": "expected one version"}], {"dask_worker": former})
+    code, _, err = launched(swarm)
+    assert 1 == code
+    assert "dask_worker: trying the update again that was rolled back before" in err
+    assert ["dask_worker", "dask_worker"] == swarm.reverted
+    assert "old" == swarm.services["dask_worker"]["Spec"]["Labels"]["dask.swarm/revision"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

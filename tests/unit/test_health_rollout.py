@@ -113,6 +113,21 @@ def test_an_earlier_rollback_is_no_failure():
     assert {"dask_worker": STALE} == waiting(snapshot(found), start=snapshot(found))
 
 
+def test_the_end_of_an_earlier_rollback_is_no_failure():
+    """It had begun already, and goes on beside the next update."""
+    before = service({"State": "rollback_started", "StartedAt": "then"}, revision="old")
+    found = service({"State": "rollback_completed", "StartedAt": "then"}, revision="old")
+    assert {"dask_worker": STALE} == waiting(snapshot(found), start=snapshot(before))
+
+
+def test_the_rollback_of_an_update_that_had_begun_is_a_failure():
+    """The Swarm counts both from the start of the update."""
+    before = service({"State": "updating", "StartedAt": "then"})
+    found = service({"State": "rollback_started", "StartedAt": "then"}, revision="old")
+    with pytest.raises(UnfitError, match="rolled back the update of dask_worker"):
+        waiting(snapshot(found), start=snapshot(before))
+
+
 def test_old_tasks_are_waited_for():
     """Between a service's change and the first step of its update there is no status."""
     old = task(other(ForceUpdate=1))

@@ -1,0 +1,138 @@
+"""The way back: what an update has changed becomes what it was before when it is not proven.
+
+The Swarm does so by itself, but only for a service whose new tasks fail soon after their start.
+Here it is told to for every other reason, and for what was updated together with that service.
+"""
+
+import time
+from collections.abc import Mapping
+
+from health import UnfitError
+from health.engine import ENGINE_ERRORS, Engine
+from health.progress import Progress
+from health.rollout import (
+    Service,
+    Snapshot,
+    moment,
+    replicas,
+    revision_of,
+    rolled_back_before,
+    rolled_back_since,
+    update_of,
+)
+
+LEAD_SECONDS = 3  # by which an update may come before the proof that begins beside it
+AGAIN_SECONDS = 7  # for an update that was taken back once to be declared anew
+SHARE, MOST_SECONDS = 0.25, 60  # of the deadline that is kept for the way back
+
+# Service names with the revisions to be reached.
+Revisions = Mapping[str, str]
+
+
+def changed(start: Snapshot, revisions: Revisions, since: float) -> dict[str, str]:
+    """Return which services, of those that were there before, this deployment changes.
+
+    `start` is the Swarm as the proof begins. A service may be as declared by then already: it
+    counts when it was updated after `since`, in seconds since 1970 by the manager's clock.
+    """
+    there = {name: start.services[name] for name in revisions if name in start.services}
+    return {
+        name: revisions[name]
+        for name, service in there.items()
+        if revision_of(service) != revisions[name] or moment(service["UpdatedAt"]) > since
+    }
+
+
+def reserve(deadline: float, changes: Revisions) -> float:
+    """Return how many seconds of the deadline are kept for the way back, if there may be one."""
+    return min(deadline * SHARE, MOST_SECONDS) if changes else 0.0
+
+
+def reversible(now: Snapshot, changes: Revisions) -> list[Service]:
+    """Return the services that are as declared and were something else before."""
+    there = [now.services[name] for name in changes if name in now.services]
+    return [s for s in there if revision_of(s) == changes[_name(s)] and _was_another(s)]
+
+
+def repeatable(now: Snapshot, start: Snapshot, revisions: Revisions) -> list[Service]:
+    """Return the services that can be made what they were before an update was taken back.
+
+    Who declares the same as in the attempt that failed sees no change, so nobody else updates
+    them. Raises `UnfitError` for one whose update the Swarm took back by itself: it forgets it.
+    """
+    found = [now.services[name] for name in revisions if name in now.services]
+    other = [s for s in found if revision_of(s) != revisions[_name(s)]]
+    forsaken = [service for service in other if rolled_back_before(start, service)]
+    for service in forsaken:
+        if not _was(service, revisions[_name(service)]):
+            reason = update_of(service).get("Message") or "no reason given"
+            raise UnfitError(
+                f"the Swarm rolled back the update of {_name(service)}: {reason}; nothing has "
+                "declared it anew, which `pulumi up --refresh` does"
+            )
+    return forsaken
+
+
+def returning(now: Snapshot, start: Snapshot, changes: Revisions) -> dict[str, str]:
+    """Return what each service that goes back still waits for, empty for one that is back."""
+    there = [now.services[name] for name in changes if name in now.services]
+    other = [s for s in there if revision_of(s) != changes[_name(s)]]
+    gone = [service for service in other if rolled_back_since(start, service)]
+    return {_name(service): _missing(now, service) for service in gone}
+
+
+def _missing(now: Snapshot, service: Service) -> str:
+    tasks = now.current(_name(service))
+    states = [(task["Status"]["State"], task["DesiredState"]) for task in tasks]
+    work, wanted = states.count(("running", "running")), replicas(service)
+    return "" if work >= wanted else f"{work} of {wanted} tasks of {_name(service)} run again"
+
+
+def _was_another(service: Service) -> bool:
+    return bool(service.get("PreviousSpec")) and not _was(service, revision_of(service))
+
+
+def _was(service: Service, revision: str | None) -> bool:
+    previous = service.get("PreviousSpec")
+    return bool(previous) and revision_of({"Spec": previous}) == revision
+
+
+def _name(service: Service) -> str:
+    return str(service["Spec"]["Name"])
+
+
+def account(back: Mapping[str, str], refusal: str) -> str:
+    """Return what became of the way back, empty if there was none to go."""
+    done = [name for name, missing in back.items() if not missing]
+    missing = [each for each in back.values() if each]
+    lines = [f"rolled back: {', '.join(done)} as before this update"] if done else []
+    if missing:
+        lines.append(f"being rolled back: {', '.join(missing)}; the Swarm goes on with it")
+    if refusal:
+        lines.append(f"not rolled back: {refusal}")
+    return "\n".join(lines)
+
+
+def go_back(
+    engine: Engine, start: Snapshot, changes: Revisions, progress: Progress, limit: float
+) -> str:
+    """Have the changed services be what they were before, and return what came of it.
+
+    `start` is the Swarm as the proof began. Returns when their tasks run again, or when
+    `progress` has come to `limit` seconds.
+    """
+    back: dict[str, str] = {}
+    while True:
+        try:
+            now, refusal = engine.snapshot(changes), ""
+            asked = reversible(now, changes)
+            for service in asked:
+                engine.revert(service)
+            back = returning(now, start, changes)
+            busy = bool(asked) or any(back.values())
+        except ENGINE_ERRORS as error:
+            busy, refusal = True, str(error)
+        if not busy or progress.elapsed > limit:
+            return account(back, refusal)
+        progress.tell(", ".join(filter(None, back.values())) or "going back to what was before")
+        time.sleep(engine.poll_seconds)

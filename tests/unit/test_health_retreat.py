@@ -1,0 +1,160 @@
+"""The way back from an update: what it has changed, what can return, and what to tell of it."""
+
+import itertools
+
+import pytest
+from docker.errors import APIError
+
+from health import UnfitError
+from health.progress import Progress
+from health.retreat import account, changed, go_back, repeatable, reserve, returning, reversible
+from health.rollout import Snapshot
+from tests.unit.test_health_rollout import REVISION, TEMPLATE, service, task
+
+THEN, NOW = 1_800_000_000.0, "2027-01-15T08:00:01.123456789Z"
+REVISIONS = {"dask_worker": REVISION}
+ROLLED_BACK = {"State": "rollback_completed", "StartedAt": "t", "Message": "due to failure of t1"}
+
+
+def snapshot(found=None, *tasks):
+    return Snapshot(services={"dask_worker": found} if found else {}, tasks=tasks)
+
+
+def updated(previous="old", update=None, revision=REVISION, at=NOW):
+    former = {"PreviousSpec": service(revision=previous)["Spec"]} if previous else {}
+    return service(update, revision) | former | {"UpdatedAt": at}
+
+
+def working(number):
+    at_work = {"Status": {"State": "running"}}
+    return [task() | at_work | {"ID": f"t{each}", "Slot": each} for each in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (None, {}),
+        (updated(revision="old"), REVISIONS),
+        (updated(), REVISIONS),
+        (updated(at="2027-01-15T07:59:59Z"), {}),
+    ],
+    ids=["not there before", "not yet declared", "declared just now", "declared long ago"],
+)
+def test_a_service_counts_as_changed_when_this_deployment_declared_it(found, expected):
+    """Also when the Swarm was told before the proof began, which runs beside it."""
+    assert expected == changed(snapshot(found), REVISIONS, THEN)
+
+
+def test_time_is_kept_for_a_way_back_only_where_there_is_one():
+    """A first deployment may use all of its deadline."""
+    assert 0 == reserve(300, {})
+    assert 60 == reserve(300, REVISIONS)
+    assert 10 == reserve(40, REVISIONS)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (updated(), True),
+        (updated(None), False),
+        (updated(REVISION), False),
+        (updated(revision="older"), False),
+        (None, False),
+    ],
+    ids=["updated", "never updated", "updated to the same", "back already", "gone"],
+)
+def test_only_what_was_updated_can_go_back(found, expected):
+    """Two requests would bring the failed update back."""
+    assert expected == bool(reversible(snapshot(found), REVISIONS))
+
+
+def test_a_service_without_a_revision_can_be_gone_back_to():
+    """Another program may have declared it."""
+    found = updated()
+    found["PreviousSpec"] = found["PreviousSpec"] | {"Labels": None}
+    assert [found] == reversible(snapshot(found), REVISIONS)
+
+
+def test_a_service_is_back_when_its_tasks_run_again():
+    """However the Swarm came to go back: told to, or by itself."""
+    start, back = updated(revision="old"), updated(revision="old", update=ROLLED_BACK)
+    missing = {"dask_worker": "3 of 4 tasks of dask_worker run again"}
+    assert missing == returning(snapshot(back, *working(3)), snapshot(start), REVISIONS)
+    done = snapshot(back, *working(4))
+    assert {"dask_worker": ""} == returning(done, snapshot(start), REVISIONS)
+
+
+def test_tasks_of_the_failed_update_do_not_count_as_back():
+    """They may still run, of another spec."""
+    start, back = updated(revision="old"), updated(revision="old", update=ROLLED_BACK)
+    tasks = [each | {"Spec": TEMPLATE | {"ForceUpdate": 1}} for each in working(4)]
+    (missing,) = returning(snapshot(back, *tasks), snapshot(start), REVISIONS).values()
+    assert "0 of 4" in missing
+
+
+@pytest.mark.parametrize(
+    "found", [updated(revision="old"), updated(update=ROLLED_BACK)], ids=["untouched", "declared"]
+)
+def test_a_service_that_was_not_taken_back_is_not_told_of(found):
+    """It is what it was, or what it was to be."""
+    assert {} == returning(snapshot(found), snapshot(updated(revision="older")), REVISIONS)
+
+
+def test_an_update_taken_back_earlier_is_repeated():
+    """The Swarm still has what is declared as the former spec."""
+    found = updated(REVISION, ROLLED_BACK, "old")
+    assert [found] == repeatable(snapshot(found), snapshot(found), REVISIONS)
+
+
+def test_an_update_taken_back_just_now_is_not_repeated():
+    """Its status differs from the one that the proof began with."""
+    found = updated(REVISION, ROLLED_BACK, "old")
+    assert [] == repeatable(snapshot(found), snapshot(updated()), REVISIONS)
+
+
+def test_an_update_that_the_swarm_has_forgotten_is_told_with_its_cure():
+    """Taking back by itself it keeps no former spec, only the reason."""
+    found = updated(None, ROLLED_BACK, "old")
+    with pytest.raises(UnfitError, match=r"due to failure of t1; .* `pulumi up --refresh`"):
+        repeatable(snapshot(found), snapshot(found), REVISIONS)
+
+
+def test_the_account_names_who_is_back_and_who_is_not():
+    """Nothing is said of a way back that there was no need to go."""
+    told = account({"a": "", "b": "1 of 2 tasks of b run again", "c": ""}, "")
+    assert "rolled back: a, c as before this update" in told
+    assert "being rolled back: 1 of 2 tasks of b run again; the Swarm goes on with it" in told
+    assert "" == account({}, "")
+
+
+class Engine:
+    """A Swarm that is told to go back, refuses once, and needs a look to have done it."""
+
+    poll_seconds = 0
+
+    def __init__(self):
+        self.found, self.looks, self.refusals = updated(), itertools.count(), 1
+
+    def snapshot(self, _):
+        return snapshot(self.found, *working(min(next(self.looks), 4)))
+
+    def revert(self, _):
+        if self.refusals:
+            self.refusals -= 1
+            raise APIError("update out of sequence")
+        self.found = updated(REVISION, ROLLED_BACK, "old")
+
+
+def test_the_way_back_ends_where_the_old_tasks_run():
+    """A service that changes at the same moment is asked again."""
+    told = go_back(Engine(), snapshot(updated()), REVISIONS, Progress(), 5)
+    assert "rolled back: dask_worker as before this update" == told
+
+
+def test_the_way_back_ends_with_its_time():
+    """A Swarm that refuses for ever is told of in its own words."""
+    engine = Engine()
+    engine.refusals = -1
+    told = go_back(engine, snapshot(updated()), REVISIONS, Progress(), 0.05)
+    assert told.startswith("not rolled back: ")
+    assert "update out of sequence" in told
