@@ -89,7 +89,7 @@ def _values(text: FrontText) -> dict[str, str]:
 
 
 def _filled(source: str, values: Mapping[str, str]) -> str:
-    return fill((SOURCES / source).read_text(), values)
+    return fill((SOURCES / source).read_text(encoding="utf-8"), values)
 
 
 def bcrypt_hash(password: str, salt: str) -> str:

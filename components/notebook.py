@@ -70,7 +70,7 @@ class Notebook(pulumi.ComponentResource):
             opts=child,
         )
         config = docker.ServiceConfig(
-            f"{name}-config", data=_base64(CONFIG_SOURCE.read_text()), opts=child
+            f"{name}-config", data=_base64(CONFIG_SOURCE.read_text(encoding="utf-8")), opts=child
         )
         secret_file = MountedFile(
             id=self.secret.id, name=self.secret.name, file_name=f"notebook_{self.secret_kind}"

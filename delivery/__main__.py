@@ -43,7 +43,7 @@ class Request:
 def command(request: Request, action: str) -> list[str]:
     """Return what exchanges the file on its host, which is sent the text."""
     place = f"{request.directory}/{NAME}"
-    script = ["sh", "-c", SCRIPT.read_text(), "exchange"]
+    script = ["sh", "-c", SCRIPT.read_text(encoding="utf-8"), "exchange"]
     there = [*script, action, place, request.main_file, request.service]
     return ssh_command(request.host, shlex.join(there)) if request.host else there
 

@@ -47,7 +47,7 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
         types.ContainerSpec(
             request.image,
             # Arguments, not a command: the image's own entrypoint stays in charge.
-            args=["python", "-c", _PROGRAM.read_text(), order(request, seconds)],
+            args=["python", "-c", _PROGRAM.read_text(encoding="utf-8"), order(request, seconds)],
             stop_grace_period=10**9,
             secrets=_secrets(request),
             # The image's own check would ask a notebook that does not run here.

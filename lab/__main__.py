@@ -109,7 +109,11 @@ def _ready(chosen: argparse.Namespace) -> None:
 def _named_manager(stack: str) -> str:
     """The manager that a stack's config names, if it names one."""
     file = ROOT / f"Pulumi.{stack}.yaml"
-    config = (yaml.safe_load(file.read_text()) or {}).get("config", {}) if file.exists() else {}
+    config = (
+        (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("config", {})
+        if file.exists()
+        else {}
+    )
     return str(config.get("dask-swarm:dockerHost", ""))
 
 

@@ -24,7 +24,9 @@ _INDEX_SETTINGS = {
 
 def dask_version() -> str:
     """The Dask version in the lock, which names the images."""
-    found = re.search(r"^dask==(\S+)", (SOURCE / "dask.txt").read_text(), re.MULTILINE)
+    found = re.search(
+        r"^dask==(\S+)", (SOURCE / "dask.txt").read_text(encoding="utf-8"), re.MULTILINE
+    )
     if not found:
         raise LabError(f"{SOURCE / 'dask.txt'} locks no dask: run `python -m lab lock`")
     return found[1]
@@ -32,7 +34,7 @@ def dask_version() -> str:
 
 def default_base() -> str:
     """The base image that the Dockerfile names."""
-    text = (SOURCE / "Dockerfile").read_text()
+    text = (SOURCE / "Dockerfile").read_text(encoding="utf-8")
     found = re.search(r"^ARG BASE_IMAGE=(\S+)", text, re.MULTILINE)
     if not found:
         raise LabError(f"{SOURCE / 'Dockerfile'} gives BASE_IMAGE no default: add one")

@@ -183,12 +183,13 @@ async def _program(state: State) -> None:
 
 def run(rehearsal: Rehearsal, options: argparse.Namespace) -> None:
     """Run the program of the current directory, then delete what it no longer declares."""
-    project = yaml.safe_load(Path("Pulumi.yaml").read_text())
+    project = yaml.safe_load(Path("Pulumi.yaml").read_text(encoding="utf-8"))
     config_file = options.config_file or Path(f"Pulumi.{options.stack}.yaml")
     loop, workers = asyncio.new_event_loop(), ThreadPoolExecutor(PARALLEL)
     asyncio.set_event_loop(loop)
     loop.set_default_executor(workers)
-    given = config_file.read_text() if options.config_file or config_file.exists() else ""
+    there = options.config_file or config_file.exists()
+    given = config_file.read_text(encoding="utf-8") if there else ""
     stack = yaml.safe_load(given) or {}
     config = load_config(project, stack, offline=rehearsal.offline)
     pulumi.runtime.set_all_config(config, secret_keys=secret_keys(stack))
