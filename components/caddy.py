@@ -1,48 +1,27 @@
 """The front: notebook and dashboard on HTTPS names of their own, behind a login.
 
-Owns which names there are, who may pass, and the stack's own Caddy where there is one (`managed`):
-its network, its service and its files. An existing Caddy (`external`) keeps its network and is
-given one file by the program in `delivery/`. The text itself is `caddyfile.py`'s.
+Owns which names there are, who may pass, and what an existing Caddy (`external`) is given: one
+file, by the program in `delivery/`. The stack's own Caddy (`managed`) is `own_caddy.py`'s, the
+text itself `caddyfile.py`'s.
 """
 
-import base64
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 
 import pulumi
 import pulumi_command as command
-import pulumi_docker as docker
 import pulumi_random as random
 
 from components import caddyfile
 from components.caddyfile import FrontText
-from components.capacity import SMALL
 from components.cluster import DaskCluster
 from components.lookup import Site
 from components.notebook import Notebook
-from components.parsing import memory
+from components.own_caddy import OwnCaddyArgs, declare_own_caddy
 from components.settings import Settings
-from components.swarm import (
-    Attachment,
-    DeclaredService,
-    HealthCheck,
-    MountedFile,
-    ResourceLimit,
-    ServiceSpec,
-    Volume,
-    declare_service,
-)
+from components.swarm import DeclaredService
 
 DELIVERY = "exec .venv/bin/python -m delivery"
-SERVICE = "dask_caddy"
-LIMIT = ResourceLimit(cpus=Decimal(1), memory_bytes=memory("256MiB"))
-HEALTH_PORT = 8081
-FILES = "/etc/caddy"
-# A new volume takes over who may write to it from the image's directory in its place, and this one
-# is open to any user in every image. Caddy's own, /data, belongs to root.
-DATA = Volume(name="dask-caddy-data", target="/var/tmp")  # noqa: S108  nothing else runs there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +60,16 @@ class Front(pulumi.ComponentResource):
             self.notebook_url = f"https://{text.notebook_name}"
             self.dashboard_url = f"https://{text.dashboard_name}/status"
             if settings.caddy_mode == "managed":
-                self._run_caddy(name, args, {**caddyfile.options(text), **files}, child)
+                own = declare_own_caddy(
+                    name,
+                    OwnCaddyArgs(
+                        settings=settings,
+                        image=args.site.caddy_image,
+                        files={**caddyfile.options(text), **files},
+                    ),
+                    child,
+                )
+                self.network_id, self.services = own.network_id, own.services
             if settings.delivers:
                 _deliver(f"{name}-delivery", settings, self.caddyfile, child)
         self.register_outputs(
@@ -101,22 +89,6 @@ class Front(pulumi.ComponentResource):
             lambda known: caddyfile.login(text, caddyfile.bcrypt_hash(known[0], known[1]))
         )
         return {**caddyfile.sites(text), "login.caddy": login}
-
-    def _run_caddy(
-        self,
-        name: str,
-        args: FrontArgs,
-        files: Mapping[str, pulumi.Input[str]],
-        child: pulumi.ResourceOptions,
-    ) -> None:
-        network = docker.Network(
-            f"{name}-network", name=args.settings.caddy_network, driver="overlay", opts=child
-        )
-        self.network_id = network.id
-        mounted = [_config(name, file, text, child) for file, text in files.items()]
-        self.services = (
-            declare_service(f"{name}-caddy", _spec(args, network.id, mounted), child),
-        )
 
 
 def _deliver(
@@ -174,36 +146,3 @@ def _password(name: str, settings: Settings, opts: pulumi.ResourceOptions) -> pu
     if settings.basic_password:
         return pulumi.Output.secret(settings.basic_password)
     return random.RandomPassword(f"{name}-password", length=24, special=False, opts=opts).result
-
-
-def _config(
-    name: str, file: str, text: pulumi.Input[str], opts: pulumi.ResourceOptions
-) -> MountedFile:
-    data = pulumi.Output.from_input(text).apply(lambda t: base64.b64encode(t.encode()).decode())
-    logical = f"{name}-{file.removesuffix('.caddy').lower()}"
-    config = docker.ServiceConfig(logical, data=data, opts=opts)
-    return MountedFile(id=config.id, name=config.name, file_name=f"{FILES}/{file}")
-
-
-def _spec(args: FrontArgs, network_id: pulumi.Input[str], files: list[MountedFile]) -> ServiceSpec:
-    if args.site.caddy_image is None:
-        raise ValueError("a managed Caddy has an image")
-    return ServiceSpec(
-        name=SERVICE,
-        image=args.site.caddy_image,
-        args=["caddy", "run", "--config", f"{FILES}/Caddyfile"],
-        # Below it Caddy keeps certificates and their keys.
-        environment={"XDG_DATA_HOME": DATA.target},
-        limit=LIMIT,
-        reservation=LIMIT.at_most(SMALL),
-        health_check=HealthCheck(port=HEALTH_PORT, path="/", by_wget=True),
-        networks=[Attachment(network_id=network_id)],
-        constraints=args.settings.control_placement,
-        platform=args.settings.platform,
-        configs=files,
-        volumes=[DATA],
-        node_ports=[80, 443],
-        # The official image's program carries it and would not start without.
-        capabilities=["NET_BIND_SERVICE"],
-        user="1000:1000",
-    )

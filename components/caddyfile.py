@@ -70,6 +70,16 @@ def login(text: FrontText, basic_hash: str = "") -> str:
     return _filled(f"login-{text.auth}.caddy", _values(text) | {"BASIC_HASH": basic_hash})
 
 
+def boot() -> str:
+    """Return what the stack's own Caddy starts with, the same for every front."""
+    return _filled("boot.caddy", {})
+
+
+def reloader() -> str:
+    """Return the script that hands the stack's own Caddy the rest."""
+    return (SOURCES / "reloader.sh").read_text()
+
+
 def options(text: FrontText) -> dict[str, str]:
     """Return what the stack's own Caddy needs besides, the source of its certificates included."""
     return {

@@ -83,6 +83,8 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         "services": {
             service.name: service.revision for service in (*cluster.services, *args.front.services)
         },
+        # On another network than the probe's client.
+        "healthy": [service.name for service in args.front.services],
         "notebook": {
             "url": cluster.notebook.url,
             "kind": cluster.notebook.secret_kind,

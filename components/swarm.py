@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import pulumi
 import pulumi_docker as docker
@@ -83,7 +83,14 @@ class HealthCheck:
         shell = (
             ["sh", "-c", _HEALTH_CHECK_BY_WGET] if self.by_wget else ["bash", "-c", _HEALTH_CHECK]
         )
-        return ["CMD", *shell, str(self.port), self.path]
+        return [*shell, str(self.port), self.path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Script:
+    """A command in the container that ends with 0 when the program in it works."""
+
+    command: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,11 +142,11 @@ class ServiceSpec:
     args: Sequence[str]
     limit: ResourceLimit
     reservation: ResourceLimit
-    health_check: HealthCheck
+    health_check: HealthCheck | Script
     networks: Sequence[Attachment]
     constraints: Sequence[str]
     platform: Platform
-    replicas: int = 1
+    replicas: int | Literal["everywhere"] = 1  # or one on every node that fits
     max_replicas_per_node: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: Sequence[MountedFile] = ()
@@ -187,7 +194,7 @@ def service_inputs(spec: ServiceSpec) -> dict[str, Any]:
     """Return the inputs of `docker.Service` for `spec`, without its labels."""
     return {
         "name": spec.name,
-        "mode": {"replicated": {"replicas": spec.replicas}},
+        "mode": _mode(spec),
         "task_spec": {
             "container_spec": _container(spec),
             "resources": {
@@ -213,6 +220,12 @@ def service_inputs(spec: ServiceSpec) -> dict[str, Any]:
     }
 
 
+def _mode(spec: ServiceSpec) -> dict[str, Any]:
+    if spec.replicas == "everywhere":
+        return {"global_": True}
+    return {"replicated": {"replicas": spec.replicas}}
+
+
 def _container(spec: ServiceSpec) -> dict[str, Any]:
     check = spec.health_check
     return {
@@ -224,7 +237,7 @@ def _container(spec: ServiceSpec) -> dict[str, Any]:
         **_extras(spec),
         "stop_grace_period": spec.grace_period,
         "healthcheck": {
-            "tests": check.command,
+            "tests": ["CMD", *check.command],
             "interval": "1s",
             "timeout": "30s",
             # A task that holds the interpreter's lock stops the answers too: like Dask itself

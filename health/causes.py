@@ -14,6 +14,7 @@ from health.nodes import Node, Task, free, hostname, labels, matches, resources,
 Service = Mapping[str, Any]
 
 CERTAIN_FAILURES = 3  # of one slot, for the same reason, that another attempt will not mend
+REFUSED = r"exit \(78\)"  # EX_CONFIG: the reloader's word for a configuration that Caddy refuses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +174,10 @@ def _unhealthy(_: re.Match[str], scene: Scene) -> Cause:
     return Cause(text=f"its health check keeps failing: {' '.join(test)[-80:]}")
 
 
+def _refused(_: re.Match[str], __: Scene) -> Cause:
+    return Cause(text="Caddy refuses its configuration; its log says why", certain=True)
+
+
 def _ended(found: re.Match[str], _: Scene) -> Cause:
     return Cause(text=f"its program ended with status {found[1]}; see its log")
 
@@ -204,5 +209,6 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[re.Match[str], Scene], Cause]], ...] =
     (r"executable file not found|no such file or directory|exit \(127\)", _no_program),
     ("unhealthy container", _unhealthy),
     (r"exit \(137\)", _killed),
+    (REFUSED, _refused),
     (r"exit \((\d+)\)", _ended),
 )

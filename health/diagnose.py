@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from health.causes import CERTAIN_FAILURES, Cause, Scene, error_of, explain
+from health.causes import CERTAIN_FAILURES, REFUSED, Cause, Scene, error_of, explain
 from health.nodes import Node, Task, hostname
 from health.rollout import Snapshot, replicas
 
@@ -85,7 +85,7 @@ def hopeless(now: Snapshot, names: Iterable[str], nodes: Sequence[Node] = ()) ->
     """Return why waiting longer cannot help, None when it may.
 
     With `nodes` given, tasks that wait for a place are judged too; without, only those that have
-    failed `CERTAIN_FAILURES` times.
+    failed `CERTAIN_FAILURES` times, or once for a reason that no attempt can mend.
     """
     for name in (each for each in names if each in now.services):
         scene = Scene(service=now.services[name], nodes=nodes, tasks=())
@@ -99,7 +99,9 @@ def hopeless(now: Snapshot, names: Iterable[str], nodes: Sequence[Node] = ()) ->
 
 
 def _judged(slot: Missing, failed: Task, nodes: Sequence[Node]) -> bool:
-    return bool(nodes) if _state(failed) == "pending" else slot.failures >= CERTAIN_FAILURES
+    if _state(failed) == "pending":
+        return bool(nodes)
+    return slot.failures >= CERTAIN_FAILURES or re.search(REFUSED, error_of(failed)) is not None
 
 
 def report(headline: str, names: Iterable[str], evidence: Evidence) -> str:

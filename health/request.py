@@ -29,7 +29,8 @@ class Notebook:
 class Request:
     """Everything that the launcher is told; `services` is name to the revision to wait for.
 
-    The keys of the JSON object are the names of the fields.
+    Those in `healthy` are not the probe's to prove: their own health checks do. The keys of the
+    JSON object are the names of the fields.
     """
 
     deadline_seconds: float
@@ -38,6 +39,7 @@ class Request:
     scheduler_address: str
     network_id: str
     services: dict[str, str]
+    healthy: tuple[str, ...]
     expected: Expected
     notebook: Notebook | None
     packages: tuple[str, ...]
@@ -49,6 +51,7 @@ class Request:
             data = json.loads(text, parse_float=_number)
             data["expected"] = Expected(**data["expected"])
             data["notebook"] = Notebook(**data["notebook"]) if data["notebook"] else None
+            data["healthy"] = tuple(data["healthy"])
             data["constraints"] = tuple(data["constraints"])
             data["packages"] = tuple(data["packages"])
             return cls(**data)

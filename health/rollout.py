@@ -13,6 +13,7 @@ ENDED = ("complete", "failed", "rejected", "shutdown", "orphaned", "remove")
 
 ABSENT = "does not exist yet"
 STALE = "is not yet at its declared revision"
+STARTING = "is starting"
 
 Service = Mapping[str, Any]
 Task = Mapping[str, Any]
@@ -43,14 +44,27 @@ class Snapshot:
         )
 
 
-def unsettled(now: Snapshot, start: Snapshot, revisions: Mapping[str, str]) -> dict[str, str]:
+def unsettled(
+    now: Snapshot, start: Snapshot, revisions: Mapping[str, str], healthy: Iterable[str] = ()
+) -> dict[str, str]:
     """Return what each service that is not yet as declared is waiting for, by name.
 
     `start` is what the Swarm was when this deployment's probe began: an update that was rolled
-    back before says nothing about this one. Raises `UnfitError` for one that is now.
+    back before says nothing about this one. Raises `UnfitError` for one that is now. Those in
+    `healthy` have to run as well, by their own health checks; the probe proves the others.
     """
     waiting = {name: _awaited(now, start, name, revisions[name]) for name in revisions}
+    for name in healthy:
+        waiting[name] = waiting[name] or _starting(now, name)
     return {name: awaited for name, awaited in waiting.items() if awaited}
+
+
+def _starting(now: Snapshot, name: str) -> str:
+    # A task with a health check is running only when that has passed.
+    wanted = [task for task in now.tasks_of(name) if task["DesiredState"] == "running"]
+    states = [task["Status"]["State"] for task in wanted]
+    enough = len(states) >= replicas(now.services[name])
+    return "" if enough and set(states) == {"running"} else STARTING
 
 
 def absent(waiting: Mapping[str, str]) -> list[str]:
@@ -127,7 +141,7 @@ def moment(timestamp: str) -> float:
 
 
 def replicas(service: Service) -> int:
-    """Return how many tasks a service is to have; a one-shot service has one."""
+    """Return how many tasks a service is to have at least; a one-shot or global one has one."""
     mode = service["Spec"]["Mode"]
     return int((mode.get("Replicated") or {}).get("Replicas", 1))
 

@@ -95,7 +95,9 @@ class Watch:
         except ENGINE_ERRORS:
             if self._progress.elapsed - self._answered > SILENCE_SECONDS:
                 raise
-        self._waiting = unsettled(self._now, self._start, self._request.services)
+        self._waiting = unsettled(
+            self._now, self._start, self._request.services, self._request.healthy
+        )
         self._repeat()
         self._progress.tell(self._status())
         self._check_time()

@@ -70,7 +70,7 @@ placement constraints maxReplicas platforms:platform[] prefs=Preferences:spread[
 platform architecture os=OS
 network id=Target aliases
 log name options
-mode replicated:replicated
+mode replicated:replicated global:flag
 replicated replicas?1
 endpoint mode ports:port[]
 port name protocol?"tcp" targetPort publishedPort publishMode?"ingress"
@@ -119,6 +119,7 @@ CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "env": lambda variables: [f"{name}={value}" for name, value in sorted(variables.items())],
     "host": lambda host: f"{host['ip']} {host['host']}",
     "labels": lambda labels: {each["label"]: each["value"] for each in labels},
+    "flag": lambda _: {},  # there or not; the program never says no
     "ratio": float,
     "spread": lambda label: {"Spread": {"SpreadDescriptor": label}},
 }

@@ -72,10 +72,15 @@ class Front:
 
     def write(self, files):
         """Write the files, with this machine's ports in the place of the Swarm's names."""
-        admin = f"admin localhost:{self.admin}"
+        ports = {
+            "admin": f"localhost:{self.admin}",
+            "http_port": self.http,
+            "https_port": self.https,
+        }
+        options = "\n\t".join(f"{name} {value}" for name, value in ports.items())
         here = {service: f"127.0.0.1 {port}" for service, port in self.ports.items()} | {
             ":8081": f":{free_port()}",
-            "admin localhost:2019": f"{admin}\n\thttp_port {self.http}\n\thttps_port {self.https}",
+            "admin unix//var/tmp/admin.sock": options,
         }
         for name, text in files.items():
             there = text

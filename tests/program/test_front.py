@@ -15,14 +15,14 @@ AUTHELIA = {"domain": "example.org", "autheliaPortal": "https://auth.example.org
 REAL = AUTHELIA | {"caddyMode": "managed", "acmeEmail": "admin@example.org"}
 FILES = [
     *("Caddyfile", "certificates.caddy", "dashboard.caddy"),
-    *("login.caddy", "notebook.caddy", "site.caddy"),
+    *("login.caddy", "notebook.caddy", "reloader.sh", "site.caddy"),
 ]
 
 
-def files_of(program):
-    """Return the text of each file of the stack's Caddy, by its name."""
+def files_of(program, service="dask_caddy_reloader"):
+    """Return the text of each file that a service has, by default what Caddy is handed."""
     data = {each.name: each.inputs["data"] for each in program.of_type(CONFIG)}
-    mounted = program.container("dask_caddy")["configs"]
+    mounted = program.container(service)["configs"]
     return {
         each["fileName"].removeprefix("/etc/caddy/"): base64.b64decode(
             data[each["configId"].removesuffix("-id")]
@@ -37,6 +37,42 @@ class TestManaged:
         program = run(**LOCAL)
         assert FILES == sorted(files_of(program))
         assert not [each for each in program.of_type(CONFIG) if "name" in each.inputs]
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"notebookName": "lab"}, {"basicPassword": PASSWORD}, {"domain": "dask.localhost"}],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_no_change_of_the_sites_touches_caddys_task(self, run, change):
+        """The files are the reloader's; a new task would cut off every websocket."""
+        before, after = run(**LOCAL), run(**LOCAL | change)
+        assert ["boot.caddy"] == list(files_of(before, "dask_caddy"))
+        assert before.service("dask_caddy") == after.service("dask_caddy")
+        assert files_of(before, "dask_caddy") == files_of(after, "dask_caddy")
+        assert files_of(before) != files_of(after)
+
+    def test_the_reloader_is_wherever_caddy_may_be(self, run):
+        """One on each node that takes Caddy, on the same volume, with nothing but the files."""
+        program = run(**LOCAL, controlPlacement="node.role==manager")
+        caddy, reloader = (program.service(f"dask_caddy{end}") for end in ("", "_reloader"))
+        assert {"global": True} == reloader["mode"]
+        specs = [each["taskSpec"] for each in (caddy, reloader)]
+        assert specs[0]["placement"] == specs[1]["placement"]
+        containers = [each["containerSpec"] for each in specs]
+        for key in ("image", "mounts", "user", "capAdds", "capDrops"):
+            assert containers[0][key] == containers[1][key]
+        assert "ports" not in reloader["endpointSpec"]
+        assert not specs[1].get("networksAdvanceds")
+
+    def test_caddy_and_reloader_name_the_same_socket(self, run):
+        """Before and after the Caddyfile is loaded, it is on the volume that both mount."""
+        program = run(**LOCAL)
+        files = files_of(program) | files_of(program, "dask_caddy")
+        (mount,) = program.container("dask_caddy")["mounts"]
+        socket = f"{mount['target']}/admin.sock"
+        assert f"\tadmin unix/{socket}\n" in files["boot.caddy"]
+        assert f"\tadmin unix/{socket}\n" in files["Caddyfile"]
+        assert f"socket={socket}\n" in files["reloader.sh"]
 
     def test_the_network_is_the_stacks_own(self, run):
         """Caddy, notebook and scheduler share a network that the stack creates."""
@@ -86,10 +122,12 @@ class TestManaged:
         assert 1 == program.service("dask_caddy")["mode"]["replicated"]["replicas"]
 
     def test_the_probe_waits_for_caddy_too(self, run):
-        """The deployment is not proven while Caddy is still being replaced."""
+        """The deployment is not proven while Caddy is replaced, or has not got its files."""
         program = run(**LOCAL)
         probe = program.command("dask-health-run")
-        assert "dask_caddy" in json.loads(probe.inputs["stdin"])["services"]
+        asked = json.loads(probe.inputs["stdin"])
+        assert ["dask_caddy", "dask_caddy_reloader"] == asked["healthy"]
+        assert set(asked["healthy"]) < set(asked["services"])
 
     def test_a_destroy_ends_caddy_too(self, run):
         """It is on a network of the stack's own, which must be free to be removed."""

@@ -142,7 +142,7 @@ class TestRealCaddy:
     def test_finds_each_file_well_formatted(self, real_caddy, tmp_path, text):
         """`caddy fmt` has nothing to change, in the fragments and in all of them as one."""
         files = options(text) | fragments(text, HASH)
-        files["joined.caddy"] = joined(files)
+        files |= {"joined.caddy": joined(files), "boot.caddy": caddyfile.boot()}
         write(tmp_path, files)
         for name in files:
             said, status = run_caddy(real_caddy, tmp_path, "fmt", "--diff", tmp_path / name)

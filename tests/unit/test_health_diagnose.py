@@ -266,6 +266,15 @@ def test_the_third_failure_for_a_certain_reason_is_hopeless():
     assert "image not found" in hopeless(snapshot(*attempts), ["dask_worker"])
 
 
+def test_one_refused_configuration_is_hopeless():
+    """Caddy would refuse it again; what it says is in the reloader's log."""
+    (refused, *_) = failed("task: non-zero exit (78)")
+    reason = hopeless(snapshot(refused), ["dask_worker"])
+    assert "dask_worker.1 cannot start: Caddy refuses its configuration" in reason
+    message = told(refused, logs={refused["ID"]: ["Caddy refuses it: listen tcp :443"]})
+    assert "| Caddy refuses it: listen tcp :443" in message
+
+
 def test_failures_of_the_past_are_not_hopeless():
     """The Swarm keeps ended tasks for ever, and an update may leave them their spec."""
     attempts = failed("task: non-zero exit (137)")

@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 ASKED = {
     "deadline_seconds": 180,
     "image": "registry:5000/dask-notebook:1@sha256:0",
+    "healthy": ["dask_worker"],
     "constraints": ["node.labels.role==master"],
     "scheduler_address": "tcp://scheduler:8786",
     "network_id": "n1",

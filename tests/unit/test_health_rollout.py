@@ -5,7 +5,16 @@ import copy
 import pytest
 
 from health import UnfitError
-from health.rollout import ABSENT, STALE, Snapshot, absent, addresses, outdated, unsettled
+from health.rollout import (
+    ABSENT,
+    STALE,
+    STARTING,
+    Snapshot,
+    absent,
+    addresses,
+    outdated,
+    unsettled,
+)
 
 REVISION = "e1d5e6a2c9f04b7a"
 TEMPLATE = {
@@ -126,6 +135,25 @@ def test_the_rollback_of_an_update_that_had_begun_is_a_failure():
     found = service({"State": "rollback_started", "StartedAt": "then"}, revision="old")
     with pytest.raises(UnfitError, match="rolled back the update of dask_worker"):
         waiting(snapshot(found), start=snapshot(before))
+
+
+@pytest.mark.parametrize(
+    ("states", "awaited"),
+    [
+        ([], STARTING),
+        (["starting"], STARTING),
+        (["running", "preparing"], STARTING),
+        (["running"], None),
+        (["running", "running"], None),
+    ],
+)
+def test_what_the_probe_cannot_prove_has_to_be_healthy(states, awaited):
+    """On every node where it is wanted, at least on one."""
+    found = service() | {"Spec": service()["Spec"] | {"Mode": {"Global": {}}}}
+    tasks = [task() | {"Status": {"State": state}} for state in states]
+    now = snapshot(found, *tasks, task(desired="shutdown") | {"Status": {"State": "failed"}})
+    waiting = unsettled(now, snapshot(), {"dask_worker": REVISION}, ["dask_worker"])
+    assert awaited == waiting.get("dask_worker")
 
 
 def test_old_tasks_are_waited_for():

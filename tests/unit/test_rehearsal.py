@@ -164,6 +164,10 @@ class TestTranslation:
         expected = {"name": "n", "data": b"hush"}
         assert expected == resources.translate(SECRET, {"name": "n", "data": "aHVzaA=="})
 
+    def test_a_service_may_be_on_every_node(self):
+        """The API has an empty object where the provider has a yes."""
+        assert {"Global": {}} == resources.translate(SERVICE, {"mode": {"global": True}})["mode"]
+
     def test_unknown_values_of_a_preview_pass(self):
         """A value that only the deployment will know is not converted."""
         given = {"data": UNKNOWN, "labels": [{"label": "a", "value": UNKNOWN}]}
@@ -173,7 +177,7 @@ class TestTranslation:
         ("given", "where"),
         [
             ({"convergeConfig": {}}, "convergeConfig"),
-            ({"mode": {"global": True}}, "mode: global"),
+            ({"mode": {"job": True}}, "mode: job"),
             ({"taskSpec": {"containerSpec": {"privileges": {}}}}, "taskSpec: containerSpec: priv"),
             ({"taskSpec": {"networksAdvanceds": [{"name": "n"}]}}, "networksAdvanceds: name"),
         ],
