@@ -77,7 +77,7 @@ def boot() -> str:
 
 def reloader() -> str:
     """Return the script that hands the stack's own Caddy the rest."""
-    return (SOURCES / "reloader.sh").read_text()
+    return (SOURCES / "reloader.sh").read_text(encoding="utf-8")
 
 
 def options(text: FrontText) -> dict[str, str]:

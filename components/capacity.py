@@ -39,7 +39,7 @@ class Demand:
 def demands(settings: Settings) -> list[Demand]:
     """Return what is to be placed, the largest last: it takes what is left."""
     small = ["dask_scheduler", "dask_notebook"]
-    small += ["dask_caddy"] if settings.caddy_mode == "managed" else []
+    small += ["dask_caddy", "dask_caddy_reloader"] if settings.caddy_mode == "managed" else []
     worker = ResourceLimit(cpus=settings.worker_cpus, memory_bytes=settings.worker_memory)
     return [
         *(

@@ -95,6 +95,7 @@ def _notebook(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> NotebookA
         constraints=settings.control_placement,
         platform=settings.platform,
         password=settings.notebook_password,
+        login=settings.notebook_login,
         scheduler_address=ADDRESS,
         network_id=network_id,
         caddy_network_id=args.caddy_network_id,

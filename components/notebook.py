@@ -26,16 +26,22 @@ from components.swarm import (
     declare_service,
 )
 
+SERVICE = "dask_notebook"
 PORT = 8888
 CONFIG_SOURCE = Path(__file__).parent.parent / "images" / "jupyter_server_config.py"
 CONFIG_TARGET = "/etc/jupyter/jupyter_server_config.py"
 # Not a resource: the node makes it when a task needs it, and it outlives the stack.
-HOME = Volume(name="dask-notebook", target="/home/jovyan")
+HOME = Volume(name="dask-notebook", owner=SERVICE, target="/home/jovyan")
+# Its presence, not the absence of a secret, is what opens the notebook: nothing missing ever does.
+LOGIN_ELSEWHERE = "/etc/jupyter/login_elsewhere"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotebookArgs:
-    """What the notebook is made of; with an empty `password` a token is generated."""
+    """What the notebook is made of; with an empty `password` a token is generated.
+
+    Without `login` there is neither: a login in front of the notebook is the only one.
+    """
 
     image: str
     limit: ResourceLimit
@@ -43,6 +49,7 @@ class NotebookArgs:
     constraints: Sequence[str]
     platform: Platform
     password: str
+    login: bool
     scheduler_address: str
     network_id: pulumi.Input[str]
     caddy_network_id: pulumi.Input[str] | None
@@ -52,9 +59,9 @@ class Notebook(pulumi.ComponentResource):
     """The service `dask_notebook`, its configuration and its login."""
 
     service: DeclaredService
-    secret: docker.Secret
-    secret_kind: str
-    token: pulumi.Output[str] | None
+    secret: MountedFile | None = None
+    login_kind: str = "none"
+    token: pulumi.Output[str] | None = None
     url = f"http://dask_notebook:{PORT}"
 
     def __init__(
@@ -62,24 +69,32 @@ class Notebook(pulumi.ComponentResource):
     ) -> None:
         super().__init__("dask:swarm:Notebook", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
+        settings = CONFIG_SOURCE.read_text(encoding="utf-8")
+        files = [_config(f"{name}-config", CONFIG_TARGET, settings, child)]
+        if args.login:
+            self.secret = self._secret(name, args, child)
+        else:
+            text = "notebookLogin is false\n"
+            files.append(_config(f"{name}-login-elsewhere", LOGIN_ELSEWHERE, text, child))
+        spec = _spec(args, [self.secret] if self.secret else [], files)
+        self.service = declare_service(f"{name}-service", spec, child)
+        self.register_outputs({"url": self.url})
+
+    def _secret(self, name: str, args: NotebookArgs, child: pulumi.ResourceOptions) -> MountedFile:
         self.token = None if args.password else _generated_token(f"{name}-token", child)
-        self.secret_kind = "password" if args.password else "token"
-        self.secret = docker.Secret(
-            f"{name}-{self.secret_kind}",
+        self.login_kind = "password" if args.password else "token"
+        secret = docker.Secret(
+            f"{name}-{self.login_kind}",
             data=_base64(self.token or pulumi.Output.secret(args.password)),
             opts=child,
         )
-        config = docker.ServiceConfig(
-            f"{name}-config", data=_base64(CONFIG_SOURCE.read_text(encoding="utf-8")), opts=child
-        )
-        secret_file = MountedFile(
-            id=self.secret.id, name=self.secret.name, file_name=f"notebook_{self.secret_kind}"
-        )
-        config_file = MountedFile(id=config.id, name=config.name, file_name=CONFIG_TARGET)
-        self.service = declare_service(
-            f"{name}-service", _spec(args, secret_file, config_file), child
-        )
-        self.register_outputs({"url": self.url})
+        file_name = f"notebook_{self.login_kind}"
+        return MountedFile(id=secret.id, name=secret.name, file_name=file_name)
+
+
+def _config(name: str, target: str, text: str, opts: pulumi.ResourceOptions) -> MountedFile:
+    config = docker.ServiceConfig(name, data=_base64(text), opts=opts)
+    return MountedFile(id=config.id, name=config.name, file_name=target)
 
 
 def _generated_token(name: str, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
@@ -90,12 +105,14 @@ def _base64(text: pulumi.Input[str]) -> pulumi.Output[str]:
     return pulumi.Output.from_input(text).apply(lambda t: base64.b64encode(t.encode()).decode())
 
 
-def _spec(args: NotebookArgs, secret: MountedFile, config: MountedFile) -> ServiceSpec:
+def _spec(
+    args: NotebookArgs, secrets: Sequence[MountedFile], configs: Sequence[MountedFile]
+) -> ServiceSpec:
     networks = [Attachment(network_id=args.network_id)]
     if args.caddy_network_id is not None:
         networks.append(Attachment(network_id=args.caddy_network_id))
     return ServiceSpec(
-        name="dask_notebook",
+        name=SERVICE,
         image=args.image,
         args=notebook_args(),
         environment={"DASK_SCHEDULER_ADDRESS": args.scheduler_address},
@@ -105,8 +122,8 @@ def _spec(args: NotebookArgs, secret: MountedFile, config: MountedFile) -> Servi
         networks=networks,
         constraints=args.constraints,
         platform=args.platform,
-        secrets=[secret],
-        configs=[config],
+        secrets=secrets,
+        configs=configs,
         # A notebook that does not start must not cost the kernels of the old one.
         rolling=Rolling(start_first=True),
         volumes=[HOME],

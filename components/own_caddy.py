@@ -33,13 +33,16 @@ from components.swarm import (
 SERVICE = "dask_caddy"
 RELOADER = "dask_caddy_reloader"
 LIMIT = ResourceLimit(cpus=Decimal(1), memory_bytes=memory("256MiB"))
-RELOADER_LIMIT = ResourceLimit(cpus=Decimal("0.5"), memory_bytes=memory("128MiB"))
 HEALTH_PORT = 8081
 FILES = "/etc/caddy"
 SCRIPT = f"{FILES}/reloader.sh"
 # A new volume takes over who may write to it from the image's directory in its place, and this one
 # is open to any user in every image. Caddy's own, /data, belongs to root.
-DATA = Volume(name="dask-caddy-data", target="/var/tmp")  # noqa: S108  nothing else runs there
+DATA = Volume(
+    name="dask-caddy-data",
+    owner=SERVICE,
+    target="/var/tmp",  # noqa: S108  nothing else runs there
+)
 USER = "1000:1000"
 # The official image's program carries it and would not start without.
 CAPABILITIES = ("NET_BIND_SERVICE",)
@@ -122,8 +125,8 @@ def _reloader(settings: Settings, image: str, files: list[MountedFile]) -> Servi
         args=["sh", SCRIPT],
         # Caddy is on one of the nodes that fit, and may move to another.
         replicas="everywhere",
-        limit=RELOADER_LIMIT,
-        reservation=RELOADER_LIMIT.at_most(SMALL),
+        limit=LIMIT,
+        reservation=LIMIT.at_most(SMALL),
         health_check=Script(command=["sh", SCRIPT, "healthy"]),
         networks=[],
         constraints=settings.control_placement,

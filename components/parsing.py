@@ -88,6 +88,13 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def yes_or_no(text: str) -> bool:
+    """Parse a boolean as Pulumi writes it."""
+    if text not in ("true", "false"):
+        raise ValueError("true or false")
+    return text == "true"
+
+
 def one_of(*choices: str) -> Callable[[str], str]:
     """Return a parser for one word out of `choices`."""
 

@@ -45,6 +45,7 @@ from components.parsing import (
     ssh_host,
     whole_number,
     word,
+    yes_or_no,
 )
 
 # Measured: the memory of a worker at rest; in less the kernel kills it while it starts.
@@ -110,6 +111,7 @@ class Settings:
     notebook_password: Annotated[
         str, Setting(parse=password, example="--secret notebookPassword", secret=True)
     ] = field(repr=False)
+    notebook_login: Annotated[bool, Setting(parse=yes_or_no, example="true")]
     control_placement: Annotated[
         tuple[str, ...], Setting(parse=placement, example="node.labels.role==master")
     ]
@@ -285,7 +287,7 @@ def _unknown_key(key: str, known: list[str]) -> str:
 
 def _misfits(values: Mapping[str, Any]) -> list[str]:
     """Return what is wrong between settings that are each valid by themselves."""
-    return _starved_threads(values) + _front_misfits(values)
+    return [*_starved_threads(values), *_front_misfits(values), *_open_notebook(values)]
 
 
 def _front_misfits(values: Mapping[str, Any]) -> list[str]:
@@ -358,6 +360,23 @@ def _acme_misfits(known: Mapping[str, Any]) -> Iterator[str]:
         if known.get("acme_" + key.removeprefix("acme").lower()) == "":
             found = f"it is not set, and {known['domain']} needs certificates"
             yield complaint(key, found, "any valid value", set_command(key, example))
+
+
+def _open_notebook(values: Mapping[str, Any]) -> Iterator[str]:
+    """A notebook without a login of its own needs one in front: it runs any code."""
+    known = defaultdict(str, values)
+    if values.get("notebook_login", True):
+        return
+    reasons = {
+        "caddyMode none puts no login in front of it": known["caddy_mode"] == "none",
+        "without a domain there is no login in front of it": values.get("domain") == "",
+        "auth none puts no login in front of it": known["auth"] == "none",
+        "notebookPassword is set for the notebook to ask for": bool(known["notebook_password"]),
+    }
+    for reason in [reason for reason, holds in reasons.items() if holds][:1]:
+        allowed = "true; false only where a login is in front of the notebook, and no password set"
+        cure = set_command("notebookLogin", "true")
+        yield complaint("notebookLogin", f"it is false, and {reason}", allowed, cure)
 
 
 def _is_local(name: str) -> bool:

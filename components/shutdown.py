@@ -40,7 +40,8 @@ class Shutdown(pulumi.ComponentResource):
             f"{name}-run",
             delete=COMMAND,
             environment={"DOCKER_HOST": args.settings.docker_host},
-            stdin=json.dumps({"services": [each.name for each in services]}),
+            # What does not scale, the reloader, is on none of the networks.
+            stdin=json.dumps({"services": [each.name for each in services if each.scales]}),
             logging=command.local.Logging.STDERR,
             add_previous_output_in_env=False,
             opts=pulumi.ResourceOptions(

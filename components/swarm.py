@@ -97,10 +97,11 @@ class Script:
 class Volume:
     """A named volume of the node that a task runs on; it stays when the service goes.
 
-    A label on it names the service, by which it is found when nothing else is left.
+    A label on it names the service that owns it, by which it is found when nothing else is left.
     """
 
     name: str
+    owner: str
     target: str
 
 
@@ -169,11 +170,15 @@ class ServiceSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class DeclaredService:
-    """A declared service: its name, its revision (a hash of its whole spec) and its resource."""
+    """A declared service: its name, its revision (a hash of its whole spec) and its resource.
+
+    One that is on every node has no number of tasks that could be another (`scales`).
+    """
 
     name: str
     revision: pulumi.Output[str]
     resource: docker.Service
+    scales: bool
 
 
 def declare_service(name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) -> DeclaredService:
@@ -182,7 +187,12 @@ def declare_service(name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) 
     revision = pulumi.Output.json_dumps(inputs, sort_keys=True).apply(fingerprint)
     labels = [docker.ServiceLabelArgs(label=REVISION_LABEL, value=revision)]
     resource = docker.Service(name, **inputs, labels=labels, opts=opts)
-    return DeclaredService(name=spec.name, revision=revision, resource=resource)
+    return DeclaredService(
+        name=spec.name,
+        revision=revision,
+        resource=resource,
+        scales=spec.replicas != "everywhere",
+    )
 
 
 def fingerprint(text: str) -> str:
@@ -280,12 +290,12 @@ def _extras(spec: ServiceSpec) -> dict[str, Any]:
     if spec.user:
         extras["user"] = spec.user
     if spec.volumes:
-        extras["mounts"] = [_mount(spec.name, each) for each in spec.volumes]
+        extras["mounts"] = [_mount(each) for each in spec.volumes]
     return extras
 
 
-def _mount(service: str, volume: Volume) -> dict[str, Any]:
-    labels = [{"label": SERVICE_LABEL, "value": service}]
+def _mount(volume: Volume) -> dict[str, Any]:
+    labels = [{"label": SERVICE_LABEL, "value": volume.owner}]
     return {
         "type": "volume",
         "source": volume.name,

@@ -30,7 +30,8 @@ def order(request: Request, seconds: float) -> str:
     notebook = None
     if request.notebook:
         token_file = f"/run/secrets/{_TOKEN_NAME}" if _has_token(request) else None
-        notebook = {"url": request.notebook.url, "token_file": token_file}
+        is_open = request.notebook.kind == "none"
+        notebook = {"url": request.notebook.url, "token_file": token_file, "is_open": is_open}
     told = {
         "deadline_seconds": seconds,
         "scheduler_address": request.scheduler_address,

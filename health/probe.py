@@ -61,10 +61,14 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class Notebook:
-    """Where the notebook answers; `token_file` is None when only its refusals can be tested."""
+    """Where the notebook answers; `token_file` is None when only its refusals can be tested.
+
+    One that `is_open` has no login of its own, and lets in whoever is on its networks.
+    """
 
     url: str
     token_file: str | None
+    is_open: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -521,7 +525,7 @@ def knocks(address: str) -> bool:
 
 
 def wait_for_notebook(notebook: Notebook) -> None:
-    """Return when the notebook answers, refuses a stranger and accepts its token.
+    """Return when the notebook answers, refuses a stranger and accepts its token, if it is to.
 
     The deadline ends the wait. Raises `UnprovenError` when it lets strangers in, or not its owner.
     """
@@ -529,7 +533,9 @@ def wait_for_notebook(notebook: Notebook) -> None:
         time.sleep(PAUSE_SECONDS)
     private = f"{notebook.url}/api/status"
     stranger = answered(notebook.url, "/api/status")
-    if stranger not in (401, 403):
+    if notebook.is_open and stranger != 200:
+        raise UnprovenError(f"expected {private} to ask for no login (200), found {stranger}")
+    if not notebook.is_open and stranger not in (401, 403):
         raise UnprovenError(f"expected {private} to refuse a stranger (403), found {stranger}")
     if notebook.token_file is None:
         return

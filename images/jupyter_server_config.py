@@ -8,6 +8,7 @@ c = get_config()  # noqa: F821  Jupyter provides it
 
 TOKEN = Path("/run/secrets/notebook_token")
 PASSWORD = Path("/run/secrets/notebook_password")
+LOGIN_ELSEWHERE = Path("/etc/jupyter/login_elsewhere")
 
 c.ServerApp.ip = "0.0.0.0"  # noqa: S104  only Swarm networks lead here, no port is published
 c.ServerApp.port = 8888
@@ -20,7 +21,10 @@ c.ServerApp.trust_xheaders = True
 # Proxies on the way cut off a websocket that is silent for a minute.
 c.ServerApp.websocket_ping_interval = 30
 
-if TOKEN.exists():
+if LOGIN_ELSEWHERE.exists():
+    # The one in front is the only one (notebookLogin false).
+    c.IdentityProvider.token = ""
+elif TOKEN.exists():
     c.IdentityProvider.token = TOKEN.read_text().strip()
 else:
     c.IdentityProvider.token = ""

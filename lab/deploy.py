@@ -24,8 +24,9 @@ def summary(outputs: dict[str, Any], token_command: str) -> str:
         f"  scheduler  {outputs['scheduler_address']}",
         f"  dashboard  {outputs['dashboard_url']}",
         f"  notebook   {outputs['notebook_url']}",
-        f"  token      {token_command}",
     ]
+    if outputs.get("notebook_token"):
+        lines.append(f"  token      {token_command}")
     if outputs.get("login_user"):
         password = token_command.replace("notebook_token", "login_password")
         lines += [f"  login      {outputs['login_user']}", f"  password   {password}"]

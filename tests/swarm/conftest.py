@@ -15,6 +15,7 @@ import yaml
 from lab.layout import Lab, chosen_lab
 from lab.runners import PulumiCli, Rehearsal, file_backend, installed_cli
 from tests.conftest import ROOT
+from tests.swarm import fronts
 
 RUNNERS = ["rehearsal", "pulumi"] if installed_cli() else ["rehearsal"]
 DRAIN_SECONDS = 90
@@ -52,6 +53,13 @@ def images(lab):
     config = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"]
     named = {key: config[f"dask-swarm:{key}"] for key in ("image", "notebookImage", "caddyImage")}
     return {key: image.replace(usual, lab.registry) for key, image in named.items()}
+
+
+@pytest.fixture(scope="module")
+def edge(lab, swarm, images):
+    """Return the folder of an existing Caddy with sites of its own, on the lab's master."""
+    with fronts.existing_caddy(lab, swarm, images) as folder:
+        yield folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +130,7 @@ def left_behind(swarm):
     """Return the names of everything on the Swarm that a deployment may have made."""
     kinds = [swarm.services, swarm.configs, swarm.secrets, swarm.networks]
     names = [each.name for kind in kinds for each in kind.list()]
-    return [name for name in names if name.startswith("dask")]
+    return [name for name in names if name.startswith(("dask", "front"))]
 
 
 def wait_until_gone(swarm, seconds=DRAIN_SECONDS):

@@ -14,8 +14,7 @@ from playwright.sync_api import expect, sync_playwright
 from lab.packages import ensure_packages
 from tests.conftest import ROOT
 from tests.front.portal import PASSWORD, USER
-from tests.swarm.test_external import config, edge  # noqa: F401  a fixture
-from tests.swarm.test_front import container_of, healthy
+from tests.swarm.fronts import container_of, healthy, joining
 
 NAMES = {"notebook": "notebook.dask.localhost", "dashboard": "dashboard.dask.localhost"}
 BACK_SECONDS = 5
@@ -33,16 +32,13 @@ LAST = True
 
 
 @pytest.fixture(scope="module")
-def front(edge, new_deployment, defaults_for_lab, swarm):  # noqa: F811
+def front(edge, new_deployment, defaults_for_lab):
     """Return a deployment under a domain that a browser lets cookies be shared in."""
     deployment = new_deployment("rehearsal")
     deployment.configure(
-        **config(
-            defaults_for_lab,
-            edge,
-            domain="dask.localhost",
-            autheliaPortal="https://portal.dask.localhost",
-        )
+        **defaults_for_lab
+        | joining(edge)
+        | {"domain": "dask.localhost", "autheliaPortal": "https://portal.dask.localhost"}
     )
     try:
         deployment.run("up")
@@ -91,7 +87,7 @@ def visitor(front, browser, pictures):
     context.close()
 
 
-def test_a_cell_computes_while_the_dashboard_moves(front, visitor, edge, pictures):  # noqa: F811
+def test_a_cell_computes_while_the_dashboard_moves(front, visitor, edge, pictures):
     """JupyterLab runs a cell on four workers; the task stream's websocket is live and stays."""
     dashboard = visitor.new_page()
     frames, closed = [], []

@@ -1,196 +1,250 @@
-"""The stack's own Caddy deployed for real, in front of the real JupyterLab and dashboard."""
+"""The front deployed for real, before the real JupyterLab and dashboard: what holds in both modes.
 
-import base64
+What only one mode has follows in its class.
+"""
+
 import json
-import socket
 import ssl
 import time
 from contextlib import closing
+from pathlib import Path
 
 import docker
 import pytest
 
-from health.front import Request, Visitor
+from health.front import FORGED, MARKS, PAGES, prove
+from health.progress import Progress
+from tests.front.portal import PASSWORD, USER
 from tests.swarm.conftest import RUNNERS, wait_until_gone
+from tests.swarm.fronts import (
+    START_SECONDS,
+    Stream,
+    basic,
+    certificate,
+    container_of,
+    external,
+    healthy,
+    managed,
+    other,
+    request_for,
+)
 
-HOSTS = {"notebook": "notebook.localhost", "dashboard": "dashboard.localhost"}
 BACK_SECONDS = 5  # within which a new task is found at its new address
-START_SECONDS = 60
-MANAGED = {
-    "caddyMode": "managed",
-    "caddyNetwork": "dask-caddy-network",
-    "domain": "localhost",
-    "auth": "basic",
-}
-
-
-@pytest.fixture(scope="module", params=RUNNERS)
-def front(request, new_deployment, defaults_for_lab, swarm):
-    """Return a deployment with a Caddy of its own, which is destroyed afterwards."""
-    assert not wait_until_gone(swarm)
-    deployment = new_deployment(request.param)
-    deployment.configure(**defaults_for_lab, **MANAGED)
-    try:
-        deployment.run("up")
-        yield deployment
-    finally:
-        deployment.run("destroy")
-    assert not wait_until_gone(swarm)
 
 
 @pytest.fixture
-def visitor(lab):
-    """Return somebody who asks the lab's master, from this machine."""
-    return visitor_at(lab)
-
-
-def visitor_at(lab):
-    request = {
-        "deadline_seconds": 10,
-        "names": HOSTS,
-        "addresses": [lab.master.address],
-        "verified": False,
-        "auth": "basic",
-        **dict.fromkeys(("portal", "user", "password", "notebook_token", "notebook_password"), ""),
-    }
-    return Visitor(Request.parse(json.dumps(request)))
+def visitor(front):
+    """Return somebody without a login."""
+    return front.visitor()
 
 
 @pytest.fixture
 def login(front):
     """Return the headers of somebody who is logged in."""
-    outputs = front.runner.outputs(secrets=True)
-    return basic(outputs["login_user"], outputs["login_password"])
+    return front.login()
 
 
-def basic(user, password):
-    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
-    return {"Authorization": f"Basic {pair}"}
+class EveryFront:
+    """What both modes promise, each on one deployment."""
 
+    def test_the_front_is_proven_with_the_rest(self, front):
+        """The result joins the health output; who deploys is told the addresses."""
+        outputs = front.deployment.runner.outputs()
+        assert 4 == outputs["health"]["workers"]
+        for site, host in front.hosts.items():
+            proven = {"url": f"https://{host}", "anonymous": front.refusal}
+            assert proven.items() <= outputs["health"]["front"][site].items()
+        assert "https://notebook.localhost" == outputs["notebook_url"]
+        assert "https://dashboard.localhost/status" == outputs["dashboard_url"]
 
-def container_of(engine, service):
-    """Return the running container of a service on an engine."""
-    wanted = {"label": f"com.docker.swarm.service.name={service}"}
-    (container,) = engine.containers.list(filters=wanted)
-    return container
+    @pytest.mark.parametrize("headers", [{}, FORGED], ids=["anonymous", "forged"])
+    def test_nobody_gets_in_without_a_login(self, front, visitor, headers):
+        """The login answers for both names, and nothing of the service comes along."""
+        for site, host in front.hosts.items():
+            page = visitor.get(host, PAGES[site], headers)
+            assert front.refusal == page.status
+            assert not MARKS[site].search(page.text)
+            assert front.refusal == visitor.upgrade(host, "/eventstream", headers).status
 
+    def test_a_login_opens_pages_and_websockets(self, front):
+        """JupyterLab and the dashboard answer, and upgrade."""
+        outputs = front.outputs()
+        by_portal = {"auth": "authelia", "portal": "https://portal.localhost"}
+        by_portal |= {"user": USER, "password": PASSWORD}
+        by_caddy = {"user": outputs["login_user"], "password": outputs["login_password"]}
+        asked = by_caddy if front.refusal == 401 else by_portal
+        token = {"notebook_token": outputs["notebook_token"]}
+        found = prove(request_for(front.address, names=front.hosts, **token, **asked), Progress())
+        for site in front.hosts:
+            assert {"login": 200, "websocket": 101}.items() <= found[site].items()
 
-def certificate(lab):
-    """Return the certificate that the notebook's name is served with."""
-    context = ssl._create_unverified_context()
-    with (
-        socket.create_connection((lab.master.address, 443), timeout=10) as raw,
-        context.wrap_socket(raw, server_hostname=HOSTS["notebook"]) as wire,
-    ):
-        return wire.getpeercert(binary_form=True)
+    def test_jupyter_asks_for_its_own_token_behind_the_login(self, front, visitor, login):
+        """Whoever is past the login still has to know it."""
+        page = visitor.get(front.hosts["notebook"], "/lab", login)
+        assert (302, True) == (page.status, page.location.startswith("/login?"))
 
+    def test_a_second_up_changes_nothing(self, front, swarm):
+        """The hash, the files and the proof are as they were, and nothing is delivered again."""
+        before = versions(front, swarm)
+        if front.deployment.runner.name == "pulumi":
+            front.deployment.run("preview", "--refresh", "--expect-no-changes")
+        front.up()
+        assert before == versions(front, swarm)
 
-def test_the_front_is_proven_with_the_rest(front):
-    """Anonymous is refused, the generated password opens both, websockets included."""
-    found = front.runner.outputs()["health"]
-    assert 4 == found["workers"]
-    for site, host in HOSTS.items():
-        proven = {"url": f"https://{host}", "anonymous": 401, "login": 200, "websocket": 101}
-        assert proven == found["front"][site]
-    assert found["front"]["login_tried"]
+    def test_a_websocket_survives_a_changed_fragment(self, front, visitor, login):
+        """The change is live when `up` is done, and nobody was cut off by it."""
+        before = front.hosts["notebook"]
+        with closing(Stream(front, login)) as stream:
+            assert stream.answers(b"before")
+            front.up(notebookName="lab")
+            assert 200 == front.visitor().get("lab.localhost", "/api", login).status
+            assert stream.answers(b"after")
+        with pytest.raises(ssl.SSLError):
+            visitor.get(before, "/api", login)
 
-
-def test_the_outputs_are_the_names(front):
-    """Who deploys is told the addresses, and the password when asked for."""
-    outputs = front.runner.outputs()
-    assert "https://notebook.localhost" == outputs["notebook_url"]
-    assert "https://dashboard.localhost/status" == outputs["dashboard_url"]
-    assert "[secret]" == outputs["login_password"]
-
-
-def test_only_caddy_publishes(front, swarm):
-    """80 and 443 of the master are all that leads in."""
-    published = {
-        each.name: sorted(
-            port["PublishedPort"] for port in each.attrs["Endpoint"].get("Ports", [])
-        )
-        for each in swarm.services.list()
-    }
-    assert [80, 443] == published.pop("dask_caddy")
-    assert not any(published.values())
-
-
-def test_caddy_is_an_ordinary_user(front, lab):
-    """Neither root nor with a root's files, and its admin address is no port."""
-    with closing(docker.DockerClient(lab.docker_host)) as engine:
-        caddy = container_of(engine, "dask_caddy")
-        assert b"1000" == caddy.exec_run(["id", "-u"]).output.strip()
-        _, listening = caddy.exec_run(["cat", "/proc/net/tcp", "/proc/net/tcp6"])
-    rows = [line.split() for line in listening.decode().splitlines()]
-    ports = {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
-    assert not ports & {2019}
-
-
-def test_no_credential_is_in_a_spec_or_log(front, swarm, lab):
-    """The password reaches Caddy as a hash, the token passes by it unwritten."""
-    outputs = front.runner.outputs(secrets=True)
-    texts = [json.dumps(each.attrs) for each in swarm.services.list()]
-    (caddy,) = swarm.services.list(filters={"name": "dask_caddy"})
-    texts.append(b"".join(caddy.logs(stdout=True, stderr=True)).decode())
-    assert any("handled request" in text for text in texts)
-    for key in ("login_password", "notebook_token"):
-        assert not [text for text in texts if outputs[key] in text]
-
-
-def test_a_second_up_changes_nothing(front, swarm):
-    """The hash, the files and the proof are as they were."""
-    before = {each.name: each.version for each in swarm.services.list()}
-    if front.runner.name == "pulumi":
-        front.run("preview", "--expect-no-changes")
-        front.run("preview", "--refresh", "--expect-no-changes")
-    front.run("up")
-    assert before == {each.name: each.version for each in swarm.services.list()}
-
-
-def test_a_new_task_is_found_at_its_new_address(front, visitor, login, swarm, lab):
-    """A killed notebook is served again within 5 s of its new task being healthy."""
-    with closing(docker.DockerClient(lab.docker_host)) as engine:
-        old = container_of(engine, "dask_notebook")
-        old.kill()
-        deadline = time.monotonic() + START_SECONDS
-        while not healthy(engine, "dask_notebook", old.id):
-            assert time.monotonic() < deadline
+    def test_a_new_task_is_found_at_its_new_address(self, front, visitor, login, lab):
+        """A killed notebook is served again within 5 s of its new task being healthy."""
+        with closing(docker.DockerClient(lab.docker_host)) as engine:
+            old = container_of(engine, "dask_notebook")
+            old.kill()
+            deadline = time.monotonic() + START_SECONDS
+            while not healthy(engine, "dask_notebook", old.id):
+                assert time.monotonic() < deadline, "no new task"
+                time.sleep(0.1)
+        start = time.monotonic()
+        while (status := visitor.get(front.hosts["notebook"], "/api", login).status) != 200:
+            assert time.monotonic() - start < BACK_SECONDS, status
             time.sleep(0.1)
-    start = time.monotonic()
-    while (status := visitor.get(HOSTS["notebook"], "/api", login).status) != 200:
-        assert time.monotonic() - start < BACK_SECONDS, status
-        time.sleep(0.1)
 
 
-def healthy(engine, service, but):
-    wanted = {"label": f"com.docker.swarm.service.name={service}", "health": "healthy"}
-    return [each for each in engine.containers.list(filters=wanted) if each.id != but]
+def versions(front, swarm):
+    """Return what changes with each service and with each delivery."""
+    found = {each.name: each.version for each in swarm.services.list()}
+    if "caddyDirectory" in front.config:
+        place = Path(front.config["caddyDirectory"]) / "dask-swarm.caddy"
+        found["delivered"] = place.stat().st_mtime_ns
+    return found
 
 
-def test_a_new_caddy_keeps_the_certificates(front, defaults_for_lab, visitor, login, lab):
-    """A change that replaces Caddy's task finds its certificates on the volume."""
-    before = certificate(lab)
-    with closing(docker.DockerClient(lab.docker_host)) as engine:
-        old = container_of(engine, "dask_caddy").id
-        front.configure(**defaults_for_lab, **MANAGED, dashboardName="dask")
-        front.run("up")
-        assert old != container_of(engine, "dask_caddy").id
-    assert before == certificate(lab)
-    assert (
-        "https://dask.localhost" == front.runner.outputs()["health"]["front"]["dashboard"]["url"]
-    )
-    front.configure(**defaults_for_lab, **MANAGED)
-    front.run("up")
+class TestManaged(EveryFront):
+    """The stack's own Caddy."""
+
+    @pytest.fixture(scope="class", params=RUNNERS)
+    @classmethod
+    def front(cls, request, new_deployment, defaults_for_lab, swarm, lab):
+        """Return a deployment with a Caddy of its own, which is destroyed afterwards."""
+        assert not wait_until_gone(swarm)
+        front = managed(new_deployment(request.param), defaults_for_lab, lab)
+        try:
+            front.up()
+            yield front
+        finally:
+            front.deployment.run("destroy")
+        assert not wait_until_gone(swarm)
+
+    def test_only_caddy_publishes(self, front, swarm):
+        """80 and 443 of the master are all that leads in."""
+        published = {
+            each.name: sorted(
+                port["PublishedPort"] for port in each.attrs["Endpoint"].get("Ports", [])
+            )
+            for each in swarm.services.list()
+        }
+        assert [80, 443] == published.pop("dask_caddy")
+        assert not any(published.values())
+
+    def test_caddy_is_an_ordinary_user_whom_nobody_administers(self, front, lab):
+        """Neither root nor with an admin address on any network, its own included."""
+        with closing(docker.DockerClient(lab.docker_host)) as engine:
+            caddy = container_of(engine, "dask_caddy")
+            assert b"1000" == caddy.exec_run(["id", "-u"]).output.strip()
+            _, listening = caddy.exec_run(["cat", "/proc/net/tcp", "/proc/net/tcp6"])
+        rows = [line.split() for line in listening.decode().splitlines()]
+        found = {row[1].rpartition(":") for row in rows if row[3] == "0A"}
+        # The engine's own name server listens beside them, on an address of the loopback.
+        ports = {int(port, 16) for address, _, port in found if address != "0B00007F"}
+        assert {80, 443, 8081} == ports
+
+    def test_no_credential_is_in_a_spec_or_log(self, front, swarm):
+        """The password reaches Caddy as a hash, the token passes by it unwritten."""
+        outputs = front.outputs()
+        services = swarm.services.list()
+        texts = [json.dumps(each.attrs) for each in services]
+        texts += [
+            b"".join(each.logs(stdout=True, stderr=True)).decode()
+            for each in services
+            if each.name.startswith("dask_caddy")
+        ]
+        assert any("handled request" in text for text in texts)
+        for key in ("login_password", "notebook_token"):
+            assert not [text for text in texts if outputs[key] in text]
+        assert "[secret]" == front.deployment.runner.outputs()["login_password"]
+
+    def test_another_password_is_refused(self, front, visitor):
+        """The hash that reached Caddy opens for one password only."""
+        for site, host in front.hosts.items():
+            assert 401 == visitor.get(host, PAGES[site], basic("dask", "another")).status
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def replaced(cls, front, lab, images):
+        """Replace Caddy and the notebook; return the certificate that was there before."""
+        before = certificate(front)
+        with closing(docker.DockerClient(lab.docker_host)) as engine:
+            old = container_of(engine, "dask_caddy").id
+            image = next_version(engine, images["caddyImage"])
+            front.up(caddyImage=image, notebookLogin=False)
+            assert old != container_of(engine, "dask_caddy").id
+        return before
+
+    def test_a_new_version_of_caddy_keeps_the_certificates(self, front, replaced):
+        """Its task is replaced, gets the sites at once, and finds the certificates."""
+        assert replaced == certificate(front)
+
+    def test_the_login_in_front_may_be_the_only_one(self, front, replaced, visitor, login):
+        """JupyterLab opens with it alone, and not without it."""
+        page = visitor.get(front.hosts["notebook"], "/lab", login)
+        assert (200, True) == (page.status, bool(MARKS["notebook"].search(page.text)))
+        assert 401 == visitor.get(front.hosts["notebook"], "/lab", {}).status
+        assert "notebook_token" not in front.outputs()
 
 
-def test_a_websocket_of_the_scheduler_needs_the_login(front, visitor, login):
-    """Whoever listens to the scheduler's events has logged in."""
-    host = HOSTS["dashboard"]
-    assert 401 == visitor.upgrade(host, "/eventstream", {}).status
-    assert 101 == visitor.upgrade(host, "/eventstream", login).status
+def next_version(engine, image):
+    """Push an image that differs from `image` as a new version would; return its reference."""
+    repository, tag = image.rpartition(":")[0], "2.99.0"
+    container = engine.containers.create(image)
+    container.commit(repository, tag, changes="LABEL version=next")
+    container.remove()
+    engine.images.push(repository, tag)
+    return f"{repository}:{tag}"
 
 
-def test_a_wrong_password_after_the_fact_is_refused(front, visitor):
-    """The hash that reached Caddy opens for one password only."""
-    for site, page in (("notebook", "/lab"), ("dashboard", "/status")):
-        assert 401 == visitor.get(HOSTS[site], page, basic("dask", "not the password")).status
+class TestExternal(EveryFront):
+    """A Caddy that was there before, with sites of its own, behind a stand-in for Authelia."""
+
+    @pytest.fixture(scope="class", params=RUNNERS)
+    @classmethod
+    def front(cls, request, edge, new_deployment, defaults_for_lab, swarm, lab):
+        """Return a deployment that joins the existing Caddy and Authelia."""
+        front = external(new_deployment(request.param), defaults_for_lab, lab, edge)
+        try:
+            front.up()
+            yield front
+        finally:
+            front.deployment.run("destroy")
+        # Nothing of the stack is left in somebody else's Caddy, whose own site goes on.
+        assert [] == list((edge / "sites").iterdir())
+        assert "other's content" == other(lab)
+        assert not wait_until_gone(swarm)
+
+    def test_what_caddy_refuses_fails_the_deployment_and_changes_nothing(self, front, lab):
+        """A name that another site has: Caddy's own message, and all sites go on."""
+        served = front.hosts
+        assert "other's content" == other(lab)
+        front.set(dashboardName="other")
+        said = front.deployment.fail("up")
+        assert "Caddy refuses it, and still serves what it did before" in said
+        assert "ambiguous site definition" in said
+        assert "other's content" == other(lab)
+        for site, host in served.items():
+            assert 302 == front.visitor().get(host, PAGES[site], {}).status

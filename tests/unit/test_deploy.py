@@ -28,6 +28,12 @@ def test_the_summary_is_the_proof():
     assert "  token      pulumi stack output" == rest[-1]
 
 
+def test_a_notebook_without_a_token_has_no_line_for_one():
+    """It has a password, or no login of its own; the engine leaves such an output out."""
+    outputs = {key: value for key, value in OUTPUTS.items() if key != "notebook_token"}
+    assert "token" not in summary(outputs, "pulumi stack output")
+
+
 def test_the_summary_says_how_to_log_in():
     """With a front it was proven closed, and who deploys learns user and password's command."""
     health = OUTPUTS["health"] | {"front": {"auth": "basic", "login_tried": True}}

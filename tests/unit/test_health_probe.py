@@ -331,6 +331,15 @@ def test_a_notebook_open_to_all_is_refused(notebook, monkeypatch):
         probe.wait_for_notebook(notebook)
 
 
+def test_a_notebook_that_is_to_be_open_has_to_be(notebook, monkeypatch):
+    """Without a login of its own it lets in whom the one in front did."""
+    is_open = Notebook(url=notebook.url, token_file=None, is_open=True)
+    with pytest.raises(UnprovenError, match=r"ask for no login \(200\), found 403"):
+        probe.wait_for_notebook(is_open)
+    monkeypatch.setattr(Jupyter, "open_to_all", True)
+    probe.wait_for_notebook(is_open)
+
+
 def test_a_notebook_with_another_token_is_refused(notebook, tmp_path):
     """The message does not hold the token."""
     (tmp_path / "token").write_text("another-token")

@@ -179,6 +179,29 @@ def test_settings_of_the_front_that_do_not_fit_are_refused(defaults, config, sai
 
 
 @pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"caddyMode": "none", "domain": "example.org"}, "caddyMode none puts no login in front"),
+        ({}, "without a domain there is no login in front"),
+        ({"domain": "localhost", "auth": "none"}, "auth none puts no login in front"),
+        (FRONT | {"notebookPassword": "correct horse"}, "notebookPassword is set"),
+    ],
+)
+def test_a_notebook_is_not_opened_without_a_login_in_front(defaults, config, said):
+    """Whoever reaches it runs any code: one login there must be."""
+    (line,) = problems(defaults | config | {"notebookLogin": "false"})
+    assert line.startswith(f"  - notebookLogin: it is false, and {said}")
+    assert "Example: pulumi config set notebookLogin true" in line
+
+
+def test_a_login_in_front_of_the_notebook_may_be_the_only_one(defaults):
+    """Off where that is said explicitly, and only there."""
+    assert parse_settings(defaults | FRONT, (), {}).notebook_login is True
+    values = defaults | FRONT | {"notebookLogin": "false"}
+    assert parse_settings(values, (), {}).notebook_login is False
+
+
+@pytest.mark.parametrize(
     ("config", "front"),
     [
         ({}, False),

@@ -1,0 +1,257 @@
+"""A deployed front of either mode, and how to be a visitor of it."""
+
+import base64
+import json
+import shutil
+import socket
+import ssl
+import time
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+import docker
+from docker import types
+
+from health.front import UPGRADE, Request, Visitor
+from tests.conftest import ROOT
+from tests.front.portal import PASSWORD, USER
+
+DOMAIN = "localhost"
+START_SECONDS = 60
+PORTAL_PORT = 9091
+MAIN = """{
+	local_certs
+	skip_install_trust
+}
+
+import sites/*.caddy
+
+other.localhost {
+	respond "other's content"
+}
+
+portal.localhost, portal.dask.localhost {
+	reverse_proxy authelia:9091
+}
+"""
+# The stand-in of tests/front/portal.py, as a program.
+SERVE = f"""
+import asyncio
+async def serve():
+    portal().listen({PORTAL_PORT})
+    await asyncio.Event().wait()
+asyncio.run(serve())
+"""
+
+
+@dataclass(kw_only=True)
+class Front:
+    """A deployment with a front; `refusal` is what a page answers who has no login."""
+
+    deployment: object
+    config: dict
+    address: str
+    refusal: int
+
+    @property
+    def hosts(self):
+        """The names of both sites, as they are configured."""
+        sites = ("notebook", "dashboard")
+        return {site: f"{self.config.get(f'{site}Name', site)}.{DOMAIN}" for site in sites}
+
+    def set(self, **config):
+        """Change the config for what is run next."""
+        self.config |= config
+        self.deployment.configure(**self.config)
+
+    def up(self, **config):
+        """Deploy with some config changed."""
+        self.set(**config)
+        return self.deployment.run("up")
+
+    def outputs(self):
+        """Return the stack's outputs, secrets included."""
+        return self.deployment.runner.outputs(secrets=True)
+
+    def visitor(self):
+        """Return somebody who asks this front, from this machine."""
+        return visitor_at(self.address, names=self.hosts)
+
+    def login(self):
+        """Return the headers of somebody who is logged in."""
+        if self.config.get("auth") == "basic":
+            outputs = self.outputs()
+            return basic(outputs["login_user"], outputs["login_password"])
+        body = json.dumps({"username": USER, "password": PASSWORD, "keepMeLoggedIn": False})
+        answer = self.visitor().post("portal.localhost", "/api/firstfactor", {}, body)
+        return {"Cookie": "; ".join(f"{k}={v}" for k, v in answer.cookies.items())}
+
+
+def managed(deployment, defaults, lab):
+    """Return a front for which the stack runs its own Caddy."""
+    config = defaults | {
+        "caddyMode": "managed",
+        "caddyNetwork": "dask-caddy-network",
+        "domain": DOMAIN,
+        "auth": "basic",
+    }
+    return Front(deployment=deployment, config=config, address=lab.master.address, refusal=401)
+
+
+def external(deployment, defaults, lab, edge):
+    """Return a front that joins the Caddy in the folder `edge`, and Authelia."""
+    config = defaults | joining(edge)
+    return Front(deployment=deployment, config=config, address=lab.master.address, refusal=302)
+
+
+def joining(edge):
+    """Return the config that joins the existing Caddy."""
+    return {
+        "domain": DOMAIN,
+        "autheliaPortal": "https://portal.localhost",
+        "autheliaAddress": f"authelia:{PORTAL_PORT}",
+        "caddyDirectory": str(edge / "sites"),
+        "caddyService": "edge_caddy",
+        "caddyMainFile": str(edge / "Caddyfile"),
+    }
+
+
+@contextmanager
+def existing_caddy(lab, swarm, images):
+    """Yield the folder of a Caddy with sites of its own, on the lab's master."""
+    folder = lab.directory / "edge"
+    (folder / "sites").mkdir(parents=True)
+    (folder / "Caddyfile").write_text(MAIN)
+    program = (ROOT / "tests/front/portal.py").read_text() + SERVE
+    common = {
+        "networks": ["caddy-network"],
+        "constraints": ["node.labels.role==master"],
+        "stop_grace_period": 10**9,
+    }
+    portal = swarm.services.create(
+        images["image"], args=["python", "-c", program], name="authelia",
+        endpoint_spec=types.EndpointSpec(mode="dnsrr"), **common,
+    )  # fmt: skip
+    ports = {port: (port, "tcp", "host") for port in (80, 443)}
+    caddy = swarm.services.create(
+        images["caddyImage"], args=["caddy", "run", "--config", f"{folder}/Caddyfile"],
+        name="edge_caddy", user="root", mounts=[f"{folder}:{folder}:rw"],
+        endpoint_spec=types.EndpointSpec(mode="dnsrr", ports=ports), **common,
+    )  # fmt: skip
+    try:
+        wait_for_other(lab)
+        yield folder
+    finally:
+        caddy.remove()
+        portal.remove()
+        wait_until_ended(lab)
+        shutil.rmtree(folder)
+
+
+def wait_until_ended(lab):
+    """Wait for the master to have no container left; who still holds a port is in the way."""
+    with closing(docker.DockerClient(lab.docker_host)) as engine:
+        deadline = time.monotonic() + START_SECONDS
+        while engine.containers.list() and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+
+def other(lab):
+    """Return what the other site of the existing Caddy answers."""
+    return visitor_at(lab.master.address).get("other.localhost", "/", {}).text
+
+
+def wait_for_other(lab):
+    """Wait until the existing Caddy serves its own site."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            if other(lab) == "other's content":
+                return
+        except OSError:
+            pass
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def request_for(address, **changed):
+    """Return what the proof of a front is asked, which knows no credentials unless given."""
+    nothing = ("portal", "user", "password", "notebook_token", "notebook_password")
+    asked = {
+        "deadline_seconds": 10,
+        "names": {},
+        "addresses": [address],
+        "verified": False,
+        "auth": "basic",
+        **dict.fromkeys(nothing, ""),
+    }
+    return Request.parse(json.dumps(asked | changed))
+
+
+def visitor_at(address, **changed):
+    """Return somebody who asks an address for names under localhost."""
+    return Visitor(request_for(address, **changed))
+
+
+def basic(user, password):
+    """Return the headers of a basic login."""
+    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {"Authorization": f"Basic {pair}"}
+
+
+def container_of(engine, service):
+    """Return the running container of a service on an engine."""
+    wanted = {"label": f"com.docker.swarm.service.name={service}"}
+    (container,) = engine.containers.list(filters=wanted)
+    return container
+
+
+def healthy(engine, service, but):
+    """Return the healthy containers of a service, but for one."""
+    wanted = {"label": f"com.docker.swarm.service.name={service}", "health": "healthy"}
+    return [each for each in engine.containers.list(filters=wanted) if each.id != but]
+
+
+def connect(address, host):
+    """Return a TLS connection to a name at an address."""
+    context = ssl._create_unverified_context()
+    raw = socket.create_connection((address, 443), timeout=10)
+    return context.wrap_socket(raw, server_hostname=host)
+
+
+def certificate(front):
+    """Return the certificate that the notebook's name is served with."""
+    with connect(front.address, front.hosts["notebook"]) as wire:
+        return wire.getpeercert(binary_form=True)
+
+
+class Stream:
+    """An open websocket of the scheduler's; that it is open shows in the answer to a ping."""
+
+    def __init__(self, front, login):
+        host = front.hosts["dashboard"]
+        self.wire = connect(front.address, host)
+        headers = UPGRADE | login | {"Host": host, "Origin": f"https://{host}"}
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        self.wire.sendall("\r\n".join(["GET /eventstream HTTP/1.1", *lines, "", ""]).encode())
+        self.file = self.wire.makefile("rb")
+        head = iter(self.file.readline, b"\r\n")
+        assert b"101" == next(head).split()[1]
+        list(head)
+
+    def answers(self, payload):
+        """Send a ping and return whether its answer comes."""
+        self.wire.sendall(bytes([0x89, 0x80 | len(payload), 0, 0, 0, 0]) + payload)
+        while first := self.file.read(2):
+            size = first[1]
+            if size > 125:
+                size = int.from_bytes(self.file.read(2 if size == 126 else 8))
+            content = self.file.read(size)
+            if first[0] == 0x8A:
+                return content == payload
+        return False
+
+    def close(self):
+        """Hang up."""
+        self.file.close()
+        self.wire.close()
