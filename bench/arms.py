@@ -87,11 +87,11 @@ class Deploying:
 
     def run(self) -> None:
         """Deploy; the proof is part of it."""
-        _succeed(self.runner, "up")
+        succeed(self.runner, "up")
 
     def undo(self) -> None:
         """Destroy."""
-        _succeed(self.runner, "destroy")
+        succeed(self.runner, "destroy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,13 +103,14 @@ class Repeating:
 
     def run(self) -> None:
         """Deploy again."""
-        _succeed(self.runner, "up")
+        succeed(self.runner, "up")
 
     def undo(self) -> None:
         """Nothing was changed."""
 
 
-def _succeed(runner: Runner, action: str) -> None:
+def succeed(runner: Runner, action: str) -> None:
+    """Run one action, its output kept for the error that it ends with when it fails."""
     options = ["--skip-preview"] if runner.name == "pulumi" else []
     done = runner.run(action, *options, capture=True)
     if done.returncode:

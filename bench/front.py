@@ -19,6 +19,7 @@ import docker
 import yaml
 
 from bench.arms import Deploying, Repeating
+from bench.context import Context, wait_until_empty
 from bench.measure import report
 from health.front import Request, Visitor
 from lab.layout import Lab
@@ -35,6 +36,13 @@ CONFIG: dict[str, str | int] = {
 VISITS_SECONDS = 120
 LIVE_SECONDS = 60
 PAUSE_SECONDS = 0.05
+
+
+def front(context: Context, rounds: int) -> Iterator[str]:
+    """Yield the tables of the front."""
+    wait_until_empty(context.lab)
+    bench = FrontBench(lab=context.lab, runner=context.runner, config_file=context.config_file)
+    yield from bench.tables(rounds)
 
 
 @dataclass(frozen=True, kw_only=True)
