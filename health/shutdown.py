@@ -20,7 +20,7 @@ from health.progress import Progress
 from health.rollout import ENDED
 
 # Longer than a task's grace period, and than it takes the Swarm to notice that a node is down.
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 75
 
 
 def main() -> int:

@@ -106,6 +106,8 @@ async def busy(worker: Worker) -> bool:
 
 async def retired(worker: Worker, *, remove: bool) -> bool:
     """Return whether the scheduler has moved all data away, and removed the worker if asked to."""
+    if worker.state.actors:
+        return await copied(worker)
     latest = time.monotonic() + TAKER_SECONDS
     while True:
         answer = await worker.scheduler.retire_workers(
@@ -115,6 +117,16 @@ async def retired(worker: Worker, *, remove: bool) -> bool:
             return worker.address in answer
         await asyncio.sleep(0.5)
         worker.status = Status.closing_gracefully
+
+
+async def copied(worker: Worker) -> bool:
+    """Return whether others have the data of a worker whose actors, as all do, cannot be moved.
+
+    The scheduler does not retire such a worker, nor move anything of it.
+    """
+    logger.warning("%d actors are lost: they cannot be moved", len(worker.state.actors))
+    failed = await worker.scheduler.replicate(keys=list(worker.data), n=1, delete=False)
+    return not failed
 
 
 async def watch_scheduler(worker: Worker) -> None:

@@ -39,7 +39,7 @@ def compute(client: Client, workers: int, blocks: int, tasks: int) -> dict[str, 
     client.gather(futures)
     go_on(client, futures, 2 * workers, topic)
     results = client.gather(futures)
-    after = client.who_has(data)
+    after = client.who_has([each for each in data if not each.cancelled()])
     kept = [key for key, owners in after.items() if owners]
     moved = [key for key in kept if not {*before[key]} & {*after[key]}]
     return {

@@ -37,13 +37,14 @@ def under_computation(
             change()
         finally:
             _call(notebook, "touch", str(computation.CHANGED))
-        found: dict[str, Any] = json.loads(computing.result().splitlines()[-1])
+        found: dict[str, Any] = json.loads(computing.result())
         return found
 
 
 def _call(container: Any, *command: str) -> str:  # noqa: ANN401  typed in part only
-    status, output = container.exec_run(["timeout", str(SECONDS), *command])
-    text: str = output.decode()
+    # Apart, because distributed writes of what is lost while the program ends.
+    status, (out, err) = container.exec_run(["timeout", str(SECONDS), *command], demux=True)
     if status:
+        text = (err or b"").decode()
         raise RuntimeError(f"{command[0]} in the notebook ended with {status}:\n{text}")
-    return text
+    return (out or b"").decode()

@@ -149,6 +149,22 @@ def test_data_moves_running_tasks_finish_and_waiting_ones_go_elsewhere(client, s
     assert re.search(r"handed everything over in \d+\.\d s", leaving.log.read_text())
 
 
+class Counter:
+    """An actor."""
+
+
+def test_data_moves_off_a_worker_with_an_actor(client, start):
+    """The actor is lost, as Dask cannot move it; nothing else is."""
+    leaving, _ = start(client, 2)
+    there = [members(client)[leaving.name]]
+    counter = client.submit(Counter, actor=True, workers=there)
+    distributed.wait(counter)
+    blocks = client.scatter([os.urandom(1000) for _ in range(8)], workers=there)
+    assert 0 == stop(leaving)
+    assert 8 == len({*client.gather(blocks)})
+    assert "1 actors are lost" in leaving.log.read_text()
+
+
 def test_a_second_signal_ends_it_at_once(client, start, tmp_path):
     """Whoever insists need not wait for the running task."""
     (worker,) = start(client)
