@@ -176,7 +176,7 @@ def create(new: Record) -> Record:
         case "random":
             return replace(new, id=secrets.token_hex(4), outputs=_random(new.inputs))
     host = new.inputs.get("host", "")
-    if not host.startswith("unix://") and urlsplit(host).hostname != chosen_lab().master.address:
+    if not (host.startswith("unix://") or _is_the_labs(host)):
         raise RefusedError(
             f"{host or 'no host'}: the rehearsal is for a Swarm of this machine only"
         )
@@ -186,6 +186,11 @@ def create(new: Record) -> Record:
 def swarm_of(host: str) -> str:
     """Return the id of the Swarm that an engine manages, nothing if it manages none."""
     return str((_engine(host).info()["Swarm"].get("Cluster") or {}).get("ID", ""))
+
+
+def _is_the_labs(host: str) -> bool:
+    parts = urlsplit(host)
+    return (parts.scheme, parts.hostname) == ("ssh", chosen_lab().master.address)
 
 
 def update(new: Record, old: Record) -> Record:

@@ -67,7 +67,7 @@ _CAUSES = (
         "sudo usermod --append --groups docker {user}, on {host}",
     ),
     (
-        "Cannot connect to the Docker daemon|docker.sock: connect|docker daemon is not running",
+        r"Cannot connect to the Docker daemon|dial unix \S+: connect: (?:no such|connection)",
         "its engine does not run",
         "sudo systemctl start docker, on {host}",
     ),

@@ -1,12 +1,18 @@
 """The manager behind SSH: everything from a control host that has nothing but its key."""
 
+import json
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.swarm import sshd
-from tests.swarm.conftest import RUNNERS, declared, wait_until_gone
+from tests.swarm.conftest import RUNNERS, declared, one_shots, wait_until_gone
+from tests.swarm.test_failed_probes import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +86,25 @@ def test_a_second_up_changes_nothing(remote, swarm):
         remote.run("preview", "--refresh", "--expect-no-changes")
     remote.run("up")
     assert before == {each.name: each.version for each in declared(swarm)}
+
+
+@pytest.mark.parametrize("remote", ["rehearsal"], indirect=True)
+def test_a_probe_that_is_killed_leaves_nothing(remote, server, swarm):
+    """Who takes it away then has to find a way of its own."""
+    state = json.loads((ROOT / ".pulumi" / "rehearsal" / "test.json").read_text())
+    asked = state["resources"]["command:local:Command::dask-health-run"]["inputs"]["stdin"]
+    request = json.loads(asked) | {"packages": ["no-such-package"], "deadline_seconds": 40}
+    with subprocess.Popen(
+        server.command(sys.executable, "-m", "health"),
+        cwd=ROOT,
+        env=os.environ | {"DOCKER_HOST": server.address},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as probe:
+        probe.stdin.write(json.dumps(request))
+        probe.stdin.close()
+        wait_for(lambda: one_shots(swarm), 20)
+        probe.kill()
+    wait_for(lambda: not one_shots(swarm), 20)

@@ -13,6 +13,7 @@ from pulumi.runtime import rpc
 
 from lab import config, rehearsal
 from lab import rehearsal_resources as resources
+from lab.layout import chosen_lab
 from tests.conftest import ROOT
 
 SERVICE = "docker:index/service:Service"
@@ -382,6 +383,18 @@ class TestProvider:
         """The rehearsal is for a Swarm of this machine."""
         with pytest.raises(resources.RefusedError, match="this machine only"):
             resources.create(record(resources.PROVIDER, inputs={"host": host}))
+
+    @pytest.mark.parametrize("scheme", ["ssh", "tcp"])
+    def test_the_labs_own_manager_may_be_behind_ssh_alone(self, monkeypatch, scheme):
+        """The lab is of this machine, whichever way there is taken."""
+        monkeypatch.setattr(resources, "swarm_of", lambda _: "swarm-id")
+        host = f"{scheme}://root@{chosen_lab().master.address}:2222"
+        provider = record(resources.PROVIDER, inputs={"host": host})
+        if scheme == "ssh":
+            assert host == resources.create(provider).id
+        else:
+            with pytest.raises(resources.RefusedError):
+                resources.create(provider)
 
 
 class TestRun:

@@ -86,6 +86,21 @@ def ssh(tmp_path, monkeypatch):
             "usermod --append --groups docker deploy",
         ),
         (
+            "failed to open the raw stream connection: dial unix /v: connect: permission denied",
+            "deploy may not use its engine",
+            "usermod --append --groups docker deploy",
+        ),
+        (
+            "failed to open the raw stream: dial unix /v: connect: no such file or directory",
+            "its engine does not run",
+            "systemctl start docker",
+        ),
+        (
+            "failed to open the raw stream connection: dial unix /v: connect: connection refused",
+            "its engine does not run",
+            "systemctl start docker",
+        ),
+        (
             "Cannot connect to the Docker daemon at unix:///v. Is the docker daemon running?",
             "its engine does not run",
             "systemctl start docker",
