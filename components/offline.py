@@ -42,9 +42,11 @@ def find_site(settings: Settings) -> Site:
 
 def provider_host(settings: Settings) -> str:
     """Return the engine that the provider is to use, in an offline preview one that it leaves."""
-    reachable = settings.docker_host.startswith("ssh://")
-    offline = switched_on(OFFLINE, os.environ)
-    return NOWHERE if offline and not reachable else settings.docker_host
+    host = settings.docker_host
+    if not switched_on(OFFLINE, os.environ) or host.startswith("ssh://"):
+        return host
+    pulumi.log.info(f"offline: the provider shows {NOWHERE} for {host}, which it would ask")
+    return NOWHERE
 
 
 def switched_on(name: str, environment: Mapping[str, str]) -> bool:

@@ -1,14 +1,15 @@
 """A preview without Docker: what it takes instead, what it says of that, what it refuses."""
 
 import json
-import subprocess
-import sys
+import shutil
+from pathlib import Path
 
 import pulumi
 import pytest
 
 from components import offline
 from components.settings import ConfigError
+from lab.runners import PulumiCli, Rehearsal, file_backend, installed_cli
 from tests.conftest import ROOT
 
 SERVICES = ["dask_scheduler", "dask_worker", "dask_notebook"]
@@ -90,29 +91,51 @@ def test_the_record_has_no_secret(run, tmp_path, monkeypatch):
     assert "correct horse" not in (tmp_path / "recorded.test.json").read_text()
 
 
-def test_a_machine_without_docker_can_preview(tmp_path):
-    """No client, no socket, no CLI, no passphrase: what would be created is shown all the same."""
+@pytest.mark.parametrize("runner", ["rehearsal", "pulumi"] if installed_cli() else ["rehearsal"])
+def test_a_machine_without_docker_can_preview(tmp_path, monkeypatch, runner):
+    """No client, no socket, no network: what would be created is shown all the same."""
     config = tmp_path / "Pulumi.elsewhere.yaml"
-    secret = {"secure": "v1:abc:def"}
-    keys = {"dockerHost": "unix:///nowhere/docker.sock", "notebookPassword": secret}
-    named = {f"dask-swarm:{key}": value for key, value in keys.items()}
-    config.write_text(json.dumps({"config": named}))
-    command = ["-m", "lab.rehearsal", "preview", "--stack", "elsewhere", "--config-file", config]
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env={"PATH": str(tmp_path), "DASK_SWARM_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    keys = {"dask-swarm:dockerHost": "unix:///nowhere/docker.sock"}
+    config.write_text(json.dumps({"config": keys}))
+    shutil.copy(ROOT / "Pulumi.yaml", tmp_path)
+    chosen = {"stack": "elsewhere", "config_file": config}
+    if runner == "pulumi":
+        cli = Path(installed_cli())
+        backend = file_backend(tmp_path / "state")
+        only = _only(cli.resolve().parent, "pulumi*", tmp_path / "bin")
+        run = PulumiCli(cli=str(cli), settings=backend, **chosen)
+    else:
+        only, run = tmp_path, Rehearsal(**chosen)
+    monkeypatch.setenv("PATH", str(only))
+    monkeypatch.setenv("DASK_SWARM_OFFLINE", "1")
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    run.create()
+    done = run.run("preview", *run.offline, capture=True)
+    said = done.stdout + done.stderr
+    assert 0 == done.returncode, said
+    for name in ("scheduler", "workers", "notebook"):
+        assert f"dask-{name}-service" in said
+    assert "offline: image: ghcr.io/dask/dask:2026.7.1-py3.12, not in" in said
+    assert not (ROOT / ".pulumi" / "rehearsal" / "elsewhere.json").exists()
+
+
+def test_the_rehearsal_needs_no_passphrase(tmp_path, monkeypatch):
+    """What it cannot decrypt has another value in its place, which shows nowhere."""
+    config = tmp_path / "Pulumi.elsewhere.yaml"
+    config.write_text('{"config": {"dask-swarm:notebookPassword": {"secure": "v1:a:b"}}}')
+    monkeypatch.setenv("DASK_SWARM_OFFLINE", "1")
+    done = Rehearsal(stack="elsewhere", config_file=config).run("preview", capture=True)
     assert 0 == done.returncode, done.stderr
     assert "this is not the Pulumi engine" in done.stdout
-    for name in ("scheduler", "workers", "notebook"):
-        assert f"docker:index/service:Service::dask-{name}-service create" in done.stdout
-    assert "offline: image: ghcr.io/dask/dask:2026.7.1-py3.12, not in" in done.stderr
-    assert not (ROOT / ".pulumi" / "rehearsal" / "elsewhere.json").exists()
+    assert "not-decrypted" not in done.stdout + done.stderr
+
+
+def _only(source, pattern, folder):
+    """Return a folder that has nothing but the programs of that name."""
+    folder.mkdir()
+    for program in source.glob(pattern):
+        (folder / program.name).symlink_to(program)
+    return folder
 
 
 def services(program):

@@ -9,6 +9,7 @@ from contextlib import closing
 import docker
 import pytest
 
+from tests.conftest import ROOT
 from tests.swarm.conftest import RUNNERS, declared, one_shots, wait_until_gone
 
 PI = """
@@ -140,6 +141,30 @@ def test_a_second_up_changes_nothing(cluster, swarm):
         cluster.run("preview", "--refresh", "--expect-no-changes")
     cluster.run("up")
     assert before == {each.name: each.version for each in declared(swarm)}
+
+
+def test_a_preview_offline_shows_only_what_would_change(
+    cluster, defaults_for_lab, monkeypatch, request
+):
+    """Recorded at the Swarm and then asking nobody: the change is shown, and nothing besides."""
+    request.addfinalizer((ROOT / "recorded.test.json").unlink)
+    monkeypatch.setenv("DASK_SWARM_RECORD", "1")
+    cluster.run("preview")
+    monkeypatch.setenv("DASK_SWARM_OFFLINE", "1")
+    offline = cluster.runner.offline
+    before = cluster.run("preview", *offline)
+    # The provider alone, which must not have an engine that it would ask.
+    assert "1 update," in before or "~ 1 to update\n" in before
+    assert "replace" not in before
+    assert 3 == before.count(", recorded in recorded.test.json")
+    cluster.configure(**defaults_for_lab, workers=3)
+    try:
+        after = cluster.run("preview", *offline)
+    finally:
+        cluster.configure(**defaults_for_lab)
+    assert "dask-workers-service" in after
+    assert "dask-scheduler-service update" not in after
+    assert "2 update," in after or "~ 2 to update\n" in after
 
 
 def test_a_killed_worker_comes_back(cluster, swarm, notebook, lab):

@@ -1,8 +1,14 @@
 """What `make up` says at its end, and the table of `make bench`."""
 
+import os
+import subprocess
+
+import pytest
+
 from bench.measure import report
+from lab import deploy
 from lab.deploy import summary
-from lab.runners import PulumiCli
+from lab.runners import PulumiCli, Rehearsal
 
 OUTPUTS = {
     "scheduler_address": "tcp://scheduler:8786",
@@ -66,3 +72,50 @@ def test_the_bench_compares_neighbours():
     table = report("Seconds", {"first": [1.0, 10.0, 2.0], "second": [2.0, 10.0, 6.0]})
     assert "  first                                             1.0     2.0   10.0   1.00" in table
     assert "  second                                            2.0     6.0   10.0   2.00" in table
+
+
+class Asked:
+    """A runner that keeps what it is asked, and with which switches."""
+
+    offline = ("--refresh=false",)
+
+    def __init__(self):
+        self.runs = []
+
+    def create(self):
+        pass
+
+    def run(self, action, *options):
+        switches = [name for name in ("OFFLINE", "RECORD") if os.environ.get(f"DASK_SWARM_{name}")]
+        self.runs.append((action, options, switches))
+        return subprocess.CompletedProcess([], 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["preview"], ("preview", (), [])),
+        (["preview", "--offline"], ("preview", ("--refresh=false",), ["OFFLINE"])),
+        (["record"], ("preview", (), ["RECORD"])),
+        (
+            ["drift"],
+            ("preview", ("--refresh", "--expect-no-changes", "--non-interactive"), []),
+        ),
+        (["destroy"], ("destroy", (), [])),
+    ],
+    ids=["preview", "preview OFFLINE=1", "record", "drift", "destroy"],
+)
+def test_each_target_is_one_run(monkeypatch, arguments, expected):
+    """What `make` is told becomes an action, its options and the program's switches."""
+    runner = Asked()
+    monkeypatch.setattr(deploy, "runner_for", lambda _: runner)
+    monkeypatch.setattr(os, "environ", {"PATH": os.environ["PATH"]})
+    assert 0 == deploy.main(arguments)
+    assert [expected] == runner.runs
+
+
+def test_the_rehearsal_does_not_claim_that_there_is_no_drift(monkeypatch, capsys):
+    """It cannot refresh, and says so instead of finding nothing."""
+    monkeypatch.setattr(deploy, "runner_for", lambda stack: Rehearsal(stack=stack))
+    assert 2 == deploy.main(["drift"])
+    assert "install the Pulumi CLI" in capsys.readouterr().err
