@@ -15,7 +15,7 @@ from health.listener import BEGINNING, Listener
 from health.progress import Progress
 from health.request import Request
 from health.retreat import AGAIN_SECONDS, LEAD_SECONDS, changed, go_back, repeatable, reserve
-from health.rollout import ENDED, Snapshot, absent, unsettled
+from health.rollout import ENDED, STALE, Snapshot, absent, unsettled
 
 APPEAR_SECONDS = 45  # for a declared service to exist at its revision
 PENDING_SECONDS = 20  # before a task that waits for a place is judged
@@ -159,8 +159,10 @@ class Watch:
         nodes: list[dict[str, Any]] = []
         if longest > PENDING_SECONDS and now - self._judged > JUDGING_PAUSE:
             self._judged, nodes = now, self._engine.nodes()
-        # What failed before, perhaps weeks ago, says nothing about this deployment.
-        if reason := hopeless(self._now.since(self._start), self._now.services, nodes):
+        # What failed before, perhaps weeks ago, says nothing about this deployment, nor does what
+        # fails until its service has become what was declared.
+        names = [name for name in self._now.services if self._waiting.get(name) != STALE]
+        if reason := hopeless(self._now.since(self._start), names, nodes):
             raise UnfitError(reason)
 
     def _check_probe(self) -> None:

@@ -2,9 +2,12 @@
 
 import base64
 import json
+import re
 
 import bcrypt
 import pytest
+
+from tests.conftest import ROOT
 
 COMMAND = "command:local:Command"
 NETWORK = "docker:index/network:Network"
@@ -204,6 +207,22 @@ class TestDelivery:
         program = run(**DELIVERED)
         assert program.command("front-proof-run")
         assert "front" in program.outputs["health"]
+
+
+class TestReadme:
+    def test_joins_an_existing_caddy_and_authelia_in_five_lines(self, run):
+        """The lines that it gives are enough for sites that are delivered and proven."""
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        section = readme.partition("## Names and a login")[2]
+        block = section.partition("```sh\n")[2].partition("```")[0]
+        lines = re.findall(r"^pulumi config set (\w+) (\S+)", block, re.MULTILINE)
+        assert 5 == len(lines) == len(block.splitlines())
+        program = run(**dict(lines))
+        assert "https://notebook.example.org" == program.outputs["notebook_url"]
+        assert "forward_auth authelia:9091" in program.outputs["caddyfile"]
+        assert {"front-delivery", "front-proof-run"} <= {
+            each.name for each in program.of_type(COMMAND)
+        }
 
 
 class TestExternal:

@@ -202,6 +202,32 @@ def test_the_probe_does_not_start_beside_old_services(launched, monkeypatch):
     assert not swarm.created.is_set()
 
 
+class Restless(Swarm):
+    """A Swarm whose one task ends as soon as it has started, time and again."""
+
+    def snapshot(self, names):
+        refused = task("dask_worker", "failed", "task: non-zero exit (78)")
+        refused |= {"ID": f"task-{len(self.tasks_known)}", "DesiredState": "shutdown"}
+        self.tasks_known.append(refused)
+        return super().snapshot(names)
+
+
+@pytest.mark.parametrize(
+    ("revision", "said"),
+    [(REVISION, "Caddy refuses its configuration"), ("old", "did not appear as declared")],
+)
+def test_what_fails_until_its_service_is_updated_is_not_judged(
+    launched, monkeypatch, revision, said
+):
+    """The deployment before may have failed for what this one mends."""
+    monkeypatch.setattr(watch, "APPEAR_SECONDS", 0.1)
+    services = {"dask_worker": service("dask_worker", revision)}
+    code, _, err = launched(Restless([], services=services, tasks=[]))
+    assert 1 == code
+    assert said in err
+    assert ("cannot start" in err) == (revision == REVISION)
+
+
 def test_a_probe_that_ends_without_a_word_fails(launched, monkeypatch):
     """Its own task's error is what there is to tell."""
     monkeypatch.setattr(watch, "LAST_WORDS_SECONDS", 0.05)
