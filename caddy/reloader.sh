@@ -34,8 +34,9 @@ hand_over() {
       rm -f "$asked"
       ;;
     *)
-      # The reason stands last: what leads up to it is left to whoever cuts the line short.
-      printf 'Caddy refuses it: %s\n' "${message##*: loading new config: }" >&2
+      # Long lines are cut short by whoever shows them: only the reason, without what it comes in.
+      reason=${message##*: loading new config: }
+      printf 'Caddy refuses it: %s\n' "${reason%'\"}\n"}'}" >&2
       exit 78
       ;;
   esac

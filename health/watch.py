@@ -114,9 +114,10 @@ class Watch:
                 self._engine.revert(service)
 
     def _calm(self) -> bool:
-        # The probe may start beside services that are being created. Where there were others
-        # before, it would prove those.
-        return not self._waiting.keys() & self._start.services.keys()
+        # The probe may start beside services that are being created, and beside those that it does
+        # not meet. Where there were others before, it would prove those.
+        met = self._start.services.keys() - set(self._request.healthy)
+        return not self._waiting.keys() & met
 
     def _begin(self) -> Listener:
         left = self._limit - self._progress.elapsed

@@ -202,6 +202,18 @@ def test_the_probe_does_not_start_beside_old_services(launched, monkeypatch):
     assert not swarm.created.is_set()
 
 
+def test_the_probe_starts_beside_services_that_it_does_not_meet(launched, monkeypatch):
+    """Caddy's sites are reloaded while the cluster is proven; the proof counts when both are."""
+    monkeypatch.setattr(watch, "APPEAR_SECONDS", 0.5)
+    services = {"dask_worker": service("dask_worker"), "dask_caddy": service("dask_caddy", "old")}
+    swarm = Swarm([{"proof": PROOF}], services=services)
+    revisions = {"dask_worker": REVISION, "dask_caddy": REVISION}
+    code, _, err = launched(swarm, services=revisions, healthy=["dask_caddy"])
+    assert swarm.created.is_set()
+    assert 1 == code
+    assert "dask_caddy did not appear as declared" in err
+
+
 class Restless(Swarm):
     """A Swarm whose one task ends as soon as it has started, time and again."""
 

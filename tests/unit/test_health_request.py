@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 ASKED = {
     "deadline_seconds": 180,
     "image": "registry:5000/dask-notebook:1@sha256:0",
-    "healthy": ["dask_worker"],
+    "healthy": [],
     "constraints": ["node.labels.role==master"],
     "scheduler_address": "tcp://scheduler:8786",
     "network_id": "n1",
@@ -33,7 +33,8 @@ ASKED = {
 
 def test_a_request_is_read():
     """Keys are the names of the fields."""
-    request = Request.parse(json.dumps(ASKED))
+    request = Request.parse(json.dumps(ASKED | {"healthy": ["dask_caddy"]}))
+    assert ("dask_caddy",) == request.healthy
     assert 4 == request.expected.workers
     assert "token" == request.notebook.kind
     assert ("prefect", "s3fs>=2026.1") == request.packages
