@@ -14,6 +14,22 @@ from tests.swarm import sshd
 from tests.swarm.conftest import RUNNERS, declared, one_shots, wait_until_gone
 from tests.swarm.test_failed_probes import wait_for
 
+BURST = """
+import sys, threading
+from remote.engine import connect
+address, count = sys.argv[1], int(sys.argv[2])
+together, answers = threading.Barrier(count), []
+def ask():
+    together.wait()
+    with connect(address, seconds=60) as manager:
+        answers.append(len(manager.nodes()))
+        together.wait()
+threads = [threading.Thread(target=ask) for _ in range(count)]
+for each in threads: each.start()
+for each in threads: each.join()
+print(answers)
+"""
+
 
 @pytest.fixture(scope="module")
 def server(lab):
@@ -24,6 +40,15 @@ def server(lab):
         sshd.running(lab.master, Path(folder)) as found,
     ):
         yield found
+
+
+def test_many_at_once_are_all_let_in(server):
+    """A refresh asks for every resource at once, more than a server takes through one login."""
+    count = 32
+    call = server.command(sys.executable, "-c", BURST, server.address, str(count))
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+    assert f"{[3] * count}\n" == done.stdout, done.stderr
+    assert count > server.logins()
 
 
 @pytest.mark.parametrize(
