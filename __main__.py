@@ -29,20 +29,22 @@ site = find_site(settings)
 swarm = docker.Provider(
     "swarm", host=provider_host(settings), ssh_opts=ssh_options(settings.docker_host)
 )
+on_swarm = pulumi.ResourceOptions(providers=[swarm])
 
 front = Front(
     "front",
     FrontArgs(settings=settings, site=site),
-    pulumi.ResourceOptions(providers=[swarm]),
+    on_swarm,
 )
 cluster = DaskCluster(
     "dask",
     DaskClusterArgs(settings=settings, site=site, caddy_network_id=front.network_id),
-    pulumi.ResourceOptions(providers=[swarm]),
+    on_swarm,
 )
 probe = HealthProbe(
     "dask-health",
     HealthProbeArgs(settings=settings, site=site, front=front, cluster=cluster),
+    on_swarm,
 )
 proof = FrontProof(
     "front-proof",

@@ -1,9 +1,9 @@
 """What the program must ask the Swarm before it can declare anything; it only reads.
 
-Owns: the digest behind an image's tag and the id of the external network; what else the Swarm must
-be is `preflight.py`'s, and told together with them. Image digests are pinned because the Swarm
-would otherwise resolve a tag anew at every change, and networks are attached by id because a name
-shows as a change at every refresh.
+Owns: the digest behind an image's tag, the id of the external network and whether the services are
+as they were proven; what else the Swarm must be is `preflight.py`'s, and told together with them.
+Image digests are pinned because the Swarm would otherwise resolve a tag anew at every change, and
+networks are attached by id because a name shows as a change at every refresh.
 """
 
 import re
@@ -16,7 +16,7 @@ import docker
 from docker.errors import APIError, DockerException
 from requests.exceptions import RequestException
 
-from components import preflight
+from components import history, preflight
 from components.parsing import ImageReference, Platform
 from components.preflight import Survey, UnfitManagerError
 from components.settings import ConfigError, Settings, complaint, set_command
@@ -35,7 +35,8 @@ class Site:
     """What was found: images as `repository:tag@sha256:…`, the id of Caddy's network if any.
 
     Caddy's image is looked for only where the stack runs Caddy, its network only where not.
-    `front_addresses` is where names under localhost are, which no name server knows.
+    `front_addresses` is where names under localhost are, which no name server knows. `touched`
+    names the services that somebody else has changed since they were proven.
     """
 
     image: str
@@ -43,6 +44,7 @@ class Site:
     caddy_image: str | None
     caddy_network_id: str | None
     front_addresses: tuple[str, ...]
+    touched: str = ""
 
 
 def look_up(settings: Settings) -> Site:
@@ -66,6 +68,7 @@ def look_up(settings: Settings) -> Site:
         caddy_image = found(lambda: _caddy_image(engine, settings))
         network_id = found(lambda: _caddy_network_id(engine, settings, swarm))
         addresses = front_addresses(swarm.nodes, settings)
+        touched = _touched(engine)
     if problems or image is None or notebook_image is None:
         raise _misfit(settings.docker_host, problems)
     return Site(
@@ -74,7 +77,14 @@ def look_up(settings: Settings) -> Site:
         caddy_image=caddy_image,
         caddy_network_id=network_id,
         front_addresses=addresses,
+        touched=touched,
     )
+
+
+def _touched(engine: "docker.APIClient") -> str:
+    configs = engine.configs()  # type: ignore[no-untyped-call]
+    services = engine.services()  # type: ignore[no-untyped-call]
+    return history.touched(configs, services)
 
 
 def _misfit(host: str, problems: list[str]) -> ConfigError:

@@ -1,8 +1,8 @@
 """The health probe as a resource: a deployment is done only when the cluster has proven itself.
 
 Owns when the probe runs: beside the services instead of after them (it waits by itself), once for
-each change of anything that it depends on, and again after every attempt that failed. What it
-proves is the program in `health/`, which knows nothing of Pulumi.
+each change of anything that it depends on, by hand too, and again after every attempt that failed.
+What it proves is the program in `health/`, which knows nothing of Pulumi.
 """
 
 import json
@@ -12,8 +12,10 @@ from typing import Any
 
 import pulumi
 import pulumi_command as command
+import pulumi_docker as docker
 import pulumi_random as random
 
+from components import history
 from components.caddy import Front
 from components.cluster import DaskCluster
 from components.lookup import Site
@@ -47,27 +49,40 @@ class HealthProbe(pulumi.ComponentResource):
         super().__init__("dask:swarm:HealthProbe", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         request = pulumi.Output.json_dumps(probe_request(args), sort_keys=True)
-        # A failed probe leaves its old state behind, so going back to the last good config would
-        # not prove anything. The attempt changes with the request even when the probe then fails.
-        attempt = random.RandomId(
-            f"{name}-attempt",
-            byte_length=8,
-            keepers={"request": request.apply(fingerprint), "program": program_fingerprint()},
-            opts=child,
-        )
+        self.attempt = self._attempt(f"{name}-attempt", request, args.site.touched)
         run = command.local.Command(
             f"{name}-run",
             create=COMMAND,
             environment={"DOCKER_HOST": args.settings.docker_host},
             stdin=request,
-            triggers=[attempt.hex],
+            triggers=[self.attempt],
             logging=command.local.Logging.STDERR,
             add_previous_output_in_env=False,
             opts=child,
         )
-        self.attempt = attempt.hex
-        self.health = run.stdout.apply(json.loads)
+        proof = run.stdout.apply(json.loads)
+        note = pulumi.Output.all(proof, self.attempt).apply(lambda both: history.note(*both))
+        docker.ServiceConfig(history.NOTE, data=note, opts=child)
+        self.health = proof.apply(history.without_imprints)
         self.register_outputs({"health": self.health})
+
+    def _attempt(self, name: str, request: pulumi.Output[str], touched: str) -> pulumi.Output[str]:
+        # A failed probe leaves its old state behind, so going back to the last good config would
+        # not prove anything. The attempt changes with the request even when the probe then fails.
+        return random.RandomId(
+            name,
+            byte_length=8,
+            keepers={
+                "request": request.apply(fingerprint),
+                "program": program_fingerprint(),
+                "touched": touched,
+            },
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                # What was touched and is proven again stays there: it is no change to forget it.
+                ignore_changes=[] if touched else ["keepers.touched"],
+            ),
+        ).hex
 
 
 def probe_request(args: HealthProbeArgs) -> dict[str, Any]:

@@ -58,6 +58,8 @@ FACTS: dict[str, Fact] = {
         asked=lambda s: s.caddy_network if s.caddy_mode == "external" else "",
         otherwise=lambda s: NOT_RECORDED if s.caddy_mode == "external" else None,
     ),
+    # What was changed by hand can be repaired only where it can be seen.
+    "touched": Fact(asked=lambda _: "", otherwise=lambda _: ""),
     "front_addresses": Fact(
         asked=lambda s: ",".join(s.control_placement) if s.is_local else "",
         otherwise=lambda s: (LOOPBACK,) if s.is_local else (),

@@ -1,5 +1,7 @@
 """Whether the Swarm runs what was declared, over services and tasks as the API describes them."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -119,6 +121,12 @@ def revision_of(service: Service) -> str | None:
     """Return the revision that a service was declared with, None if with none."""
     revision: str | None = (service["Spec"].get("Labels") or {}).get(REVISION_LABEL)
     return revision
+
+
+def imprint(service: Service) -> str:
+    """Return 16 hexadecimal digits that change with whatever the Swarm has been told of it."""
+    spec = json.dumps(service["Spec"], sort_keys=True)
+    return hashlib.sha256(spec.encode()).hexdigest()[:16]
 
 
 def outdated(task: Task, service: Service) -> bool:

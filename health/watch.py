@@ -15,7 +15,7 @@ from health.listener import BEGINNING, Listener
 from health.progress import Progress
 from health.request import Request
 from health.retreat import AGAIN_SECONDS, LEAD_SECONDS, changed, go_back, repeatable, reserve
-from health.rollout import ENDED, STALE, Snapshot, absent, unsettled
+from health.rollout import ENDED, STALE, Snapshot, absent, imprint, unsettled
 
 APPEAR_SECONDS = 45  # for a declared service to exist at its revision
 PENDING_SECONDS = 20  # before a task that waits for a place is judged
@@ -57,7 +57,8 @@ class Watch:
         result = spread.result(outcome["proof"], nodes, self._request.expected.workers_per_node)
         if not result["transfers"]:
             self._progress.say("all workers are on one node: no transfer between nodes to prove")
-        return result
+        proven = {name: imprint(self._now.services[name]) for name in self._request.services}
+        return {**result, "imprints": proven}
 
     def report(self, headline: str) -> str:
         """Return the headline and what is wrong with each service."""

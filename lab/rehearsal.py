@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -46,7 +46,7 @@ FIXED: dict[str, set[str]] = {
 }
 # Options of a resource by which the engine would do something that is not done here.
 UNSUPPORTED = {
-    *("aliases", "customTimeouts", "deleteBeforeReplace", "deletedWith", "ignoreChanges"),
+    *("aliases", "customTimeouts", "deleteBeforeReplace", "deletedWith"),
     *("protect", "replaceOnChanges", "replace_with", "replacement_trigger", "retainOnDelete"),
     "transforms",
 }
@@ -74,6 +74,16 @@ def plan(old: Record | None, new: Record) -> tuple[str, list[str]]:
     return "replace" if changed & FIXED.get(new.type, changed) else "update", sorted(changed)
 
 
+def ignoring(paths: Sequence[str], old: Record | None, new: Record) -> Record:
+    """Return `new` with what `old` has at the paths; they are of the form `input.key`."""
+    inputs = dict(new.inputs)
+    for name, _, key in (path.partition(".") for path in paths if old):
+        rest = {k: v for k, v in inputs[name].items() if k != key}
+        before = old.inputs.get(name, {}) if old else {}
+        inputs[name] = rest | {k: v for k, v in before.items() if k == key}
+    return replace(new, inputs=inputs)
+
+
 class Rehearsal(mocks.Mocks):
     """Stands where the engine would: is told of every resource and has it carried out."""
 
@@ -81,6 +91,7 @@ class Rehearsal(mocks.Mocks):
         self.state = state
         self.offline = switched_on(OFFLINE, os.environ)
         self.secret_outputs: dict[str, set[str]] = {}
+        self.ignored: dict[str, list[str]] = {}
         self.done: list[str] = []
         self.errors: list[str] = []
 
@@ -109,6 +120,7 @@ class Rehearsal(mocks.Mocks):
         new = Record(type=args.typ, name=args.name, host=host, inputs=plain(args.inputs))
         resources.translate(new.type, new.inputs)  # refuses what it does not know
         old = self.state.rest.get(key)
+        new = ignoring(self.ignored.get(key, ()), old, new)
         action, changed = plan(old, new)
         with self._told(action, key, changed):
             done = self._carry_out(action, key, new, old)
@@ -168,6 +180,7 @@ class Monitor(mocks.MockMonitor):
         if key in self.mocks.secret_outputs:
             raise ValueError(f"{key} is declared twice")
         self.mocks.secret_outputs[key] = set(request.additionalSecretOutputs)
+        self.mocks.ignored[key] = [*request.ignoreChanges]
         return super().RegisterResource(request)  # type: ignore[no-untyped-call]
 
 
@@ -236,6 +249,8 @@ def _attempt(rehearsal: Rehearsal, options: argparse.Namespace) -> int:
         if options.command == "destroy":
             rehearsal.finish()
         else:
+            if not rehearsal.offline:
+                rehearsal.state.refresh(resources.by_hand)
             run(rehearsal, options)
             print("\nOutputs:")
             show(rehearsal.state.outputs, options)

@@ -26,11 +26,13 @@ import docker
 import docker.errors
 from pulumi.output import Unknown
 
+from health.rollout import imprint
 from lab.layout import chosen_lab
 from remote.engine import connect
 
 Json = Any  # what JSON can hold, and the SDK's `Unknown` in a preview
 PROVIDER = "pulumi:providers:docker"
+IMPRINT = "imprint"  # the output of a service that tells whether it is as it was made
 SWARM = "swarm"  # the output of a provider that tells one Swarm from another at its address
 ANSWER_SECONDS = 60
 DRAIN_SECONDS = 90  # ending tasks keep their network for as long as their grace period
@@ -170,7 +172,8 @@ def create(new: Record) -> Record:
             name = new.inputs.get("name") or f"{new.name}-{secrets.token_hex(4)[:7]}"
             answer = _docker("create", new)(**translate(new.type, {**new.inputs, "name": name}))
             identity = answer.get("ID") or answer.get("Id") or answer["Name"]
-            return replace(new, id=identity, outputs={"name": name})
+            made = replace(new, id=identity, outputs={"name": name})
+            return _imprinted(made)
         case "command":
             return replace(new, id=secrets.token_hex(4), outputs=_run(new, "create"))
         case "random":
@@ -198,14 +201,35 @@ def update(new: Record, old: Record) -> Record:
     match new.type.partition(":")[0]:
         case "docker":
             version = _docker("inspect", old)(old.id)["Version"]["Index"]
-            arguments = translate(new.type, {**new.inputs, **old.outputs})
+            name = {"name": old.outputs["name"]}
+            arguments = translate(new.type, {**new.inputs, **name})
             _docker("update", old)(old.id, version, **arguments)
+            return _imprinted(replace(new, id=old.id, outputs=name))
         case "command":
             script = "update" if "update" in new.inputs else "create"
             return replace(new, id=old.id, outputs=_run(replace(new, outputs=old.outputs), script))
         case "pulumi":
             return create(new)
     return replace(new, id=old.id, outputs=old.outputs)
+
+
+def _imprinted(made: Record) -> Record:
+    """Return it with an imprint of what the Swarm has, if that can be changed by hand."""
+    if not made.type.endswith(":Service"):
+        return made
+    found = imprint(_docker("inspect", made)(made.id))
+    return replace(made, outputs={**made.outputs, IMPRINT: found})
+
+
+def by_hand(record: Record) -> str:
+    """Return what somebody else has made of it: `gone`, `changed`, or nothing."""
+    if not record.type.startswith("docker:"):
+        return ""
+    try:
+        _docker("inspect", record)(record.id)
+        return "" if record.outputs == _imprinted(record).outputs else "changed"
+    except docker.errors.NotFound:
+        return "gone"
 
 
 def delete(old: Record) -> None:

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,15 @@ class State:
             print(f"Another Swarm is at {gone[0].id} now: what was on the old one is forgotten.")
             self.rest, self.outputs = {}, {}
             self.save()
+
+    def refresh(self, by_hand: Callable[[Record], str]) -> None:
+        """Take in what somebody else has done to what there is."""
+        for key, record in list(self.rest.items()):
+            what = by_hand(record)
+            if what == "gone":
+                del self.rest[key]
+            elif what == "changed":  # all that is sure is that it is not what it was
+                self.rest[key] = replace(record, inputs={"name": record.inputs["name"]})
 
     def book(self, key: str, new: Record | None = None, old: Record | None = None) -> None:
         """Put `new`, or nothing, in the place of `key`; keep `old`, which it replaced, aside."""

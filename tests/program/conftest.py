@@ -1,7 +1,7 @@
 """Run the whole program under Pulumi's mocks and keep what it declared as plain data."""
 
 import runpy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pulumi
 import pytest
@@ -12,7 +12,9 @@ from components import lookup, offline
 from tests.conftest import ROOT
 
 SECRET_KEYS = [f"dask-swarm:{name}Password" for name in ("notebook", "basic", "authelia")]
-HEALTH = '{"workers": 4, "threads": 4, "memory_bytes": 4294967296}'
+HEALTH = (
+    '{"workers": 4, "threads": 4, "memory_bytes": 4294967296, "imprints": {"dask_worker": "1"}}'
+)
 
 FRONT = '{"auth": "basic", "login_tried": true}'
 
@@ -104,8 +106,9 @@ def _plain(value):
 def run(defaults, monkeypatch):
     """Return a function that runs the program with some config values changed."""
 
-    def run_program(**config):
-        monkeypatch.setattr(lookup, "look_up", _site)
+    def run_program(*, touched="", **config):
+        found = lambda settings: replace(_site(settings), touched=touched)  # noqa: E731
+        monkeypatch.setattr(lookup, "look_up", found)
         return _run(monkeypatch, defaults | config, preview=False)
 
     return run_program

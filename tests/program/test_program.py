@@ -1,5 +1,6 @@
 """The whole program: its outputs, its secrets, when the probe runs again, what is documented."""
 
+import base64
 import json
 import re
 
@@ -112,6 +113,23 @@ class TestProbe:
     def test_runs_again_when_what_it_depends_on_changes(self, run, change):
         """Whatever changes a service makes a new attempt."""
         assert keepers_of(run()) != keepers_of(run(**change))
+
+    def test_runs_again_when_a_service_was_touched_by_hand(self, run):
+        """No input of a service differs then: what the Swarm said of it does."""
+        assert "dask_worker 17" == keepers_of(run(touched="dask_worker 17"))["touched"]
+        assert "" == keepers_of(run())["touched"]
+
+    def test_leaves_a_note_of_what_it_proved_on_the_swarm(self, run):
+        """By it the next run knows whether somebody has touched a service."""
+        program = run()
+        (note,) = [
+            each
+            for each in program.of_type("docker:index/serviceConfig:ServiceConfig")
+            if each.name == "dask-health-proven"
+        ]
+        told = json.loads(base64.b64decode(note.inputs["data"]))
+        assert {"dask_worker": "1"} == told["imprints"]
+        assert "imprints" not in program.outputs["health"]
 
     def test_has_no_path_clock_or_environment_in_its_inputs(self, run, monkeypatch):
         """From another checkout or by another user nothing changes."""

@@ -81,9 +81,9 @@ class Deployment:
         assert 0 == done.returncode, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def fail(self, action):
+    def fail(self, action, *options):
         """Run one action that must fail and return what it printed."""
-        done = self.runner.run(action, capture=True)
+        done = self.runner.run(action, *options, capture=True)
         assert 0 != done.returncode, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -139,6 +139,11 @@ def wait_until_gone(swarm, seconds=DRAIN_SECONDS):
     while (found := left_behind(swarm)) and time.monotonic() < deadline:
         time.sleep(0.5)
     return found
+
+
+def proofs(swarm):
+    """Return the ids of the notes that proofs have left on the Swarm."""
+    return [each.id for each in swarm.configs.list(filters={"name": "dask-health-proven"})]
 
 
 def specs(swarm):

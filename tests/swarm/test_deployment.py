@@ -10,7 +10,7 @@ import docker
 import pytest
 
 from tests.conftest import ROOT
-from tests.swarm.conftest import RUNNERS, declared, one_shots, wait_until_gone
+from tests.swarm.conftest import RUNNERS, declared, one_shots, proofs, wait_until_gone
 
 PI = """
 from dask.distributed import Client
@@ -177,3 +177,19 @@ def test_a_killed_worker_comes_back(cluster, swarm, notebook, lab):
     while "found 4 " not in python_in(notebook, PI) and time.monotonic() < deadline:
         time.sleep(1)
     assert "found 4 4" in python_in(notebook, PI)
+
+
+def test_what_was_done_by_hand_is_undone_and_proven_again(cluster, swarm):
+    """A scaled and a removed service are as declared again, and the probe has said so."""
+    before = proofs(swarm)
+    services = {each.name: each for each in declared(swarm)}
+    services["dask_worker"].scale(3)
+    services["dask_notebook"].remove()
+    cluster.run("up")
+    after = {each.name: each.attrs["Spec"]["Mode"] for each in declared(swarm)}
+    assert {"Replicated": {"Replicas": 4}} == after["dask_worker"]
+    assert "dask_notebook" in after
+    assert before != proofs(swarm)
+    proven = proofs(swarm)
+    cluster.run("up")
+    assert proven == proofs(swarm)

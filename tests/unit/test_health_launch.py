@@ -154,6 +154,7 @@ def test_a_proof_is_printed_as_one_object(launched):
     assert 0 == code
     assert {"node-1": 1} == json.loads(out)["nodes"]
     assert json.loads(out)["seconds"] >= 0
+    assert {"dask_worker"} == json.loads(out)["imprints"].keys()
     assert 1 == len(swarm.removed)
 
 

@@ -50,6 +50,9 @@ class FakeEngine:
     def services(self):
         return self.answers["services"]
 
+    def configs(self):
+        return []
+
     def networks(self, names):
         return [each for each in self.answers["networks"] if each["Name"] in names]
 

@@ -248,6 +248,18 @@ class TestPlan:
         """The mock monitor turns every number into a float, which the Engine API refuses."""
         assert json.dumps(rehearsal.plain([2.0, 0.5, True])) == "[2, 0.5, true]"
 
+    def test_what_is_to_be_ignored_is_as_it_was(self):
+        """As by the option `ignore_changes`; the first time there is nothing else to keep."""
+        new = record(inputs={"keepers": {"a": 1, "b": 2}})
+        for before, expected in (
+            (None, {"a": 1, "b": 2}),
+            (record(inputs={"keepers": {"a": 0, "b": 0}}), {"a": 1, "b": 0}),
+            (record(inputs={"keepers": {"a": 0}}), {"a": 1}),
+            (record(), {"a": 1}),
+        ):
+            found = rehearsal.ignoring(["keepers.b"], before, new)
+            assert {"keepers": expected} == found.inputs
+
     def test_what_is_unknown_yet_is_a_change(self):
         """A preview counts a value that only the deployment will know as changed."""
         old = record(SERVICE, inputs={"taskSpec": {"id": "1"}})
@@ -302,6 +314,17 @@ class TestState:
         found.forget_another_swarm(lambda host: {"unix:///x": there}[host])
         assert kept == list(found.rest)
         assert bool(kept) == state.path.exists()
+
+    def test_what_others_did_is_undone(self, tmp_path):
+        """What is gone is made anew, what is changed is updated whatever it was before."""
+        state = rehearsal.State(tmp_path / "dev.json")
+        inputs = {"name": "x", "labels": []}
+        for key in ("gone", "changed", "same"):
+            state.book(key, record(SERVICE, name=key, id="1", inputs=inputs))
+        found = rehearsal.State(state.path)
+        found.refresh(lambda each: "" if each.name == "same" else each.name)
+        plans = [rehearsal.plan(found.rest.get(key), new)[0] for key, new in state.reached.items()]
+        assert ["create", "update", "same"] == plans
 
     def test_a_preview_writes_nothing(self, tmp_path):
         """A dry state keeps what it is told to itself."""

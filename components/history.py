@@ -1,0 +1,58 @@
+"""Whether anybody has touched the services since they were last proven.
+
+Owns the note that a proof leaves on the Swarm, a config with an imprint of each service, and how
+the services are held against it. The engine repairs what was changed by hand, but the program's
+inputs are the same before and after: without the note nothing would say that it is to be proven
+again. Pure, over what the manager says.
+"""
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from health.rollout import imprint
+
+NOTE = "dask-health-proven"  # the beginning of the config's name; the engine adds to it
+_IMPRINTS = "imprints"
+
+Config = Mapping[str, Any]
+Service = Mapping[str, Any]
+
+
+def note(proof: Mapping[str, Any], attempt: str) -> str:
+    """Return the content of the note that belongs to a proof, as a config's data.
+
+    Each attempt leaves another one, even where it proves the same.
+    """
+    text = json.dumps({"attempt": attempt, _IMPRINTS: proof.get(_IMPRINTS, {})}, sort_keys=True)
+    return base64.b64encode(text.encode()).decode()
+
+
+def without_imprints(proof: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a proof is for people."""
+    return {key: value for key, value in proof.items() if key != _IMPRINTS}
+
+
+def touched(configs: Iterable[Config], services: Iterable[Service]) -> str:
+    """Return which services are not as they were when they were last proven, "" if none.
+
+    Each with its version on the Swarm, which no two changes have in common.
+    """
+    notes = [each for each in configs if each["Spec"]["Name"].startswith(f"{NOTE}-")]
+    if not notes:
+        return ""
+    newest = max(notes, key=lambda each: str(each["CreatedAt"]))
+    proven = json.loads(base64.b64decode(newest["Spec"]["Data"]))[_IMPRINTS]
+    found = {each["Spec"]["Name"]: each for each in services}
+    changed = [name for name in sorted(proven) if _imprint(found.get(name)) != proven[name]]
+    return ", ".join(f"{name} {_version(found.get(name), newest)}" for name in changed)
+
+
+def _imprint(service: Service | None) -> str:
+    return imprint(service) if service else ""
+
+
+def _version(service: Service | None, newest: Config) -> str:
+    # One that is gone may go again after the next proof, which leaves another note.
+    return str(service["Version"]["Index"]) if service else f"gone since {newest['ID']}"
