@@ -9,14 +9,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from bench.context import Context, prepared
-from bench.deploying import deploying, no_op
+from bench.deploying import deploying
+from bench.floor import floor
 from bench.front import front
 from bench.scaling import scaling
 
 # Each yields its tables, measured in so many rounds.
 BENCHES: dict[str, Callable[[Context, int], Iterator[str]]] = {
     "deploy": deploying,
-    "no-op": no_op,
+    "floor": floor,
     "front": front,
     "scaling": scaling,
 }

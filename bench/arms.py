@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -96,22 +96,23 @@ class Deploying:
 
 @dataclass(frozen=True, kw_only=True)
 class Repeating:
-    """An `up` of what is up already."""
+    """The same action on what is up already."""
 
     name: str
     runner: Runner
+    action: str = "up"
+    options: Sequence[str] = ()
 
     def run(self) -> None:
-        """Deploy again."""
-        succeed(self.runner, "up")
+        """Do it again."""
+        succeed(self.runner, self.action, *self.options)
 
     def undo(self) -> None:
         """Nothing was changed."""
 
 
-def succeed(runner: Runner, action: str) -> None:
+def succeed(runner: Runner, action: str, *options: str) -> None:
     """Run one action, its output kept for the error that it ends with when it fails."""
-    options = ["--skip-preview"] if runner.name == "pulumi" else []
     done = runner.run(action, *options, capture=True)
     if done.returncode:
         raise RuntimeError(f"{runner.name} {action} failed:\n{done.stdout}{done.stderr}")
