@@ -24,6 +24,7 @@ from components.swarm import (
     HealthCheck,
     MountedFile,
     ResourceLimit,
+    Rolling,
     Script,
     ServiceSpec,
     Volume,
@@ -135,4 +136,6 @@ def _reloader(settings: Settings, image: str, files: list[MountedFile]) -> Servi
         volumes=[DATA],
         capabilities=CAPABILITIES,
         user=USER,
+        # When it is healthy, Caddy has said yes.
+        rolling=Rolling(monitor="1s"),
     )

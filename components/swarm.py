@@ -132,6 +132,7 @@ class Rolling:
     parallelism: int = 1
     delay: str = "0s"
     start_first: bool = False
+    monitor: str = "5s"  # for which a task that was healthy may still fail its update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,7 +334,7 @@ def _roll(rolling: Rolling, *, failure_action: str) -> dict[str, Any]:
         "parallelism": rolling.parallelism,
         "delay": rolling.delay,
         "order": "start-first" if rolling.start_first else "stop-first",
-        "monitor": "5s",
+        "monitor": rolling.monitor,
         "max_failure_ratio": "0.0",
         "failure_action": failure_action,
     }

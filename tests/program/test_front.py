@@ -65,6 +65,9 @@ class TestManaged:
         for key in ("image", "mounts", "user", "capAdds", "capDrops"):
             assert containers[0][key] == containers[1][key]
         assert "ports" not in reloader["endpointSpec"]
+        assert ("rollback", "1s") == tuple(
+            reloader["updateConfig"][key] for key in ("failureAction", "monitor")
+        )
         assert not specs[1].get("networksAdvanceds")
 
     def test_caddy_and_reloader_name_the_same_socket(self, run):
