@@ -15,7 +15,8 @@ gh run download "$RUN" --name drift --dir report
 {
   python3 -m preview.comment "Found by $PAGE" report/drift.txt
   echo
-  echo "\`pulumi up\` repairs it. To keep what was done by hand, write it into the config."
+  echo "\`pulumi up\` repairs what was changed by hand; to keep it, write it into the config. Where"
+  echo "the check itself failed, its error stands at the end."
 } >issue.md
 if [[ -n $number ]]; then
   gh issue edit "$number" --body-file issue.md

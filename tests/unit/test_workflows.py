@@ -43,7 +43,7 @@ def test_drift_opens_one_issue(drift):
     done = drift("yes")
     assert done.startswith("issue|create|--title|Drift of the stack prod|")
     assert "```diff\n~ dask_worker update\n```" in done
-    assert "`pulumi up` repairs it." in done
+    assert "`pulumi up` repairs what was changed by hand" in done
 
 
 def test_drift_that_stays_updates_the_issue(drift):
