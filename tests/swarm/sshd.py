@@ -91,7 +91,9 @@ def running(node, folder):
     _prepare(server)
     pid = (node.directory / "run" / "docker.pid").read_text().strip()
     inside = ["nsenter", f"--target={pid}", "--net", "--mount"]
-    process = subprocess.Popen([*inside, "sh", "-c", START, "sh", str(node.directory), folder])
+    # It goes with the tests, however they end.
+    bound = [*inside, "setpriv", "--pdeathsig", "TERM"]
+    process = subprocess.Popen([*bound, "sh", "-c", START, "sh", str(node.directory), folder])
     try:
         _wait_until_it_listens(server, process)
         yield server

@@ -7,8 +7,8 @@ import pytest
 from docker import types
 
 from tests.swarm.conftest import RUNNERS, left_behind, wait_until_gone
+from tests.swarm.derived import NOWHERE
 
-NOWHERE = "sha256:" + "0" * 64
 RESERVED = "reserved"
 PLACED_SECONDS = 30
 
