@@ -75,7 +75,9 @@ def _run(runner: Runner, chosen: argparse.Namespace) -> int:
 
 def _look_for_drift(runner: Runner) -> int:
     if isinstance(runner, Rehearsal):
-        say("The rehearsal cannot refresh, and so cannot see drift: install the Pulumi CLI.")
+        say(
+            "This takes the Pulumi CLI: install it. The rehearsal shows what it sees as a preview"
+        )
         return 2
     return runner.run("preview", *DRIFT).returncode
 

@@ -114,8 +114,8 @@ def test_each_target_is_one_run(monkeypatch, arguments, expected):
     assert [expected] == runner.runs
 
 
-def test_the_rehearsal_does_not_claim_that_there_is_no_drift(monkeypatch, capsys):
-    """It cannot refresh, and says so instead of finding nothing."""
+def test_drift_is_not_denied_without_the_engine(monkeypatch, capsys):
+    """The rehearsal sees less, and says so instead of finding nothing."""
     monkeypatch.setattr(deploy, "runner_for", lambda stack: Rehearsal(stack=stack))
     assert 2 == deploy.main(["drift"])
-    assert "install the Pulumi CLI" in capsys.readouterr().err
+    assert "takes the Pulumi CLI" in capsys.readouterr().err
