@@ -38,17 +38,21 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """A slot of a service without a working task: its newest task, if any, and the last error."""
+    """A slot of a service without a working task: its newest task, if any, and the last error.
+
+    `kept` when one from before the update still works there.
+    """
 
     name: str
     task: Task | None
     failed: Task | None
     failures: int
+    kept: bool = False
 
 
 def missing(now: Snapshot, name: str, idle: Iterable[str] = ()) -> list[Missing]:
     """Return the slots of a service that no task works in, in order."""
-    by_slot = _by_slot(now.current(name))
+    by_slot, ever = _by_slot(now.current(name)), _by_slot(now.tasks_of(name))
     slots = sorted(by_slot.keys() | set(range(1, replicas(now.services[name]) + 1)))
     found = []
     for slot in slots:
@@ -61,6 +65,9 @@ def missing(now: Snapshot, name: str, idle: Iterable[str] = ()) -> list[Missing]
                     task=tasks[0] if tasks else None,
                     failed=failed[0] if failed else None,
                     failures=sum(_state(task) in ("failed", "rejected") for task in failed),
+                    kept=any(
+                        _works(task) and task["ID"] not in idle for task in ever.get(slot, [])
+                    ),
                 )
             )
     return found
@@ -140,7 +147,8 @@ def _section(name: str, evidence: Evidence) -> list[str]:
 
 def _task_line(slot: Missing, evidence: Evidence) -> str:
     if slot.task is None:
-        return f"{slot.name}: the Swarm has made no task yet"
+        none = "not updated yet" if slot.kept else "the Swarm has made no task yet"
+        return f"{slot.name}: {none}"
     where = _place(slot.task, evidence.nodes)
     line = f"{slot.name}: {_state(slot.task)} {where}"
     if slot.task["ID"] in evidence.idle:
@@ -150,6 +158,8 @@ def _task_line(slot: Missing, evidence: Evidence) -> str:
         line += f"; before, {_state(slot.failed)} {before}"
     if slot.failures > 1:
         line += f", {slot.failures} times"
+    if slot.kept:
+        line += ", while the one before the update still works"
     return f"{line}: {clean(error_of(slot.failed))}" if slot.failed else line
 
 

@@ -7,7 +7,6 @@ Here it is told to for every other reason, and for what was updated together wit
 import time
 from collections.abc import Mapping
 
-from health import UnfitError
 from health.engine import ENGINE_ERRORS, Engine
 from health.progress import Progress
 from health.rollout import (
@@ -16,13 +15,10 @@ from health.rollout import (
     moment,
     replicas,
     revision_of,
-    rolled_back_before,
     rolled_back_since,
-    update_of,
 )
 
 LEAD_SECONDS = 3  # by which an update may come before the proof that begins beside it
-AGAIN_SECONDS = 7  # for an update that was taken back once to be declared anew
 SHARE, MOST_SECONDS = 0.25, 60  # of the deadline that is kept for the way back
 
 # Service names with the revisions to be reached.
@@ -54,25 +50,6 @@ def reversible(now: Snapshot, changes: Revisions) -> list[Service]:
     return [s for s in there if revision_of(s) == changes[_name(s)] and _was_another(s)]
 
 
-def repeatable(now: Snapshot, start: Snapshot, revisions: Revisions) -> list[Service]:
-    """Return the services that can be made what they were before an update was taken back.
-
-    Who declares the same as in the attempt that failed sees no change, so nobody else updates
-    them. Raises `UnfitError` for one whose update the Swarm took back by itself: it forgets it.
-    """
-    found = [now.services[name] for name in revisions if name in now.services]
-    other = [s for s in found if revision_of(s) != revisions[_name(s)]]
-    forsaken = [service for service in other if rolled_back_before(start, service)]
-    for service in forsaken:
-        if not _was(service, revisions[_name(service)]):
-            reason = update_of(service).get("Message") or "no reason given"
-            raise UnfitError(
-                f"the Swarm rolled back the update of {_name(service)}: {reason}; nothing has "
-                "declared it anew, which `pulumi up --refresh` does"
-            )
-    return forsaken
-
-
 def returning(now: Snapshot, start: Snapshot, changes: Revisions) -> dict[str, str]:
     """Return what each service that goes back still waits for, empty for one that is back."""
     there = [now.services[name] for name in changes if name in now.services]
@@ -89,12 +66,8 @@ def _missing(now: Snapshot, service: Service) -> str:
 
 
 def _was_another(service: Service) -> bool:
-    return bool(service.get("PreviousSpec")) and not _was(service, revision_of(service))
-
-
-def _was(service: Service, revision: str | None) -> bool:
     previous = service.get("PreviousSpec")
-    return bool(previous) and revision_of({"Spec": previous}) == revision
+    return bool(previous) and revision_of({"Spec": previous}) != revision_of(service)
 
 
 def _name(service: Service) -> str:

@@ -104,11 +104,6 @@ def rolled_back_since(start: Snapshot, service: Service) -> bool:
     return _is_rollback(now) and not same
 
 
-def rolled_back_before(start: Snapshot, service: Service) -> bool:
-    """Tell whether the last update of a service was taken back before `start`."""
-    return _is_rollback(update_of(service)) and not rolled_back_since(start, service)
-
-
 def _is_rollback(update: Mapping[str, Any]) -> bool:
     return str(update.get("State", "")).startswith("rollback")
 

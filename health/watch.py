@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from health import UnfitError, job, spread
@@ -14,7 +13,7 @@ from health.inquiry import inquire, places
 from health.listener import BEGINNING, Listener
 from health.progress import Progress
 from health.request import Request
-from health.retreat import AGAIN_SECONDS, LEAD_SECONDS, changed, go_back, repeatable, reserve
+from health.retreat import LEAD_SECONDS, changed, go_back, reserve
 from health.rollout import ENDED, STALE, Snapshot, absent, imprint, unsettled
 
 APPEAR_SECONDS = 45  # for a declared service to exist at its revision
@@ -99,20 +98,10 @@ class Watch:
         self._waiting = unsettled(
             self._now, self._start, self._request.services, self._request.healthy
         )
-        self._repeat()
         self._progress.tell(self._status())
         self._check_time()
         self._check_hope()
         self._check_probe()
-
-    def _repeat(self) -> None:
-        if self._progress.elapsed < AGAIN_SECONDS:
-            return
-        for service in repeatable(self._now, self._start, self._request.services):
-            name = service["Spec"]["Name"]
-            self._progress.say(f"{name}: trying the update again that was rolled back before")
-            with suppress(*ENGINE_ERRORS):
-                self._engine.revert(service)
 
     def _calm(self) -> bool:
         # The probe may start beside services that are being created, and beside those that it does

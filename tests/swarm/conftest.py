@@ -75,6 +75,12 @@ class Deployment:
         values = {f"dask-swarm:{key}": value for key, value in config.items()}
         self.config_file.write_text(yaml.safe_dump(old | {"config": values}))
 
+    def encrypted(self, key, value):
+        """Return a value as the engine keeps a secret in the config."""
+        arguments = ["--secret", f"dask-swarm:{key}", value, "--config-file", self.config_file]
+        self.runner._call(["config", "set", "--stack", "test", *arguments], capture=True)
+        return yaml.safe_load(self.config_file.read_text())["config"][f"dask-swarm:{key}"]
+
     def run(self, action, *options):
         """Run one action and return what it printed; fails the test when the action fails."""
         done = self.runner.run(action, *options, capture=True)

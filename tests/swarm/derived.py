@@ -15,7 +15,12 @@ NOWHERE = "sha256:" + "0" * 64
 
 def with_other_version(docker_host, image):
     """Return an image in the registry that differs from `image` in distributed's version alone."""
-    return _derived(docker_host, image, "other-version", {"User": "1000:1000"}, FAKE)
+    return _derived(docker_host, image, "other-version", {}, FAKE)
+
+
+def rebuilt(docker_host, image):
+    """Return an image in the registry that is `image` but for its digest."""
+    return _derived(docker_host, image, "rebuilt", {"Labels": {"rebuilt": "yes"}})
 
 
 def that_dies(docker_host, image):
@@ -31,12 +36,12 @@ def that_never_works(docker_host, image):
 
 
 def _derived(docker_host, image, tag, conf, program="pass"):
-    repository = image.partition(":2")[0]
+    repository = image.partition("@")[0].rpartition(":")[0]
     with closing(docker.DockerClient(docker_host)) as engine:
         container = engine.containers.run(image, ["python", "-c", program], user="0", detach=True)
         try:
             assert 0 == container.wait(timeout=60)["StatusCode"], container.logs().decode()
-            container.commit(repository, tag, conf=conf)
+            container.commit(repository, tag, conf={"User": "1000:1000"} | conf)
         finally:
             container.remove(force=True)
         engine.images.push(repository, tag)

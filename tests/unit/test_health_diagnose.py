@@ -340,3 +340,12 @@ def test_the_task_that_an_update_failed_by_is_told():
     assert f"task {bad['ID']}: failed on data-1: task: non-zero exit (4)" in message
     assert "cause: its program ended with status 4" in message
     assert "| broken" in message
+
+
+def test_what_an_update_has_not_touched_is_told_from_what_is_missing():
+    """The tasks from before it go on working, and have no part in its failure."""
+    former = {"Spec": TEMPLATE | {"ForceUpdate": 1}}
+    tasks = [task("running") | former, task("running", slot=2) | former | {"ID": "other"}]
+    found = told(*tasks, task("starting", at="2026-11-23T21:04:00Z"), replicas=2)
+    assert "dask_worker.1: starting on data-1, while the one before the update still" in found
+    assert "dask_worker.2: not updated yet" in found

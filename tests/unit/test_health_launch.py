@@ -302,19 +302,6 @@ def test_a_first_deployment_has_nothing_to_go_back_to(launched):
     assert "rolled back" not in err
 
 
-def test_an_update_that_was_taken_back_is_tried_again(launched, monkeypatch):
-    """The same declaration again is no change to whoever declares it; nor is it better."""
-    monkeypatch.setattr(watch, "AGAIN_SECONDS", 0.1)
-    former = service("dask_worker", "old") | {"PreviousSpec": service("dask_worker")["Spec"]}
-    former["UpdateStatus"] = {"State": "rollback_completed", "Message": "manually requested"}
-    swarm = Swarm([{"failure": "expected one version"}], {"dask_worker": former})
-    code, _, err = launched(swarm)
-    assert 1 == code
-    assert "dask_worker: trying the update again that was rolled back before" in err
-    assert ["dask_worker", "dask_worker"] == swarm.reverted
-    assert "old" == swarm.services["dask_worker"]["Spec"]["Labels"]["dask.swarm/revision"]
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_launcher_removes_its_service(launched, number):
     """It ends as a shell expects after an interrupt."""

@@ -5,9 +5,8 @@ import itertools
 import pytest
 from docker.errors import APIError
 
-from health import UnfitError
 from health.progress import Progress
-from health.retreat import account, changed, go_back, repeatable, reserve, returning, reversible
+from health.retreat import account, changed, go_back, reserve, returning, reversible
 from health.rollout import Snapshot
 from tests.unit.test_health_rollout import REVISION, TEMPLATE, service, task
 
@@ -98,25 +97,6 @@ def test_tasks_of_the_failed_update_do_not_count_as_back():
 def test_a_service_that_was_not_taken_back_is_not_told_of(found):
     """It is what it was, or what it was to be."""
     assert {} == returning(snapshot(found), snapshot(updated(revision="older")), REVISIONS)
-
-
-def test_an_update_taken_back_earlier_is_repeated():
-    """The Swarm still has what is declared as the former spec."""
-    found = updated(REVISION, ROLLED_BACK, "old")
-    assert [found] == repeatable(snapshot(found), snapshot(found), REVISIONS)
-
-
-def test_an_update_taken_back_just_now_is_not_repeated():
-    """Its status differs from the one that the proof began with."""
-    found = updated(REVISION, ROLLED_BACK, "old")
-    assert [] == repeatable(snapshot(found), snapshot(updated()), REVISIONS)
-
-
-def test_an_update_that_the_swarm_has_forgotten_is_told_with_its_cure():
-    """Taking back by itself it keeps no former spec, only the reason."""
-    found = updated(None, ROLLED_BACK, "old")
-    with pytest.raises(UnfitError, match=r"due to failure of t1; .* `pulumi up --refresh`"):
-        repeatable(snapshot(found), snapshot(found), REVISIONS)
 
 
 def test_the_account_names_who_is_back_and_who_is_not():
