@@ -1,0 +1,95 @@
+"""State in an S3 bucket, tried with a real server: `PULUMI_BACKEND_URL=s3://…` is all it takes."""
+
+import os
+import socket
+import subprocess
+import time
+from contextlib import closing
+from pathlib import Path
+from shutil import which
+
+import pytest
+import yaml
+
+from lab.golang import built
+from lab.runners import ROOT, PulumiCli
+from lab.shell import LabError
+from tests.swarm.conftest import RUNNERS
+
+VERSION = "1.8.0"
+MODULE = "github.com/versity/versitygw/cmd/versitygw"
+START_SECONDS = 30
+ACCOUNT = {"AWS_ACCESS_KEY_ID": "dask", "AWS_SECRET_ACCESS_KEY": "swarm-for-tests"}
+PROGRAM = """
+import pulumi, pulumi_random
+word = pulumi_random.RandomPassword("word", length=20)
+pulumi.export("word", word.result)
+"""
+
+pytestmark = pytest.mark.skipif("pulumi" not in RUNNERS, reason="there is no Pulumi CLI")
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Return a real S3 server's program, which a new machine has to build first."""
+    here = which("versitygw")
+    try:
+        return Path(here) if here else built("versitygw", MODULE, VERSION)
+    except LabError as error:
+        pytest.skip(f"NOT TESTED: state in S3, for there is no server: {error}")
+
+
+@pytest.fixture
+def bucket(server, tmp_path):
+    """Serve a folder as a bucket, on the loopback; the bucket is that folder's only one."""
+    (tmp_path / "data" / "state").mkdir(parents=True)
+    with closing(socket.create_server(("127.0.0.1", 0))) as found:
+        port = found.getsockname()[1]
+    account = {"ROOT_ACCESS_KEY": ACCOUNT["AWS_ACCESS_KEY_ID"],
+               "ROOT_SECRET_KEY": ACCOUNT["AWS_SECRET_ACCESS_KEY"]}  # fmt: skip
+    command = [str(server), "--port", f"127.0.0.1:{port}", "posix", str(tmp_path / "data")]
+    with (
+        (tmp_path / "server.log").open("w") as log,
+        subprocess.Popen(command, env=os.environ | account, stdout=log, stderr=log) as process,
+    ):
+        try:
+            wait_for(port, process, tmp_path / "server.log")
+            yield f"s3://state?endpoint=http://127.0.0.1:{port}&region=us-east-1&s3ForcePathStyle=true"
+        finally:
+            process.terminate()
+
+
+def wait_for(port, process, log):
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, f"no server after {START_SECONDS} s"
+            time.sleep(0.1)
+        else:
+            return
+
+
+def test_a_stack_lives_in_a_bucket(bucket, tmp_path):
+    """Made, unchanged the second time, its secret encrypted by the passphrase, and destroyed."""
+    project = tmp_path / "project"
+    project.mkdir()
+    runtime = {"name": "python", "options": {"virtualenv": str(ROOT / ".venv")}}
+    (project / "Pulumi.yaml").write_text(yaml.safe_dump({"name": "kept", "runtime": runtime}))
+    (project / "__main__.py").write_text(PROGRAM)
+    settings = {"PULUMI_BACKEND_URL": bucket, "PULUMI_CONFIG_PASSPHRASE": "for tests", **ACCOUNT}
+    wrapper = ["env", *(f"{key}={value}" for key, value in settings.items())]
+    stack = PulumiCli(stack="kept", settings=settings, project=project, wrapper=wrapper)
+    stack.create()
+    for options in ([], ["--expect-no-changes"]):
+        done = stack.run("up", *options, capture=True)
+        assert 0 == done.returncode, done.stdout + done.stderr
+    word = stack.outputs(secrets=True)["word"]
+    kept = [file for file in (tmp_path / "data").rglob("*") if file.is_file()]
+    texts = [file.read_bytes() for file in kept]
+    assert any(b"RandomPassword" in text for text in texts)
+    assert not [text for text in texts if word.encode() in text]
+    done = stack.run("destroy", "--remove", capture=True)
+    assert 0 == done.returncode, done.stdout + done.stderr
