@@ -75,9 +75,7 @@ def _run(runner: Runner, chosen: argparse.Namespace) -> int:
 
 def _look_for_drift(runner: Runner) -> int:
     if isinstance(runner, Rehearsal):
-        say(
-            "This takes the Pulumi CLI: install it. The rehearsal shows what it sees as a preview"
-        )
+        say("This takes the Pulumi CLI: install it. The rehearsal shows what it sees as a preview")
         return 2
     return runner.run("preview", *DRIFT).returncode
 
