@@ -4,8 +4,8 @@ A preload of `dask worker`, mounted into containers of any image as a Swarm conf
 which needs nothing but distributed. Told to stop (SIGTERM), the worker gives back the tasks that
 it has not begun, has the scheduler move its data to the other workers, finishes what runs, has
 that moved too, and ends. A second signal or a lost scheduler ends it at once. A worker that loses
-its scheduler while nobody told it to stop starts anew in its place: distributed cannot connect it
-to another scheduler, and the Swarm takes seconds longer to do the same.
+its scheduler, or that a client restarts, while nobody told it to stop starts anew in its place:
+distributed cannot connect it to another scheduler, and the Swarm takes seconds longer to do it.
 """
 
 import asyncio
@@ -148,7 +148,7 @@ async def close(worker: Worker) -> None:
 async def start_anew() -> None:
     """Replace this process by a new one with the same command line."""
     await asyncio.sleep(max(0, LIFE_SECONDS - (time.monotonic() - started)))
-    flush("the scheduler is lost; starting anew")
+    flush("closed, and nobody told it to stop; starting anew")
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  no shell wanted
 
 
