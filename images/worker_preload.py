@@ -69,12 +69,20 @@ async def leave(worker: Worker) -> None:
     watch.cancel()
     if work not in done:
         end("the scheduler does not answer" if done else f"not done after {DRAIN_SECONDS} s")
-    if not work.exception() and work.result():
-        logger.info("handed everything over in %.1f s", time.monotonic() - begun)
-    else:
-        logger.warning("could not hand over: %s", work.exception() or "no other worker takes it")
+    tell(work, time.monotonic() - begun)
     left.append(worker.address)
     await close(worker)
+
+
+def tell(work: "asyncio.Task[bool]", seconds: float) -> None:
+    """Log how the handing over went; a scheduler that was lost meanwhile ends it all."""
+    error = work.exception()
+    if isinstance(error, OSError):
+        end("the scheduler is lost")
+    if not error and work.result():
+        logger.info("handed everything over in %.1f s", seconds)
+    else:
+        logger.warning("could not hand over: %s", error or "no other worker takes it")
 
 
 async def hand_over(worker: Worker, latest: float) -> bool:
