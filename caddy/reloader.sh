@@ -25,6 +25,7 @@ hand_over() {
   : >"$asked"
   if said=$(caddy reload --config "$here/Caddyfile" --address "unix/$socket" 2>&1); then
     echo "handed over"
+    unanswered=0
     return
   fi
   message=$(printf '%s\n' "$said" | tail -n 1)
@@ -32,6 +33,7 @@ hand_over() {
     *"performing request"*)
       printf 'Caddy does not answer yet: %s\n' "$message"
       rm -f "$asked"
+      unanswered=$((unanswered + 1))
       ;;
     *)
       # Long lines are cut short by whoever shows them: only the reason, without what it comes in.
@@ -42,9 +44,11 @@ hand_over() {
   esac
 }
 
+unanswered=0
 while :; do
   # A Caddy that starts makes its socket anew; one that takes other files keeps it.
   if [ -S "$socket" ] && ! [ "$asked" -nt "$socket" ]; then hand_over; fi
-  : >"$settled"
+  # A socket at which nobody answers for long is that of a Caddy which is gone from here.
+  if [ "$unanswered" = 0 ] || [ "$unanswered" -gt 3 ]; then : >"$settled"; fi
   sleep 1
 done

@@ -58,6 +58,14 @@ class Node:
         """Start Caddy as its service does."""
         return self.start("caddy", "run", "--config", "boot.caddy", "--adapter", "caddyfile")
 
+    def caddy_that_listens(self):
+        """Start Caddy and wait for its socket."""
+        process, deadline = self.caddy(), time.monotonic() + SECONDS
+        while not self.socket.exists():
+            assert time.monotonic() < deadline, "no socket"
+            time.sleep(0.05)
+        return process
+
     def reloader(self):
         """Start the reloader anew, in a container of its own."""
         for name in ("asked", "settled", "settled-seen"):
@@ -173,6 +181,16 @@ def test_a_file_that_is_none_is_refused_with_its_line(node):
     node.running.remove(refused)
     assert 78 == refused.returncode
     assert "Caddyfile:2: unrecognized directive: no-such-directive" in said
+
+
+def test_a_node_that_caddy_has_left_has_a_healthy_reloader_soon(node):
+    """What is left of it is a socket; a Caddy that is merely slow is waited for."""
+    node.serve("one")
+    node.end(node.caddy_that_listens(), "kill")
+    node.reloader()
+    time.sleep(1)
+    assert not (node.folder / "own-settled").exists()
+    assert 0 == node.healthy()
 
 
 def test_a_node_without_caddy_has_a_healthy_reloader(node):
