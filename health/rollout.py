@@ -82,7 +82,8 @@ def _awaited(now: Snapshot, start: Snapshot, name: str, revision: str) -> str:
     state = update.get("State", "completed")
     if revision_of(service) != revision:
         if rolled_back_since(start, service):
-            raise UnfitError(f"the Swarm rolled back the update of {name}: {_reason(update)}")
+            reason = _reason(update) + _culprit(now, start, name)
+            raise UnfitError(f"the Swarm rolled back the update of {name}: {reason}")
         return STALE
     if state in ("paused", "rollback_paused"):
         raise UnfitError(f"the Swarm paused the update of {name}: {_reason(update)}")
@@ -110,6 +111,18 @@ def _is_rollback(update: Mapping[str, Any]) -> bool:
 
 def _reason(update: Mapping[str, Any]) -> str:
     return str(update.get("Message") or "no reason given")
+
+
+def _culprit(now: Snapshot, start: Snapshot, name: str) -> str:
+    """Return what the Swarm itself says no more once the rollback is completed: which task."""
+    failed = [
+        task
+        for task in now.since(start).tasks_of(name)
+        if task["Status"]["State"] in ("failed", "rejected") and outdated(task, now.services[name])
+    ]
+    newest = max(failed, key=lambda task: str(task["CreatedAt"]), default=None)
+    known = newest is None or newest["ID"] in _reason(update_of(now.services[name]))
+    return "" if known or newest is None else f", after the failure of task {newest['ID']}"
 
 
 def revision_of(service: Service) -> str | None:

@@ -116,6 +116,19 @@ def test_a_rollback_is_a_failure():
         waiting(snapshot(service(update, revision="old")))
 
 
+def test_a_completed_rollback_still_names_the_task_that_failed():
+    """The Swarm's own message has forgotten it by then, and its log is what says why."""
+    update = {"State": "rollback_completed", "Message": "rollback completed"}
+    before = [task(other(ForceUpdate=number)) for number in (1, 2, 3)]
+    for number, each in enumerate(before):
+        each |= {"ID": f"t{number}", "CreatedAt": f"2026-11-23T21:03:4{number}Z"}
+        each["Status"] = {"State": "failed"}
+    start = snapshot(service(), before[2])
+    now = snapshot(service(update, revision="old"), *before)
+    with pytest.raises(UnfitError, match=r"rollback completed, after the failure of task t1$"):
+        unsettled(now, start, {"dask_worker": REVISION})
+
+
 def test_an_earlier_rollback_is_no_failure():
     """The status of the last update stays until the next one begins."""
     found = service({"State": "rollback_completed", "StartedAt": "then"}, revision="old")
