@@ -33,7 +33,7 @@ def working(number):
     ("found", "expected"),
     [
         (None, {}),
-        (updated(revision="old"), REVISIONS),
+        (updated(revision="old", at="2027-01-15T07:00:00Z"), REVISIONS),
         (updated(), REVISIONS),
         (updated(at="2027-01-15T07:59:59Z"), {}),
     ],
