@@ -31,7 +31,7 @@ PORT = 8888
 CONFIG_SOURCE = Path(__file__).parent.parent / "images" / "jupyter_server_config.py"
 CONFIG_TARGET = "/etc/jupyter/jupyter_server_config.py"
 # Not a resource: the node makes it when a task needs it, and it outlives the stack.
-HOME = Volume(name="dask-notebook", owner=SERVICE, target="/home/jovyan")
+HOME = Volume(name="dask-notebook", target="/home/jovyan")
 # Its presence, not the absence of a secret, is what opens the notebook: nothing missing ever does.
 LOGIN_ELSEWHERE = "/etc/jupyter/login_elsewhere"
 

@@ -41,7 +41,6 @@ SCRIPT = f"{FILES}/reloader.sh"
 # is open to any user in every image. Caddy's own, /data, belongs to root.
 DATA = Volume(
     name="dask-caddy-data",
-    owner=SERVICE,
     target="/var/tmp",  # noqa: S108  nothing else runs there
 )
 USER = "1000:1000"

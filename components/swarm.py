@@ -17,7 +17,6 @@ import pulumi_docker as docker
 from components.parsing import Platform
 
 REVISION_LABEL = "dask.swarm/revision"
-SERVICE_LABEL = "dask.swarm/service"  # of a volume
 
 # One check for start and for life, without an interpreter's start: until the port has answered
 # once it is tried several times a second, because a task gets its DNS name only when it is
@@ -95,13 +94,9 @@ class Script:
 
 @dataclass(frozen=True, kw_only=True)
 class Volume:
-    """A named volume of the node that a task runs on; it stays when the service goes.
-
-    A label on it names the service that owns it, by which it is found when nothing else is left.
-    """
+    """A named volume of the node that a task runs on; it stays when the service goes."""
 
     name: str
-    owner: str
     target: str
 
 
@@ -291,18 +286,11 @@ def _extras(spec: ServiceSpec) -> dict[str, Any]:
     if spec.user:
         extras["user"] = spec.user
     if spec.volumes:
-        extras["mounts"] = [_mount(each) for each in spec.volumes]
+        # Without labels: to mount one that has them, the provider makes the service anew.
+        extras["mounts"] = [
+            {"type": "volume", "source": each.name, "target": each.target} for each in spec.volumes
+        ]
     return extras
-
-
-def _mount(volume: Volume) -> dict[str, Any]:
-    labels = [{"label": SERVICE_LABEL, "value": volume.owner}]
-    return {
-        "type": "volume",
-        "source": volume.name,
-        "target": volume.target,
-        "volume_options": {"labels": labels},
-    }
 
 
 def _endpoint(spec: ServiceSpec) -> dict[str, Any]:
