@@ -21,7 +21,8 @@ class DaskNetwork(pulumi.ComponentResource):
             f"{name}-overlay",
             name=NETWORK_NAME,
             driver="overlay",
-            opts=pulumi.ResourceOptions(parent=self),
+            # One that was there before is kept as it is: nothing of it can be changed in place.
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["attachable", "labels"]),
         )
         self.network_id = overlay.id
         self.register_outputs({"network_id": self.network_id})

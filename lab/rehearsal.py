@@ -77,7 +77,8 @@ def plan(old: Record | None, new: Record) -> tuple[str, list[str]]:
 def ignoring(paths: Sequence[str], old: Record | None, new: Record) -> Record:
     """Return `new` with what `old` has at the paths; they are of the form `input.key`."""
     inputs = dict(new.inputs)
-    for name, _, key in (path.partition(".") for path in paths if old):
+    known = (path.partition(".") for path in paths if old)
+    for name, _, key in (each for each in known if each[0] in inputs):
         rest = {k: v for k, v in inputs[name].items() if k != key}
         before = old.inputs.get(name, {}) if old else {}
         inputs[name] = rest | {k: v for k, v in before.items() if k == key}

@@ -260,6 +260,11 @@ class TestPlan:
             found = rehearsal.ignoring(["keepers.b"], before, new)
             assert {"keepers": expected} == found.inputs
 
+    def test_to_ignore_what_nobody_declares_changes_nothing(self):
+        """The program gives no such input, and the rehearsal's Swarm has none from before."""
+        new = record(inputs={"name": "n"})
+        assert new == rehearsal.ignoring(["attachable", "labels"], new, new)
+
     def test_what_is_unknown_yet_is_a_change(self):
         """A preview counts a value that only the deployment will know as changed."""
         old = record(SERVICE, inputs={"taskSpec": {"id": "1"}})

@@ -1,0 +1,67 @@
+"""A stack made by `docker stack deploy` is taken over: its network stays, one up proves it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from bench.arms import COMPOSE
+from tests.conftest import ROOT
+from tests.swarm.conftest import RUNNERS, declared, wait_until_gone
+
+pytestmark = pytest.mark.skipif("pulumi" not in RUNNERS, reason="only the Pulumi CLI can import")
+DEPLOY_SECONDS = 60
+
+
+def docker_stack(lab, images, *arguments):
+    """Run `docker stack …` on the lab as the original stack's users do."""
+    named = {"IMAGE": images["image"], "NOTEBOOK_IMAGE": images["notebookImage"]}
+    command = ["docker", "--host", lab.docker_host, "stack", *arguments]
+    subprocess.run(command, env=os.environ | named, check=True, timeout=DEPLOY_SECONDS)
+
+
+@pytest.fixture
+def original(lab, images, swarm, tmp_path):
+    """Deploy the original stack, on a network of the usual name, in the original way."""
+    assert not wait_until_gone(swarm)
+    compose = yaml.safe_load(COMPOSE.read_text())
+    compose["version"] = "3.5"
+    compose["networks"]["dask-network"]["name"] = "dask-network"
+    file = tmp_path / "dask.yaml"
+    file.write_text(yaml.safe_dump(compose))
+    docker_stack(lab, images, "deploy", "--compose-file", str(file), "dask")
+    yield identities(swarm)
+    docker_stack(lab, images, "rm", "dask")
+    assert not wait_until_gone(swarm)
+
+
+def identities(swarm):
+    """Return name to id of the services and the network."""
+    networks = swarm.networks.list(names=["dask-network"])
+    return {each.name: each.id for each in [*declared(swarm), *networks]}
+
+
+def test_an_existing_stack_is_taken_over(original, new_deployment, swarm, lab, tmp_path):
+    """As the README says it: the network is kept, one up makes it what the program declares."""
+    deployment, file = new_deployment("pulumi"), tmp_path / "adopt.json"
+    deployment.run("preview", "--import-file", str(file))
+    told = subprocess.run(
+        [sys.executable, "-m", "adopt", str(file)],
+        cwd=ROOT,
+        env=os.environ | {"DOCKER_HOST": lab.docker_host},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert 4 == told.count("taken over")
+    deployment.run("import", "--file", str(file), "--protect=false", "--generate-code=false")
+    deployment.run("up")
+    found = identities(swarm)
+    assert original.keys() == found.keys()
+    assert original["dask-network"] == found["dask-network"]
+    assert 4 == deployment.runner.outputs()["health"]["workers"]
+    deployment.run("preview", "--refresh", "--expect-no-changes")
+    deployment.run("destroy")
+    assert not wait_until_gone(swarm)
