@@ -26,30 +26,18 @@ from remote.engine import ssh_options
 settings = Settings.load()
 site = find_site(settings)
 
-swarm = docker.Provider(
-    "swarm", host=provider_host(settings), ssh_opts=ssh_options(settings.docker_host)
-)
-on_swarm = pulumi.ResourceOptions(providers=[swarm])
+host, ssh_opts = provider_host(settings), ssh_options(settings.docker_host)
+swarm = pulumi.ResourceOptions(providers=[docker.Provider("swarm", host=host, ssh_opts=ssh_opts)])
 
-front = Front(
-    "front",
-    FrontArgs(settings=settings, site=site),
-    on_swarm,
+front = Front("front", FrontArgs(settings=settings, site=site), swarm)
+cluster_args = DaskClusterArgs(settings=settings, site=site, caddy_network_id=front.network_id)
+cluster = DaskCluster("dask", cluster_args, swarm)
+probe_args = HealthProbeArgs(settings=settings, site=site, front=front, cluster=cluster)
+probe = HealthProbe("dask-health", probe_args, swarm)
+proof_args = FrontProofArgs(
+    settings=settings, site=site, front=front, cluster=cluster, probe=probe
 )
-cluster = DaskCluster(
-    "dask",
-    DaskClusterArgs(settings=settings, site=site, caddy_network_id=front.network_id),
-    on_swarm,
-)
-probe = HealthProbe(
-    "dask-health",
-    HealthProbeArgs(settings=settings, site=site, front=front, cluster=cluster),
-    on_swarm,
-)
-proof = FrontProof(
-    "front-proof",
-    FrontProofArgs(settings=settings, site=site, front=front, cluster=cluster, probe=probe),
-)
+proof = FrontProof("front-proof", proof_args)
 Shutdown("dask-shutdown", ShutdownArgs(settings=settings, front=front, cluster=cluster))
 
 pulumi.export("scheduler_address", cluster.scheduler_address)

@@ -64,9 +64,14 @@ def unfinished(tasks: Iterable[Task]) -> list[Task]:
 
 
 def ending(tasks: Iterable[Task], nodes: Iterable[Node]) -> list[Task]:
-    """Return the tasks whose end is still to be heard of: not those on nodes that are down."""
+    """Return the tasks whose end is still to be heard of: not those on nodes that are down.
+
+    One that has ended counts until the Swarm has forgotten it: the manager of engine 20.10 panics
+    when a service is removed while it does (swarmkit, orchestrator.SetServiceTasksRemove).
+    """
     silent = {node["ID"] for node in nodes if node["Status"]["State"] == "down"}
-    return [task for task in unfinished(tasks) if task.get("NodeID") not in silent]
+    there = [t for t in tasks if t["DesiredState"] == "remove" or unfinished([t])]
+    return [task for task in there if task.get("NodeID") not in silent]
 
 
 def spelled(tasks: Iterable[Task], nodes: Iterable[Node]) -> str:

@@ -16,8 +16,8 @@ def node(name, state="ready"):
     return {"ID": name, "Description": {"Hostname": f"host-{name}"}, "Status": {"State": state}}
 
 
-def task(where, state="running"):
-    return {"NodeID": where, "Status": {"State": state}}
+def task(where, state="running", desired="remove"):
+    return {"NodeID": where, "Status": {"State": state}, "DesiredState": desired}
 
 
 class Swarm:
@@ -64,6 +64,13 @@ def test_every_task_is_waited_for(capsys):
     assert "still running" not in said
 
 
+def test_what_the_swarm_is_about_to_forget_is_waited_for():
+    """A manager that is told to remove its service meanwhile may panic."""
+    swarm = Swarm([task("a", "shutdown"), task("a", "shutdown")], [node("a")])
+    shutdown.shut_down(swarm, NAMES, Progress())
+    assert not swarm.left
+
+
 def test_a_node_that_is_down_is_not_waited_for(capsys):
     """Its tasks cannot tell that they have ended; the message says so."""
     swarm = Swarm([task("a"), task("a")], [node("a", "down")])
@@ -84,8 +91,8 @@ def test_a_task_that_does_not_end_is_left_alone_in_the_end(monkeypatch, capsys):
     [("running", True), ("pending", True), ("shutdown", False), ("failed", False)],
 )
 def test_only_tasks_that_have_not_ended_count(state, awaited):
-    """States are those of the API."""
-    assert awaited == bool(shutdown.ending([task("a", state)], [node("a")]))
+    """States are those of the API; what has ended before stays in the Swarm's history."""
+    assert awaited == bool(shutdown.ending([task("a", state, "shutdown")], [node("a")]))
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"names": []}'])
