@@ -25,6 +25,7 @@ MOVING_SECONDS = 10  # of these, for what the last tasks have made
 TAKER_SECONDS = 5  # for another worker to become able to take the data
 ANSWER_SECONDS = 10  # a scheduler that is silent for longer counts as lost
 CLOSE_SECONDS = 5
+CAUGHT_SECONDS = 0.05  # for a signal that was caught to be acted on
 LIFE_SECONDS = 5  # what a worker lives at least before it starts anew, lest it spin
 
 logger = logging.getLogger("distributed.worker.leaving")
@@ -156,6 +157,10 @@ async def close(worker: Worker) -> None:
 async def start_anew() -> None:
     """Replace this process by a new one with the same command line."""
     await asyncio.sleep(max(0, LIFE_SECONDS - (time.monotonic() - started)))
+    # A stop that comes together with the loss must not be lost itself: what was caught until here
+    # still comes to `told_to_stop`, and what comes later ends this process, or the next one.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    await asyncio.sleep(CAUGHT_SECONDS)
     flush("closed, and nobody told it to stop; starting anew")
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  no shell wanted
 

@@ -13,6 +13,7 @@ import pytest
 
 from components import workers
 from images import worker_preload as preload
+from tests.conftest import ROOT
 
 PATIENCE = 30  # seconds for anything that is awaited
 SHORTER = {"TAKER_SECONDS = 5": "1", "ANSWER_SECONDS = 10": "1", "LIFE_SECONDS = 5": "1"}
@@ -245,3 +246,35 @@ def test_a_worker_that_loses_its_scheduler_joins_the_next_one_as_the_same_proces
         assert worker.poll() is None
         assert worker.pid == client.submit(os.getpid).result(PATIENCE)
         assert "starting anew" in worker.log.read_text()
+
+
+STOP = "os.kill(os.getpid(), signal.SIGTERM)"
+ANEW = """
+import asyncio, os, signal
+from types import SimpleNamespace
+from images import worker_preload as preload
+
+def execv(*_):
+    {shortly_after}
+    os._exit(1)
+
+async def lose_the_scheduler():
+    loop, worker = asyncio.get_running_loop(), SimpleNamespace(status="closing")
+    loop.add_signal_handler(signal.SIGTERM, preload.told_to_stop, worker)
+    {shortly_before}
+    await preload.start_anew()
+
+os.execv, preload.started = execv, -preload.LIFE_SECONDS
+asyncio.run(lose_the_scheduler())
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "status"),
+    [(STOP, "", 0), ("", STOP, -signal.SIGTERM), ("", "", 1)],
+)
+def test_a_stop_that_comes_with_the_loss_of_the_scheduler_is_not_lost(before, after, status):
+    """Else the new process would wait for a scheduler until it is killed."""
+    program = ANEW.format(shortly_before=before, shortly_after=after)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False, timeout=PATIENCE)
+    assert status == done.returncode
