@@ -10,6 +10,7 @@ from pathlib import Path
 import docker
 import yaml
 
+from lab.config import dev_images
 from lab.layout import Lab, chosen_lab
 from lab.runners import ROOT, PulumiCli, Rehearsal, Runner, file_backend, installed_cli
 
@@ -37,7 +38,7 @@ def prepared() -> Iterator[Context]:
     """Yield a context on the lab, which must be up."""
     lab = chosen_lab()
     with tempfile.TemporaryDirectory() as name:
-        folder, images = Path(name), _images(lab)
+        folder, images = Path(name), dev_images(lab)
         config_file = folder / "Pulumi.bench.yaml"
         config = {"dockerHost": lab.docker_host} | images
         values = {f"dask-swarm:{key}": value for key, value in config.items()}
@@ -47,12 +48,6 @@ def prepared() -> Iterator[Context]:
         yield Context(
             lab=lab, folder=folder, config_file=config_file, images=images, runners=runners
         )
-
-
-def _images(lab: Lab) -> dict[str, str]:
-    config = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"]
-    named = {key: config[f"dask-swarm:{key}"] for key in ("image", "notebookImage", "caddyImage")}
-    return {key: image.replace(Lab().registry, lab.registry) for key, image in named.items()}
 
 
 def _runners(folder: Path, config_file: Path) -> tuple[Runner, ...]:

@@ -4,7 +4,6 @@ Owns the server's configuration, its token or password, its home and its service
 one path: generated or from the config, a Swarm secret, a file in the container.
 """
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,8 @@ from components.swarm import (
     ServiceSpec,
     Volume,
     declare_service,
+    encoded,
+    mount_config,
 )
 
 SERVICE = "dask_notebook"
@@ -70,12 +71,12 @@ class Notebook(pulumi.ComponentResource):
         super().__init__("dask:swarm:Notebook", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         settings = CONFIG_SOURCE.read_text(encoding="utf-8")
-        files = [_config(f"{name}-config", CONFIG_TARGET, settings, child)]
+        files = [mount_config(f"{name}-config", CONFIG_TARGET, settings, child)]
         if args.login:
             self.secret = self._secret(name, args, child)
         else:
             text = "notebookLogin is false\n"
-            files.append(_config(f"{name}-login-elsewhere", LOGIN_ELSEWHERE, text, child))
+            files.append(mount_config(f"{name}-login-elsewhere", LOGIN_ELSEWHERE, text, child))
         spec = _spec(args, [self.secret] if self.secret else [], files)
         self.service = declare_service(f"{name}-service", spec, child)
         self.register_outputs({"url": self.url})
@@ -85,24 +86,15 @@ class Notebook(pulumi.ComponentResource):
         self.login_kind = "password" if args.password else "token"
         secret = docker.Secret(
             f"{name}-{self.login_kind}",
-            data=_base64(self.token or pulumi.Output.secret(args.password)),
+            data=encoded(self.token or pulumi.Output.secret(args.password)),
             opts=child,
         )
         file_name = f"notebook_{self.login_kind}"
         return MountedFile(id=secret.id, name=secret.name, file_name=file_name)
 
 
-def _config(name: str, target: str, text: str, opts: pulumi.ResourceOptions) -> MountedFile:
-    config = docker.ServiceConfig(name, data=_base64(text), opts=opts)
-    return MountedFile(id=config.id, name=config.name, file_name=target)
-
-
 def _generated_token(name: str, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
     return random.RandomPassword(name, length=48, special=False, opts=opts).result
-
-
-def _base64(text: pulumi.Input[str]) -> pulumi.Output[str]:
-    return pulumi.Output.from_input(text).apply(lambda t: base64.b64encode(t.encode()).decode())
 
 
 def _spec(

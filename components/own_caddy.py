@@ -6,7 +6,6 @@ small service on the same nodes, mounts the files and hands them over by a socke
 volume. Caddy is healthy only when it has them. The text itself is `caddyfile.py`'s.
 """
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -29,6 +28,7 @@ from components.swarm import (
     ServiceSpec,
     Volume,
     declare_service,
+    mount_config,
 )
 
 SERVICE = "dask_caddy"
@@ -89,10 +89,8 @@ def declare_own_caddy(name: str, args: OwnCaddyArgs, opts: pulumi.ResourceOption
 def _config(
     name: str, file: str, text: pulumi.Input[str], opts: pulumi.ResourceOptions
 ) -> MountedFile:
-    data = pulumi.Output.from_input(text).apply(lambda t: base64.b64encode(t.encode()).decode())
     logical = f"{name}-{file.removesuffix('.caddy').lower()}"
-    config = docker.ServiceConfig(logical, data=data, opts=opts)
-    return MountedFile(id=config.id, name=config.name, file_name=f"{FILES}/{file}")
+    return mount_config(logical, f"{FILES}/{file}", text, opts)
 
 
 def _caddy(

@@ -5,6 +5,7 @@ sends wrong (grace period, init, restart policy, platforms, file modes), and the
 which the health probe knows which spec a task was made from. It does not know Dask.
 """
 
+import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -189,6 +190,19 @@ def declare_service(name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) 
         resource=resource,
         scales=spec.replicas != "everywhere",
     )
+
+
+def mount_config(
+    name: str, file_name: str, text: pulumi.Input[str], opts: pulumi.ResourceOptions
+) -> MountedFile:
+    """Declare an auto-named config with `text` under the logical name `name`, for a service."""
+    config = docker.ServiceConfig(name, data=encoded(text), opts=opts)
+    return MountedFile(id=config.id, name=config.name, file_name=file_name)
+
+
+def encoded(text: pulumi.Input[str]) -> pulumi.Output[str]:
+    """Return `text` as configs and secrets take it, in base64."""
+    return pulumi.Output.from_input(text).apply(lambda t: base64.b64encode(t.encode()).decode())
 
 
 def fingerprint(text: str) -> str:

@@ -5,13 +5,11 @@ both the Swarm's limit and what Dask is told, so that neither believes in more t
 grants.
 """
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pulumi
-import pulumi_docker as docker
 
 from components.parsing import Platform, spell_memory
 from components.swarm import (
@@ -23,6 +21,7 @@ from components.swarm import (
     Rolling,
     ServiceSpec,
     declare_service,
+    mount_config,
 )
 
 HTTP_PORT = 8789
@@ -57,9 +56,8 @@ class Workers(pulumi.ComponentResource):
     ) -> None:
         super().__init__("dask:swarm:Workers", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        source = base64.b64encode(PRELOAD_SOURCE.read_bytes()).decode()
-        config = docker.ServiceConfig(f"{name}-preload", data=source, opts=child)
-        preload = MountedFile(id=config.id, name=config.name, file_name=PRELOAD_TARGET)
+        source = PRELOAD_SOURCE.read_text(encoding="utf-8")
+        preload = mount_config(f"{name}-preload", PRELOAD_TARGET, source, child)
         self.service = declare_service(f"{name}-service", _spec(args, preload), child)
         self.register_outputs({"replicas": args.replicas})
 

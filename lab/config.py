@@ -6,11 +6,16 @@ decrypt those: a preview offline has another value in their place, of a form tha
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+from lab.layout import Lab
 from lab.rehearsal_resources import RefusedError
 
 NOT_DECRYPTED = "not-decrypted"
+PROJECT = Path(__file__).parent.parent
 
 
 def load_config(
@@ -35,6 +40,13 @@ def load_config(
 def secret_keys(stack: Mapping[str, Any]) -> list[str]:
     """Return the keys whose values the stack's config file keeps as secrets."""
     return [key for key, value in stack.get("config", {}).items() if _encrypted(value)]
+
+
+def dev_images(lab: Lab) -> dict[str, str]:
+    """Return the images of the dev stack by config key, as the registry of `lab` has them."""
+    stack = yaml.safe_load((PROJECT / "Pulumi.dev.yaml").read_text(encoding="utf-8"))["config"]
+    named = {key: stack[f"dask-swarm:{key}"] for key in ("image", "notebookImage", "caddyImage")}
+    return {key: image.replace(Lab().registry, lab.registry) for key, image in named.items()}
 
 
 def _encrypted(value: object) -> bool:

@@ -2,7 +2,8 @@
 
 The unchanged program runs on the SDK's own mock monitor; what it declares is carried out (see
 `rehearsal_resources`) and taken down in reverse order. This is not the Pulumi engine: no plugins,
-no refresh, no encryption. The state in `.pulumi/rehearsal/<stack>.json` holds secrets as they are.
+no encryption, and of what was changed by hand it sees only that it was. The state in
+`.pulumi/rehearsal/<stack>.json` holds secrets as they are.
 """
 
 import argparse

@@ -12,7 +12,8 @@ import docker
 import pytest
 import yaml
 
-from lab.layout import Lab, chosen_lab
+from lab.config import dev_images
+from lab.layout import chosen_lab
 from lab.runners import PulumiCli, Rehearsal, file_backend, installed_cli
 from tests.conftest import ROOT
 from tests.swarm import fronts
@@ -49,10 +50,7 @@ def swarm(lab):
 @pytest.fixture(scope="session")
 def images(lab):
     """Return the references of the images that the lab holds, as the dev stack names them."""
-    usual = Lab().registry
-    config = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"]
-    named = {key: config[f"dask-swarm:{key}"] for key in ("image", "notebookImage", "caddyImage")}
-    return {key: image.replace(usual, lab.registry) for key, image in named.items()}
+    return dev_images(lab)
 
 
 @pytest.fixture(scope="module")
