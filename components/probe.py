@@ -119,5 +119,5 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
 
 def program_fingerprint() -> str:
     """Return a fingerprint of the probe's own source, the same on every machine."""
-    sources = sorted(HEALTH_SOURCES.glob("*.py"))
+    sources = sorted(HEALTH_SOURCES.rglob("*.py"))
     return fingerprint("".join(source.read_text(encoding="utf-8") for source in sources))

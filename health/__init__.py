@@ -2,7 +2,7 @@
 
     launch.py       the program that a deployment runs: request in, proof or report out
     request.py      what it is asked; job.py the one-shot service that it runs the probe in
-    probe.py        the probe itself, a client on the cluster's network
+    probe/          the probe itself, a client on the cluster's network; parcel.py its way there
     watch.py        the wait for both; rollout.py, spread.py judge what the Swarm says meanwhile
     diagnose.py     the report when something is wrong, with causes.py and nodes.py
     retreat.py      the way back from an update that is not proven

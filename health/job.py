@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from docker import types
 
+from health import parcel
 from health.request import Request
 from health.rollout import ENDED, Snapshot, moment
 
@@ -17,7 +17,6 @@ DEADLINE_LABEL = "dask.swarm/deadline"  # seconds since 1970, after which nobody
 
 LINGER_SECONDS = 30  # a launcher reads its finished service's last lines within it
 
-_PROGRAM = Path(__file__).with_name("probe.py")
 _TOKEN_NAME = "dask-health-token"  # noqa: S105  the name of a file
 _CPUS = 10**9
 _MEMORY = 512 * 2**20
@@ -48,7 +47,7 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
         types.ContainerSpec(
             request.image,
             # Arguments, not a command: the image's own entrypoint stays in charge.
-            args=["python", "-c", _PROGRAM.read_text(encoding="utf-8"), order(request, seconds)],
+            args=parcel.command(order(request, seconds)),
             stop_grace_period=10**9,
             secrets=_secrets(request),
             # The image's own check would ask a notebook that does not run here.

@@ -3,9 +3,11 @@
 import base64
 import json
 import re
+import shutil
 
 import pytest
 
+from components import probe
 from components.settings import declared_settings, key_of
 from tests.conftest import ROOT
 
@@ -113,6 +115,16 @@ class TestProbe:
     def test_runs_again_when_what_it_depends_on_changes(self, run, change):
         """Whatever changes a service makes a new attempt."""
         assert keepers_of(run()) != keepers_of(run(**change))
+
+    @pytest.mark.parametrize("part", ["launch.py", "probe/proof.py"])
+    def test_runs_again_when_its_own_source_changes(self, run, monkeypatch, tmp_path, part):
+        """Also when it is the part of it that travels into the cluster."""
+        sources = shutil.copytree(probe.HEALTH_SOURCES, tmp_path / "health")
+        monkeypatch.setattr(probe, "HEALTH_SOURCES", sources)
+        before = keepers_of(run())
+        with (sources / part).open("a") as source:
+            source.write("# changed\n")
+        assert before != keepers_of(run())
 
     def test_runs_again_when_a_service_was_touched_by_hand(self, run):
         """No input of a service differs then: what the Swarm said of it does."""

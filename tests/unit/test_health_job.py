@@ -1,10 +1,12 @@
 """The one-shot service: what it is told, what it may use, and which ones are left over."""
 
+import base64
 import json
 
 import pytest
 
-from health import job, probe
+from health import job
+from health.probe.dialogue import Expected, Order
 from health.request import Request
 from health.rollout import Snapshot
 from tests.unit.test_health_request import ASKED
@@ -20,18 +22,18 @@ def container(asked):
     return job.spec(asked, "dask_health-1", 170, NOW)["task_template"]["ContainerSpec"]
 
 
-def test_the_program_travels_as_text():
+def test_the_program_travels_as_arguments():
     """Nothing but the service is to be cleaned up, and the image's entrypoint is kept."""
     arguments = container(request())["Args"]
     assert ["python", "-c"] == arguments[:2]
-    assert "def prove(" in arguments[2]
+    assert b"def prove(" in base64.b64decode(arguments[3])
     assert container(request())["Command"] is None
 
 
 def test_the_program_understands_its_order():
     """Launcher and probe agree on the order's form."""
-    order = probe.Order.parse(job.order(request(), 170))
-    assert probe.Expected(workers=4, threads=4, memory_bytes=4 * 2**30) == order.expected
+    order = Order.parse(job.order(request(), 170))
+    assert Expected(workers=4, threads=4, memory_bytes=4 * 2**30) == order.expected
     assert "/run/secrets/dask-health-token" == order.notebook.token_file
     assert ("prefect", "s3fs>=2026.1") == order.packages
 
@@ -40,21 +42,21 @@ def test_without_a_notebook_there_is_no_secret():
     """A null notebook is neither asked nor opened."""
     asked = request(notebook=None)
     assert [] == container(asked)["Secrets"]
-    assert probe.Order.parse(job.order(asked, 170)).notebook is None
+    assert Order.parse(job.order(asked, 170)).notebook is None
 
 
 def test_a_password_is_not_mounted():
     """Only refusals can be tested then."""
     asked = request(notebook=ASKED["notebook"] | {"kind": "password"})
     assert [] == container(asked)["Secrets"]
-    assert probe.Order.parse(job.order(asked, 170)).notebook.token_file is None
+    assert Order.parse(job.order(asked, 170)).notebook.token_file is None
 
 
 def test_a_notebook_without_a_login_of_its_own_is_to_be_open():
     """There is no secret to mount; that it asks for nothing is part of the proof."""
     asked = request(notebook=ASKED["notebook"] | {"kind": "none"})
     assert [] == container(asked)["Secrets"]
-    notebook = probe.Order.parse(job.order(asked, 170)).notebook
+    notebook = Order.parse(job.order(asked, 170)).notebook
     assert (None, True) == (notebook.token_file, notebook.is_open)
 
 

@@ -12,7 +12,7 @@ import pytest
 from docker.errors import DockerException
 
 from health import launch, watch
-from health.probe import MARK
+from health.probe.dialogue import MARK
 from health.request import Request
 from tests.unit.test_health_request import ASKED
 from tests.unit.test_health_rollout import REVISION, TEMPLATE

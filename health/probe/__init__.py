@@ -1,0 +1,17 @@
+"""The probe itself: a program that a container runs as a client on the cluster's own network.
+
+    proof.py        what is proven, one after the other
+    dialogue.py     what it is asked and what it answers; patience.py how long it waits
+    members.py      the workers and their size; versions.py theirs and their packages'
+    visits.py       a task on every worker; transfers.py data from host to host
+    tasks.py        how workers are made to do either
+    notebook.py     whom the notebook lets in
+
+It travels as arguments of a Python (`parcel.py`), the notebook image's, 3.10 or newer. So it needs
+nothing but the standard library and distributed, imports all of its own parts at once, relative to
+wherever it lies, and distributed late.
+"""
+
+
+class UnprovenError(Exception):
+    """The cluster is not what it should be; the message says what was expected and found."""

@@ -1,0 +1,70 @@
+"""The notebook as its owner and a stranger find it."""
+
+import json
+import time
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from . import UnprovenError
+from .dialogue import Notebook
+from .patience import PAUSE_SECONDS
+
+
+def wait_for_notebook(notebook: Notebook) -> None:
+    """Return when the notebook answers, refuses a stranger and accepts its token, if it is to.
+
+    The deadline ends the wait. Raises `UnprovenError` when it lets strangers in, or not its owner.
+    """
+    while not is_jupyter(ask(notebook.url, "/api")):
+        time.sleep(PAUSE_SECONDS)
+    private = f"{notebook.url}/api/status"
+    stranger = answered(notebook.url, "/api/status")
+    if notebook.is_open and stranger != 200:
+        raise UnprovenError(f"expected {private} to ask for no login (200), found {stranger}")
+    if not notebook.is_open and stranger not in (401, 403):
+        raise UnprovenError(f"expected {private} to refuse a stranger (403), found {stranger}")
+    if notebook.token_file is None:
+        return
+    token = Path(notebook.token_file).read_text().strip()
+    owner = answered(notebook.url, "/api/status", {"Authorization": f"token {token}"})
+    if owner != 200:
+        raise UnprovenError(
+            f"expected {private} to accept the notebook's token (200), found {owner}; "
+            "was the notebook started with another secret?"
+        )
+
+
+def is_jupyter(answer: tuple[int, bytes] | None) -> bool:
+    """Tell whether this is how Jupyter tells its version."""
+    try:
+        return bool(answer and answer[0] == 200 and "version" in json.loads(answer[1]))
+    except ValueError:
+        return False
+
+
+def answered(base: str, path: str, headers: Mapping[str, str] | None = None) -> int:
+    """Return the HTTP status of the first answer; the deadline ends the wait for one."""
+    while (answer := ask(base, path, headers)) is None:
+        time.sleep(PAUSE_SECONDS)
+    return answer[0]
+
+
+def ask(
+    base: str, path: str, headers: Mapping[str, str] | None = None
+) -> tuple[int, bytes] | None:
+    """Return HTTP status and body that a GET is answered with, None without an answer.
+
+    Redirects are not followed: a log-in page answers 200 to everybody.
+    """
+    url = urlsplit(base)
+    connection = HTTPConnection(url.hostname or "", url.port, timeout=5)
+    try:
+        connection.request("GET", url.path.rstrip("/") + path, headers=dict(headers or {}))
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, HTTPException):
+        return None
+    finally:
+        connection.close()

@@ -1,0 +1,29 @@
+"""How long the probe waits for anything: by the deadline of its order, with short pauses."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from . import UnprovenError
+
+PAUSE_SECONDS = 0.1  # between two looks at something that is awaited
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Raise `UnprovenError` in the block after `seconds`, whatever it waits for.
+
+    For the main thread only. An alarm, because a connection that loses large packets can block
+    any call to the scheduler.
+    """
+
+    def expire(*_: object) -> None:
+        raise UnprovenError("not proven in time")
+
+    previous = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)

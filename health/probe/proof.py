@@ -1,0 +1,120 @@
+"""The proof from its order to its outcome: scheduler, workers, notebook."""
+
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from . import UnprovenError
+from .dialogue import Order, say
+from .members import MovedError, check_answers, moved_or, wait_for_members, workers_of
+from .notebook import wait_for_notebook
+from .patience import PAUSE_SECONDS, deadline
+from .tasks import Client
+from .transfers import TRANSFER_BYTES, transfer
+from .versions import common_versions, package_versions, requirement_name
+from .visits import visit
+
+
+def main(argument: str) -> None:
+    """Carry out the order given as JSON and print the outcome."""
+    order = Order.parse(argument)
+    try:
+        with deadline(order.deadline_seconds):
+            say(proof=prove(order))
+    except UnprovenError as unproven:
+        say(failure=str(unproven))
+
+
+def prove(order: Order) -> dict[str, Any]:
+    """Prove everything in the order and return the proof; raises `UnprovenError`.
+
+    Of the proof, `members` are the workers and `routes` the pairs of them that a transfer went
+    between, for the launcher to hold against the Swarm's own list of tasks.
+    """
+    say(progress=f"waiting for the scheduler at {order.scheduler_address}")
+    wait_for_port(order.scheduler_address)
+    client = connect(order.scheduler_address)
+    try:
+        proof = prove_cluster(client, order)
+    finally:
+        client.close(timeout=1)
+    if order.notebook:
+        say(progress="waiting for the notebook")
+        wait_for_notebook(order.notebook)
+    return proof
+
+
+def wait_for_port(address: str) -> None:
+    """Return when `tcp://host:port` accepts a connection; the deadline ends the wait."""
+    url = urlsplit(address)
+    while True:
+        with suppress(OSError), socket.create_connection((url.hostname, url.port), timeout=2):
+            return
+        time.sleep(PAUSE_SECONDS)
+
+
+def connect(address: str) -> Client:
+    """Return a client of the scheduler; the deadline ends the attempts."""
+    # Only now: the import takes CPU that a scheduler and workers in their own start need more.
+    from asyncio import TimeoutError as AsyncTimeoutError  # the built-in one only since 3.11
+
+    import distributed
+
+    while True:
+        with suppress(OSError, AsyncTimeoutError):
+            return distributed.Client(  # type: ignore[no-untyped-call]
+                address, timeout=5, set_as_default=False, name="dask-health"
+            )
+        time.sleep(PAUSE_SECONDS)
+
+
+def prove_cluster(client: Client, order: Order) -> dict[str, Any]:
+    """Prove scheduler and workers, again from the start whenever workers come or go."""
+    while True:
+        members = wait_for_members(client, order.expected)
+        try:
+            return prove_members(client, members, order.packages)
+        except UnprovenError:
+            raise
+        except Exception as error:
+            if client.status != "running":
+                raise  # the scheduler is gone; the Swarm starts this program anew
+            # distributed has many ways to say that a worker is gone.
+            reason = moved_or(client, members, f"the proof broke off: {error!r}")
+            if not isinstance(reason, MovedError):
+                raise reason from error
+        say(progress="workers came or went during the proof; starting again")
+
+
+def prove_members(
+    client: Client, members: Mapping[str, Any], packages: Sequence[str]
+) -> dict[str, Any]:
+    """Prove that these workers work: versions, packages, tasks, transfers.
+
+    Raises `MovedError` when they are not the same any more.
+    """
+    say(progress=f"{len(members)} workers; comparing versions")
+    found = client.get_versions(packages=[requirement_name(each) for each in packages])
+    check_answers(client, members, found["workers"])
+    versions = common_versions(found)
+    installed = package_versions(found["workers"], packages)
+    say(progress="running a task on every worker")
+    hosts = visit(client, sorted(members), packages)
+    say(progress="moving data between workers")
+    routes = transfer(client, hosts)
+    if workers_of(client).keys() != members.keys():
+        raise MovedError
+    return {
+        "workers": len(members),
+        "threads": sum(member["nthreads"] for member in members.values()),
+        "memory_bytes": sum(member["memory_limit"] for member in members.values()),
+        "versions": versions,
+        "packages": installed,
+        "tasks": len(hosts),
+        "transfer_bytes": TRANSFER_BYTES,
+        "members": sorted(members),
+        "routes": routes,
+    }

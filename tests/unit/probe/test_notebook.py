@@ -1,0 +1,83 @@
+"""Whom a notebook has to let in and whom not, by stand-ins for one."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from health.probe import UnprovenError
+from health.probe.dialogue import Notebook
+from health.probe.notebook import wait_for_notebook
+from health.probe.patience import deadline
+
+TOKEN = "not-a-real-token"
+
+
+class Jupyter(BaseHTTPRequestHandler):
+    """Answers as Jupyter does; `open_to_all` breaks it."""
+
+    open_to_all = False
+
+    def do_GET(self):
+        owner = self.headers["Authorization"] == f"token {TOKEN}"
+        free = self.path == "/hub/api" or owner or self.open_to_all
+        self.send_response(200 if free else 403)
+        self.end_headers()
+        self.wfile.write(b'{"version": "2.17.0"}' if free else b"{}")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def notebook(monkeypatch, tmp_path):
+    """Return a notebook below a path, and the file of its token."""
+    token_file = tmp_path / "token"
+    token_file.write_text(f"{TOKEN}\n")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Jupyter) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01]).start()
+        url = f"http://127.0.0.1:{server.server_port}/hub/"
+        yield Notebook(url=url, token_file=str(token_file))
+        server.shutdown()
+
+
+def test_a_notebook_that_knows_its_owner_passes(notebook):
+    """It answers, refuses strangers and takes its token."""
+    wait_for_notebook(notebook)
+
+
+def test_a_notebook_open_to_all_is_refused(notebook, monkeypatch):
+    """The worst case, because everything seems to work."""
+    monkeypatch.setattr(Jupyter, "open_to_all", True)
+    with pytest.raises(UnprovenError, match=r"refuse a stranger \(403\), found 200"):
+        wait_for_notebook(notebook)
+
+
+def test_a_notebook_that_is_to_be_open_has_to_be(notebook, monkeypatch):
+    """Without a login of its own it lets in whom the one in front did."""
+    is_open = Notebook(url=notebook.url, token_file=None, is_open=True)
+    with pytest.raises(UnprovenError, match=r"ask for no login \(200\), found 403"):
+        wait_for_notebook(is_open)
+    monkeypatch.setattr(Jupyter, "open_to_all", True)
+    wait_for_notebook(is_open)
+
+
+def test_a_notebook_with_another_token_is_refused(notebook, tmp_path):
+    """The message does not hold the token."""
+    (tmp_path / "token").write_text("another-token")
+    with pytest.raises(UnprovenError, match="accept the notebook's token") as refused:
+        wait_for_notebook(notebook)
+    assert "another-token" not in str(refused.value)
+
+
+def test_with_a_password_only_strangers_are_tried(notebook, tmp_path):
+    """There is no token to show."""
+    (tmp_path / "token").write_text("another-token")
+    wait_for_notebook(Notebook(url=notebook.url, token_file=None))
+
+
+def test_an_absent_notebook_is_waited_for():
+    """It may still be starting; the deadline ends the wait."""
+    absent = Notebook(url="http://127.0.0.1:9", token_file=None)
+    with pytest.raises(UnprovenError, match="not proven in time"), deadline(0.3):
+        wait_for_notebook(absent)
