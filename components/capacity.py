@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from components.complaints import complaint, set_command
 from components.parsing import Platform, memory
-from components.settings import Settings, complaint, set_command
+from components.settings import Settings
 from components.swarm import ResourceLimit
 from health.causes import size, unmatched
 from health.nodes import Node, Task, free, hostname, matches, usable

@@ -11,9 +11,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from components.complaints import ConfigError, complaint
 from components.lookup import LOOPBACK, Site
 from components.parsing import ImageReference
-from components.settings import ConfigError, Settings, complaint, key_of
+from components.settings import Settings, key_of
 
 Record = Mapping[str, Mapping[str, Any]]
 NOT_RECORDED = "not-recorded"

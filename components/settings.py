@@ -9,7 +9,6 @@ A field's config key is its name in camelCase; `Pulumi.yaml` holds its descripti
 
 import difflib
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
+from components.complaints import ConfigError, complaint, set_command
 from components.parsing import (
     ImageReference,
     Platform,
@@ -51,14 +51,6 @@ from components.parsing import (
 # Measured: the memory of a worker at rest; in less the kernel kills it while it starts.
 SMALLEST_MEMORY = "256MiB"
 SMALLEST_CPU_PER_THREAD = Decimal("0.25")
-
-
-class ConfigError(pulumi.RunError):
-    """One message that lists everything wrong with a configuration, before anything is touched."""
-
-    def __init__(self, headline: str, problems: list[str]) -> None:
-        lines = "".join(f"\n  - {problem}" for problem in problems)
-        super().__init__(f"{headline}; nothing was touched.{lines}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,17 +218,6 @@ def parse_settings(
         headline = f"The configuration is not valid ({len(problems)} found)"
         raise ConfigError(headline, problems)
     return Settings(**values)
-
-
-def complaint(key: str, found: str, allowed: str, example: str) -> str:
-    """Return one problem in the form that all of them have."""
-    return f"{key}: {found}. Allowed is {allowed}. Example: {example}"
-
-
-def set_command(key: str, example: str) -> str:
-    """Return the command that sets a config key, whose options `example` may bring along."""
-    named = key in re.findall(r"\w+", example)
-    return f"pulumi config set {example if named else f'{key} {example}'}"
 
 
 def _parse(

@@ -6,8 +6,9 @@ from dataclasses import fields, replace
 import pytest
 
 from components import recorded
+from components.complaints import ConfigError
 from components.lookup import Site
-from components.settings import ConfigError, parse_settings
+from components.settings import parse_settings
 
 DIGEST = "@sha256:" + "a" * 64
 NAME = "recorded.prod.json"

@@ -4,7 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from components.settings import ConfigError, Settings, parse_settings
+from components.complaints import ConfigError
+from components.settings import Settings, parse_settings
 
 SECRETS = ("notebookPassword", "basicPassword", "autheliaPassword")
 
