@@ -235,6 +235,11 @@ def domain(text: str) -> str:
     return text
 
 
+def is_local(name: str) -> bool:
+    """Tell whether a domain is this machine's alone."""
+    return name == "localhost" or name.endswith(".localhost")
+
+
 def dns_label(text: str) -> str:
     """Parse the first part of a name, such as `notebook` in notebook.example.org."""
     if not re.fullmatch(_LABEL, text, re.ASCII):

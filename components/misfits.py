@@ -1,0 +1,122 @@
+"""What is wrong between settings that are each valid by themselves; pure, over their values.
+
+Owns: the rules between settings, each told with the key to change. What one setting may hold is
+`parsing.py`'s, and which settings there are `settings.py`'s, which hands on the values by their
+fields' names; one that is missing or not valid was told already.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from components.complaints import complaint, set_command
+from components.parsing import host_of, is_local
+
+SMALLEST_CPU_PER_THREAD = Decimal("0.25")
+
+
+def misfits(values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong between settings that are each valid by themselves."""
+    return [*_starved_threads(values), *_front_misfits(values), *_open_notebook(values)]
+
+
+def _starved_threads(values: Mapping[str, Any]) -> list[str]:
+    if not {"worker_threads", "worker_cpus"} <= values.keys():
+        return []
+    threads, worker_cpus = values["worker_threads"], values["worker_cpus"]
+    needed = threads * SMALLEST_CPU_PER_THREAD
+    if worker_cpus >= needed:
+        return []
+    found = f"{threads} are too many for workerCpus {worker_cpus}"
+    allowed = f"at least {SMALLEST_CPU_PER_THREAD} CPU for each thread"
+    return [complaint("workerThreads", found, allowed, set_command("workerCpus", str(needed)))]
+
+
+def _front_misfits(values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong between the settings of the front; a missing one was told already."""
+    known = defaultdict(str, values)
+    mode, name = known["caddy_mode"], known["domain"]
+    if mode == "managed" and values.get("domain") == "":
+        found = "it is not set, and a Caddy of the stack's own (caddyMode managed) serves names"
+        return [complaint("domain", found, "a domain", set_command("domain", "localhost"))]
+    if mode == "none" or not name:
+        return []
+    return [
+        *_twins(known),
+        *_login_misfits(known),
+        *_acme_misfits(known),
+        *_delivery_misfits(known),
+    ]
+
+
+def _delivery_misfits(known: Mapping[str, Any]) -> Iterator[str]:
+    if known["caddy_mode"] != "external" or not known["caddy_directory"]:
+        return
+    if known["docker_host"].startswith("tcp://") and not known["caddy_host"]:
+        found = f"it is not set, and {known['docker_host']} gives no access to Caddy's files"
+        cure = set_command("caddyHost", "ssh://deploy@edge")
+        yield complaint("caddyHost", found, "the host that Caddy runs on", cure)
+    if not known["caddy_main_file"]:
+        found = "it is not set, and Caddy has to validate what it is delivered"
+        cure = set_command("caddyMainFile", "/etc/caddy/Caddyfile")
+        yield complaint("caddyMainFile", found, "Caddy's own Caddyfile, as it sees it", cure)
+
+
+def _twins(known: Mapping[str, Any]) -> Iterator[str]:
+    name = known["domain"]
+    if known["notebook_name"] and known["notebook_name"] == known["dashboard_name"]:
+        found = f"{known['dashboard_name']!r} is the notebook's name too"
+        cure = set_command("dashboardName", "dashboard")
+        yield complaint("dashboardName", found, "another name than notebookName", cure)
+    taken = [f"{known[each]}.{name}" for each in ("notebook_name", "dashboard_name")]
+    if known["auth"] == "authelia" and host_of(known["authelia_portal"]) in taken:
+        found = f"{known['authelia_portal']!r} is a name that this stack serves"
+        cure = set_command("autheliaPortal", f"https://auth.{name}")
+        yield complaint("autheliaPortal", found, "the portal's own name", cure)
+
+
+def _login_misfits(known: Mapping[str, Any]) -> Iterator[str]:
+    name = known["domain"]
+    if known["auth"] == "authelia" and known.get("authelia_portal") == "":
+        found = f"it is not set, and {name} is to be behind Authelia (auth authelia)"
+        allowed = "the portal's https address, or another auth"
+        cure = set_command("autheliaPortal", f"https://auth.{name}")
+        yield complaint("autheliaPortal", found, allowed, cure)
+    if bool(known["authelia_user"]) != bool(known["authelia_password"]):
+        found = "it is set without the other of autheliaUser and autheliaPassword"
+        key = "autheliaUser" if known["authelia_user"] else "autheliaPassword"
+        yield complaint(key, found, "both or none", set_command("autheliaUser", "probe"))
+    if known["auth"] == "none" and not is_local(name):
+        found = f"'none' would open {name} to everybody, and a notebook runs any code"
+        allowed = "authelia or basic; none only under localhost"
+        yield complaint("auth", found, allowed, set_command("auth", "basic"))
+
+
+def _acme_misfits(known: Mapping[str, Any]) -> Iterator[str]:
+    if known["caddy_mode"] != "managed" or is_local(known["domain"]):
+        return
+    for key, example in (
+        ("acmeEmail", f"admin@{known['domain']}"),
+        ("acmeDirectory", "https://acme-v02.api.letsencrypt.org/directory"),
+    ):
+        if known.get("acme_" + key.removeprefix("acme").lower()) == "":
+            found = f"it is not set, and {known['domain']} needs certificates"
+            yield complaint(key, found, "any valid value", set_command(key, example))
+
+
+def _open_notebook(values: Mapping[str, Any]) -> Iterator[str]:
+    """A notebook without a login of its own needs one in front: it runs any code."""
+    known = defaultdict(str, values)
+    if values.get("notebook_login", True):
+        return
+    reasons = {
+        "caddyMode none puts no login in front of it": known["caddy_mode"] == "none",
+        "without a domain there is no login in front of it": values.get("domain") == "",
+        "auth none puts no login in front of it": known["auth"] == "none",
+        "notebookPassword is set for the notebook to ask for": bool(known["notebook_password"]),
+    }
+    for reason in [reason for reason, holds in reasons.items() if holds][:1]:
+        allowed = "true; false only where a login is in front of the notebook, and no password set"
+        cure = set_command("notebookLogin", "true")
+        yield complaint("notebookLogin", f"it is false, and {reason}", allowed, cure)
