@@ -12,11 +12,11 @@ import pulumi
 import pulumi_docker as docker
 import pulumi_random as random
 
+from components.health_check import HealthCheck
 from components.parsing import Platform
 from components.swarm import (
     Attachment,
     DeclaredService,
-    HealthCheck,
     MountedFile,
     ResourceLimit,
     Rolling,

@@ -15,16 +15,15 @@ import pulumi_docker as docker
 
 from components import caddyfile
 from components.capacity import SMALL
+from components.health_check import HealthCheck, Script
 from components.parsing import memory
 from components.settings import Settings
 from components.swarm import (
     Attachment,
     DeclaredService,
-    HealthCheck,
     MountedFile,
     ResourceLimit,
     Rolling,
-    Script,
     ServiceSpec,
     Volume,
     declare_service,

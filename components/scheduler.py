@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import pulumi
 
+from components.health_check import HealthCheck
 from components.parsing import Platform
 from components.swarm import (
     Attachment,
     DeclaredService,
-    HealthCheck,
     ResourceLimit,
     Rolling,
     ServiceSpec,

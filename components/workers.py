@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pulumi
 
+from components.health_check import HealthCheck
 from components.parsing import Platform, spell_memory
 from components.swarm import (
     Attachment,
     DeclaredService,
-    HealthCheck,
     MountedFile,
     ResourceLimit,
     Rolling,
