@@ -97,6 +97,25 @@ def test_a_workflow_has_no_right_but_its_jobs_own(path):
         assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", action)
 
 
+# What a job may not do without, by what it does.
+NEEDED = {
+    "gh run download": ("actions", "read"),
+    "gh pr comment": ("pull-requests", "write"),
+    "gh issue ": ("issues", "write"),
+    "actions/checkout@": ("contents", "read"),
+}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_job_has_the_rights_that_it_needs_and_no_other(path):
+    """GitHub refuses a job's token what is not granted: no linter tells, only the run would."""
+    for job in yaml.safe_load(path.read_text())["jobs"].values():
+        steps = [each.get("run", each.get("uses")) for each in job["steps"]]
+        scripts = [ROOT / step for step in steps if step.startswith(".github/")]
+        done = "\n".join([*steps, *(script.read_text() for script in scripts)])
+        assert dict(right for what, right in NEEDED.items() if what in done) == job["permissions"]
+
+
 def test_a_deployment_is_never_cancelled_nor_alone_with_the_drift():
     """One at a time, in one queue with what looks for drift."""
     both = [
