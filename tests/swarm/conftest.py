@@ -4,9 +4,11 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import docker
 import pytest
@@ -16,7 +18,7 @@ from lab.config import dev_images
 from lab.layout import chosen_lab
 from lab.runners import PulumiCli, Rehearsal, file_backend, installed_cli
 from tests.conftest import ROOT
-from tests.swarm import fronts
+from tests.swarm import fronts, sshd
 
 RUNNERS = ["rehearsal", "pulumi"] if installed_cli() else ["rehearsal"]
 DRAIN_SECONDS = 90
@@ -62,14 +64,16 @@ def edge(lab, swarm, images):
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """A stack of one test: its config can be changed between runs."""
+    """A stack of one test: its config, which begins with `defaults`, is changed between runs."""
 
     runner: object
     config_file: object
+    defaults: dict
 
-    def configure(self, **config):
-        """Replace the config of the stack."""
+    def configure(self, **changes):
+        """Make the stack's config the defaults with these changes, and no others."""
         old = yaml.safe_load(self.config_file.read_text()) if self.config_file.exists() else {}
+        config = self.defaults | changes
         values = {f"dask-swarm:{key}": value for key, value in config.items()}
         self.config_file.write_text(yaml.safe_dump(old | {"config": values}))
 
@@ -99,13 +103,28 @@ def defaults_for_lab(lab, images):
 
 
 @pytest.fixture(scope="session")
-def new_deployment(defaults_for_lab, tmp_path_factory):
-    """Return a function that makes a stack for one of the runners."""
+def control_host(lab):
+    """Return a machine apart from the Swarm, whose only way to the manager is SSH."""
+    # The sockets of ssh have to have short paths.
+    with (
+        tempfile.TemporaryDirectory(prefix="sshd-") as folder,
+        sshd.running(lab.master, Path(folder)) as server,
+    ):
+        yield server
 
-    def make(runner, wrapper=()):
+
+@pytest.fixture(scope="session")
+def new_deployment(defaults_for_lab, tmp_path_factory):
+    """Return a function that makes a stack for a runner, on this machine or a control host."""
+
+    def make(runner, control_host=None):
         folder = tmp_path_factory.mktemp(runner)
         config_file = folder / "Pulumi.test.yaml"
         shutil.copy(ROOT / "Pulumi.yaml", folder)
+        defaults, wrapper = defaults_for_lab, ()
+        if control_host:
+            defaults = defaults_for_lab | {"dockerHost": control_host.address}
+            wrapper = control_host.command()
         common = {"stack": "test", "config_file": config_file, "wrapper": wrapper}
         if runner == "pulumi":
             settings = file_backend(folder / "state")
@@ -114,12 +133,30 @@ def new_deployment(defaults_for_lab, tmp_path_factory):
             # Left by a run that was cut short, perhaps in a lab that is gone since.
             (ROOT / ".pulumi" / "rehearsal" / "test.json").unlink(missing_ok=True)
             chosen = Rehearsal(**common)
-        deployment = Deployment(runner=chosen, config_file=config_file)
-        deployment.configure(**defaults_for_lab)
+        deployment = Deployment(runner=chosen, config_file=config_file, defaults=defaults)
+        deployment.configure()
         chosen.create()
         return deployment
 
     return make
+
+
+@pytest.fixture(scope="session")
+def deployed(new_deployment, swarm):
+    """Return a context manager: a stack put up on an empty Swarm, and destroyed in the end."""
+
+    @contextmanager
+    def deploy(runner, control_host=None, **config):
+        assert not wait_until_gone(swarm)
+        made = new_deployment(runner, control_host)
+        made.configure(**config)
+        try:
+            made.run("up")
+            yield made
+        finally:
+            made.run("destroy")
+
+    return deploy
 
 
 def wait_for(condition, seconds=60):

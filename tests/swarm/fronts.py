@@ -17,6 +17,12 @@ from tests.conftest import ROOT
 from tests.front.portal import PASSWORD, USER
 
 DOMAIN = "localhost"
+OWN_CADDY = {
+    "caddyMode": "managed",
+    "caddyNetwork": "dask-caddy-network",
+    "domain": DOMAIN,
+    "auth": "basic",
+}
 START_SECONDS = 60
 PORTAL_PORT = 9091
 MAIN = """{
@@ -61,7 +67,7 @@ class Front:
 
     def set(self, **config):
         """Change the config for what is run next."""
-        self.config |= config
+        self.config = self.config | config
         self.deployment.configure(**self.config)
 
     def up(self, **config):
@@ -85,23 +91,6 @@ class Front:
         body = json.dumps({"username": USER, "password": PASSWORD, "keepMeLoggedIn": False})
         answer = self.visitor().post("portal.localhost", "/api/firstfactor", {}, body)
         return {"Cookie": "; ".join(f"{k}={v}" for k, v in answer.cookies.items())}
-
-
-def managed(deployment, defaults, lab):
-    """Return a front for which the stack runs its own Caddy."""
-    config = defaults | {
-        "caddyMode": "managed",
-        "caddyNetwork": "dask-caddy-network",
-        "domain": DOMAIN,
-        "auth": "basic",
-    }
-    return Front(deployment=deployment, config=config, address=lab.master.address, refusal=401)
-
-
-def external(deployment, defaults, lab, edge):
-    """Return a front that joins the Caddy in the folder `edge`, and Authelia."""
-    config = defaults | joining(edge)
-    return Front(deployment=deployment, config=config, address=lab.master.address, refusal=302)
 
 
 def joining(edge):

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab.packages import ensure_packages
 
-PORT = 2222
+PORT = 2222  # where a user has docker and nothing else
+SHELL_PORT = 2223  # where a user has what the machine has, as who delivers files must
 START_SECONDS = 20
 # What the manager has besides an engine: the docker command, and a shell to start it.
 DOCKER_ONLY = """#!/bin/sh
@@ -21,6 +22,7 @@ exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"
 """
 SETTINGS = """
 Port {port}
+Port {shell_port}
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/user_key.pub
 AuthenticationMethods publickey
@@ -28,7 +30,8 @@ PermitRootLogin prohibit-password
 StrictModes no
 UsePAM no
 PidFile none
-ForceCommand {folder}/docker-only
+Match LocalPort {port}
+  ForceCommand {folder}/docker-only
 """
 # The engine's own place for its socket is in the namespace, whose /run no other process has.
 START = """
@@ -47,8 +50,17 @@ exec unshare --mount sh -c 'mount --bind "$0" /etc/passwd && exec "$@"' {folder}
 class Server:
     """A running server; `home` is the home of whoever runs commands by `command`."""
 
-    address: str
+    host: str
     folder: Path
+    port: int = PORT
+
+    @property
+    def address(self):
+        return f"ssh://root@{self.host}:{self.port}"
+
+    def with_a_shell(self):
+        """Return the same server where a user has more than docker."""
+        return replace(self, port=SHELL_PORT)
 
     @property
     def home(self):
@@ -64,9 +76,9 @@ class Server:
 
     def trust(self, key="host_key"):
         """Make the server's key, or another one, the known one; None knows no key."""
-        host, _, port = self.address.removeprefix("ssh://root@").partition(":")
+        ports = ",".join(f"[{self.host}]:{port}" for port in (PORT, SHELL_PORT))
         public = (self.folder / f"{key}.pub").read_text() if key else ""
-        self.known_hosts.write_text(f"[{host}]:{port} {public}" if key else "")
+        self.known_hosts.write_text(f"{ports} {public}" if key else "")
 
     def logins(self):
         """Return how many connections were let in so far."""
@@ -87,7 +99,7 @@ class Server:
 def running(node, folder):
     """Run a server on a node of the lab, with everything of it and its users in `folder`."""
     ensure_packages(["sshd"])
-    server = Server(address=f"ssh://root@{node.address}:{PORT}", folder=folder)
+    server = Server(host=node.address, folder=folder)
     _prepare(server)
     pid = (node.directory / "run" / "docker.pid").read_text().strip()
     inside = ["nsenter", f"--target={pid}", "--net", "--mount"]
@@ -98,7 +110,8 @@ def running(node, folder):
         _wait_until_it_listens(server, process)
         yield server
     finally:
-        server.hang_up()
+        for each in (server, server.with_a_shell()):
+            each.hang_up()
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=20)
         subprocess.run([*inside, "rm", "-f", "/run/docker.sock"], check=False)
@@ -114,7 +127,8 @@ def _prepare(server):
     (folder / "bin").mkdir()
     (folder / "bin" / "docker").symlink_to(shutil.which("docker"))
     (folder / "commands").touch()
-    (folder / "sshd_config").write_text(SETTINGS.format(port=PORT, folder=folder))
+    settings = SETTINGS.format(port=PORT, shell_port=SHELL_PORT, folder=folder)
+    (folder / "sshd_config").write_text(settings)
     _write_passwd(folder, server.home)
     for name, text in (("docker-only", DOCKER_ONLY), ("control-host", CONTROL_HOST)):
         (folder / name).write_text(text.format(folder=folder))

@@ -8,7 +8,6 @@ from contextlib import closing
 
 import docker
 import pytest
-import yaml
 from playwright.sync_api import expect, sync_playwright
 
 from lab.packages import ensure_packages
@@ -32,19 +31,15 @@ LAST = True
 
 
 @pytest.fixture(scope="module")
-def front(edge, new_deployment, defaults_for_lab):
+def front(edge, deployed):
     """Return a deployment under a domain that a browser lets cookies be shared in."""
-    deployment = new_deployment("rehearsal")
-    deployment.configure(
-        **defaults_for_lab
-        | joining(edge)
-        | {"domain": "dask.localhost", "autheliaPortal": "https://portal.dask.localhost"}
-    )
-    try:
-        deployment.run("up")
+    with deployed("rehearsal", **config(edge)) as deployment:
         yield deployment
-    finally:
-        deployment.run("destroy")
+
+
+def config(edge, **changes):
+    names = {"domain": "dask.localhost", "autheliaPortal": "https://portal.dask.localhost"}
+    return joining(edge) | names | changes
 
 
 @pytest.fixture(scope="module")
@@ -115,19 +110,14 @@ def test_a_cell_computes_while_the_dashboard_moves(front, visitor, edge, picture
     # A change of the fragments is rolled out: the websocket stays, and goes on.
     place = edge / "sites" / "dask-swarm.caddy"
     old = place.stat().st_mtime_ns
-    front.configure(**changed(front, notebookName="lab"))
+    front.configure(**config(edge, notebookName="lab"))
     front.run("up")
     assert old != place.stat().st_mtime_ns
     count = len(frames)
     until(dashboard, lambda: len(frames) > count, "frames after a reload")
     assert not closed
-    front.configure(**changed(front, notebookName="notebook"))
+    front.configure(**config(edge))
     front.run("up")
-
-
-def changed(front, **more):
-    values = yaml.safe_load(front.config_file.read_text())["config"]
-    return {key.partition(":")[2]: value for key, value in values.items()} | more
 
 
 def watch(socket, frames, closed):

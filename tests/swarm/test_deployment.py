@@ -10,7 +10,7 @@ import docker
 import pytest
 
 from tests.conftest import ROOT
-from tests.swarm.conftest import RUNNERS, declared, one_shots, proofs, wait_until_gone
+from tests.swarm.conftest import RUNNERS, declared, one_shots, proofs
 
 PI = """
 from dask.distributed import Client
@@ -25,15 +25,10 @@ with Client("scheduler:8786", timeout="30s") as client:
 
 
 @pytest.fixture(scope="module", params=RUNNERS)
-def cluster(request, new_deployment, swarm):
+def cluster(request, deployed):
     """Return a deployed cluster, which is destroyed afterwards."""
-    assert not wait_until_gone(swarm)
-    deployment = new_deployment(request.param)
-    try:
-        deployment.run("up")
+    with deployed(request.param) as deployment:
         yield deployment
-    finally:
-        deployment.run("destroy")
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +138,7 @@ def test_a_second_up_changes_nothing(cluster, swarm):
     assert before == {each.name: each.version for each in declared(swarm)}
 
 
-def test_a_preview_offline_shows_only_what_would_change(
-    cluster, defaults_for_lab, monkeypatch, request
-):
+def test_a_preview_offline_shows_only_what_would_change(cluster, monkeypatch, request):
     """Recorded at the Swarm and then asking nobody: the change is shown, and nothing besides."""
     request.addfinalizer((ROOT / "recorded.test.json").unlink)
     monkeypatch.setenv("DASK_SWARM_RECORD", "1")
@@ -157,11 +150,11 @@ def test_a_preview_offline_shows_only_what_would_change(
     assert "1 update," in before or "~ 1 to update\n" in before
     assert "replace" not in before
     assert 3 == before.count(", recorded in recorded.test.json")
-    cluster.configure(**defaults_for_lab, workers=3)
+    cluster.configure(workers=3)
     try:
         after = cluster.run("preview", *offline)
     finally:
-        cluster.configure(**defaults_for_lab)
+        cluster.configure()
     assert "dask-workers-service" in after
     assert "dask-scheduler-service update" not in after
     assert "2 update," in after or "~ 2 to update\n" in after

@@ -29,16 +29,10 @@ while not all(client.processing().values()):
 
 
 @pytest.fixture(scope="module", params=RUNNERS)
-def deployment(request, new_deployment, swarm, defaults_for_lab):
+def deployment(request, deployed, control_host):
     """Return a small deployment that the tests of this module take down and put up again."""
-    assert not wait_until_gone(swarm)
-    made = new_deployment(request.param)
-    made.configure(**defaults_for_lab, workers=2, workersPerNode=1)
-    try:
-        made.run("up")
+    with deployed(request.param, control_host, workers=2, workersPerNode=1) as made:
         yield made
-    finally:
-        made.run("destroy")
 
 
 def in_notebook(lab, *command):
@@ -84,12 +78,11 @@ def containers(node):
         return [each.name for each in engine.containers.list()]
 
 
-def test_the_notebooks_work_survives_an_update(deployment, lab, defaults_for_lab):
+def test_the_notebooks_work_survives_an_update(deployment, lab):
     """The home is a volume of the node: its user may write to it, the next task finds it."""
     (home,) = in_notebook(lab, "sh", "-c", "pwd; date >work.ipynb").split()
     assert "/home/jovyan" == home
-    config = {"workers": 2, "workersPerNode": 1, "notebookMemory": "1GiB"}
-    deployment.configure(**defaults_for_lab, **config)
+    deployment.configure(workers=2, workersPerNode=1, notebookMemory="1GiB")
     deployment.run("up")
     assert in_notebook(lab, "cat", f"{home}/work.ipynb")
 

@@ -3,19 +3,14 @@
 import pytest
 
 from lab.under_computation import under_computation
-from tests.swarm.conftest import RUNNERS, wait_until_gone
+from tests.swarm.conftest import RUNNERS
 
 
 @pytest.fixture(scope="module", params=RUNNERS)
-def cluster(request, new_deployment, swarm):
+def cluster(request, deployed, control_host):
     """Return a deployed cluster, which is destroyed afterwards."""
-    assert not wait_until_gone(swarm)
-    deployment = new_deployment(request.param)
-    try:
-        deployment.run("up")
+    with deployed(request.param, control_host) as deployment:
         yield deployment
-    finally:
-        deployment.run("destroy")
 
 
 def workers(swarm):
@@ -24,10 +19,10 @@ def workers(swarm):
     return {task["ID"] for task in service.tasks(filters={"desired-state": "running"})}
 
 
-def test_fewer_and_other_workers_lose_no_work(cluster, swarm, lab, defaults_for_lab):
+def test_fewer_and_other_workers_lose_no_work(cluster, swarm, lab):
     """From 4 workers to 2 with other limits: all of it is there and nothing ran twice."""
     before = workers(swarm)
-    cluster.configure(**defaults_for_lab, workers=2, workerMemory="896MiB")
+    cluster.configure(workers=2, workerMemory="896MiB")
     found = under_computation(lab.docker_host, 4, 16, 16, lambda: cluster.run("up"))
     assert found["right"]
     assert (4, 0, 0) == tuple(found[key] for key in ("workers", "lost_blocks", "repeated_tasks"))
@@ -35,11 +30,10 @@ def test_fewer_and_other_workers_lose_no_work(cluster, swarm, lab, defaults_for_
     assert not before & workers(swarm)
 
 
-def test_workers_join_a_new_scheduler_without_being_replaced(cluster, swarm, defaults_for_lab):
+def test_workers_join_a_new_scheduler_without_being_replaced(cluster, swarm):
     """The cluster is proven again by the same containers."""
     before = workers(swarm)
-    changed = {"workers": 2, "workerMemory": "896MiB", "schedulerMemory": "1.5GiB"}
-    cluster.configure(**defaults_for_lab, **changed)
+    cluster.configure(workers=2, workerMemory="896MiB", schedulerMemory="1.5GiB")
     cluster.run("up")
     assert 2 == cluster.runner.outputs()["health"]["workers"]
     assert before == workers(swarm)

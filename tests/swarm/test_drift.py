@@ -5,27 +5,20 @@ import time
 import docker
 import pytest
 
-from tests.swarm.conftest import RUNNERS, declared, proofs, wait_until_gone
+from tests.swarm.conftest import RUNNERS, declared, proofs
 
 pytestmark = pytest.mark.skipif(
     "pulumi" not in RUNNERS, reason="only the Pulumi CLI can look for drift"
 )
-SMALL = {"workers": 2, "workersPerNode": 1}
 REMOVED_SECONDS = 60
 DRIFT = ("--refresh", "--expect-no-changes")
 
 
 @pytest.fixture(scope="module")
-def deployment(new_deployment, swarm, defaults_for_lab):
+def deployment(deployed, control_host):
     """Return a small deployment that the tests of this module damage and repair."""
-    assert not wait_until_gone(swarm)
-    made = new_deployment("pulumi")
-    made.configure(**defaults_for_lab, **SMALL)
-    try:
-        made.run("up")
+    with deployed("pulumi", control_host, workers=2, workersPerNode=1) as made:
         yield made
-    finally:
-        made.run("destroy")
 
 
 def service(swarm, name):

@@ -17,9 +17,9 @@ def failing(request, new_deployment, swarm):
 
 
 @pytest.mark.parametrize("failing", RUNNERS, indirect=True)
-def test_a_bad_config_touches_nothing(failing, defaults_for_lab, swarm):
+def test_a_bad_config_touches_nothing(failing, swarm):
     """Everything wrong is told at once, before any resource is made."""
-    failing.configure(**defaults_for_lab, workers=5, workerCpus="half", colour="red")
+    failing.configure(workers=5, workerCpus="half", colour="red")
     printed = failing.fail("up")
     assert "colour: there is no such key" in printed
     assert "workerCpus: 'half' is not valid" in printed

@@ -11,22 +11,17 @@ import time
 import pytest
 
 from tests.conftest import ROOT
-from tests.swarm.conftest import one_shots, wait_for, wait_until_gone
+from tests.swarm.conftest import one_shots, wait_for
 from tests.swarm.derived import with_other_version
 
 DEADLINE = 45
 
 
 @pytest.fixture(scope="module")
-def deployment(new_deployment, swarm):
+def deployment(deployed):
     """Return a healthy deployment that the tests of this module damage and mend."""
-    assert not wait_until_gone(swarm)
-    made = new_deployment("rehearsal")
-    try:
-        made.run("up")
+    with deployed("rehearsal") as made:
         yield made
-    finally:
-        made.run("destroy")
 
 
 @pytest.fixture

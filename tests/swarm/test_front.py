@@ -17,14 +17,15 @@ from health.progress import Progress
 from tests.front.portal import PASSWORD, USER
 from tests.swarm.conftest import RUNNERS, wait_until_gone
 from tests.swarm.fronts import (
+    OWN_CADDY,
     START_SECONDS,
+    Front,
     Stream,
     basic,
     certificate,
     container_of,
-    external,
     healthy,
-    managed,
+    joining,
     other,
     request_for,
 )
@@ -131,15 +132,11 @@ class TestManaged(EveryFront):
 
     @pytest.fixture(scope="class", params=RUNNERS)
     @classmethod
-    def front(cls, request, new_deployment, defaults_for_lab, swarm, lab):
+    def front(cls, request, deployed, swarm, lab):
         """Return a deployment with a Caddy of its own, which is destroyed afterwards."""
-        assert not wait_until_gone(swarm)
-        front = managed(new_deployment(request.param), defaults_for_lab, lab)
-        try:
-            front.up()
-            yield front
-        finally:
-            front.deployment.run("destroy")
+        address = lab.master.address
+        with deployed(request.param, **OWN_CADDY) as made:
+            yield Front(deployment=made, config=OWN_CADDY, address=address, refusal=401)
         assert not wait_until_gone(swarm)
 
     def test_only_caddy_publishes(self, front, swarm):
@@ -224,14 +221,11 @@ class TestExternal(EveryFront):
 
     @pytest.fixture(scope="class", params=RUNNERS)
     @classmethod
-    def front(cls, request, edge, new_deployment, defaults_for_lab, swarm, lab):
+    def front(cls, request, edge, deployed, swarm, lab):
         """Return a deployment that joins the existing Caddy and Authelia."""
-        front = external(new_deployment(request.param), defaults_for_lab, lab, edge)
-        try:
-            front.up()
-            yield front
-        finally:
-            front.deployment.run("destroy")
+        address, config = lab.master.address, joining(edge)
+        with deployed(request.param, **config) as made:
+            yield Front(deployment=made, config=config, address=address, refusal=302)
         # Nothing of the stack is left in somebody else's Caddy, whose own site goes on.
         assert [] == list((edge / "sites").iterdir())
         assert "other's content" == other(lab)
@@ -248,3 +242,16 @@ class TestExternal(EveryFront):
         assert "other's content" == other(lab)
         for site, host in served.items():
             assert 302 == front.visitor().get(host, PAGES[site], {}).status
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_caddy_behind_ssh_is_handed_its_sites(runner, control_host, edge, deployed, lab, swarm):
+    """Its file is on the manager, so the way there is the same; the end takes it away again."""
+    server, place = control_host.with_a_shell(), edge / "sites"
+    with deployed(runner, server, workers=1, **joining(edge)) as deployment:
+        proven = deployment.runner.outputs()["health"]["front"]
+        assert "https://notebook.localhost" == proven["notebook"]["url"]
+        assert [place / "dask-swarm.caddy"] == list(place.iterdir())
+    assert [] == list(place.iterdir())
+    assert "other's content" == other(lab)
+    assert not wait_until_gone(swarm)

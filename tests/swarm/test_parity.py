@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.swarm.conftest import RUNNERS, specs, wait_until_gone
+from tests.swarm.conftest import RUNNERS, specs
 
 SHORT_LIVED = {"UpdateStatus", "SecretID", "SecretName", "ConfigID", "ConfigName"}
 
@@ -19,17 +19,12 @@ def without(spec, keys):
 
 
 @pytest.mark.skipif(RUNNERS != ["rehearsal", "pulumi"], reason="there is no Pulumi CLI to compare")
-def test_both_runners_make_the_same_services(new_deployment, swarm):
+def test_both_runners_make_the_same_services(deployed, swarm):
     """`docker service inspect` shows the same, whichever of the two has deployed."""
     found = {}
     for runner in RUNNERS:
-        assert not wait_until_gone(swarm)
-        deployment = new_deployment(runner)
-        try:
-            deployment.run("up")
+        with deployed(runner):
             found[runner] = without(specs(swarm), SHORT_LIVED)
-        finally:
-            deployment.run("destroy")
     for spec in [each for services in found.values() for each in services.values()]:
         # It is a hash of the spec with the ids that each deployment gets.
         assert 16 == len(spec["Labels"].pop("dask.swarm/revision"))

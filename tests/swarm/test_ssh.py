@@ -1,18 +1,18 @@
-"""The manager behind SSH: everything from a control host that has nothing but its key."""
+"""The manager behind SSH: a control host that has nothing but its key.
+
+What becomes of updates, of work under way, of what was done by hand and of the end is tested from
+there too: those suites deploy by way of the same control host.
+"""
 
 import json
 import os
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.swarm import sshd
-from tests.swarm.conftest import RUNNERS, declared, one_shots, wait_until_gone
-from tests.swarm.test_failed_probes import wait_for
+from tests.swarm.conftest import RUNNERS, declared, one_shots, wait_for, wait_until_gone
 
 BURST = """
 import sys, threading
@@ -31,24 +31,13 @@ print(answers)
 """
 
 
-@pytest.fixture(scope="module")
-def server(lab):
-    """Return an SSH server on the manager, for users of a control host."""
-    # The sockets of ssh have to have short paths.
-    with (
-        tempfile.TemporaryDirectory(prefix="sshd-") as folder,
-        sshd.running(lab.master, Path(folder)) as found,
-    ):
-        yield found
-
-
-def test_many_at_once_are_all_let_in(server):
+def test_many_at_once_are_all_let_in(control_host):
     """A refresh asks for every resource at once, more than a server takes through one login."""
     count = 32
-    call = server.command(sys.executable, "-c", BURST, server.address, str(count))
+    call = control_host.command(sys.executable, "-c", BURST, control_host.address, str(count))
     done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
     assert f"{[3] * count}\n" == done.stdout, done.stderr
-    assert count > server.logins()
+    assert count > control_host.logins()
 
 
 @pytest.mark.parametrize(
@@ -59,39 +48,31 @@ def test_many_at_once_are_all_let_in(server):
     ],
 )
 def test_a_host_whose_key_is_not_the_known_one_is_refused(
-    server, new_deployment, defaults_for_lab, known, message, cure
+    control_host, new_deployment, known, message, cure
 ):
     """One line with its cure, and not a single login."""
-    deployment = new_deployment("rehearsal", wrapper=server.command())
-    deployment.configure(**defaults_for_lab | {"dockerHost": server.address})
-    server.hang_up()
-    before = server.logins()
-    server.trust(known)
+    deployment = new_deployment("rehearsal", control_host)
+    control_host.hang_up()
+    before = control_host.logins()
+    control_host.trust(known)
     try:
         printed = deployment.fail("preview")
     finally:
-        server.trust()
-    assert f"dockerHost: {server.address!r} cannot be reached: {message}" in printed
+        control_host.trust()
+    assert f"dockerHost: {control_host.address!r} cannot be reached: {message}" in printed
     assert cure in printed
-    assert before == server.logins()
+    assert before == control_host.logins()
 
 
 @pytest.fixture(scope="module", params=RUNNERS)
-def remote(request, server, new_deployment, defaults_for_lab, swarm):
+def remote(request, control_host, deployed, swarm):
     """Return a small cluster that was deployed from the control host, and is destroyed from it."""
-    assert not wait_until_gone(swarm)
-    server.hang_up()
-    before = server.logins()
-    deployment = new_deployment(request.param, wrapper=server.command())
-    config = {"dockerHost": server.address, "workers": 1, "caddyMode": "none"}
-    deployment.configure(**defaults_for_lab | config)
-    try:
-        deployment.run("up")
+    control_host.hang_up()
+    before = control_host.logins()
+    with deployed(request.param, control_host, workers=1, caddyMode="none") as deployment:
         yield deployment
-    finally:
-        deployment.run("destroy")
     assert not wait_until_gone(swarm)
-    assert before + 1 == server.logins()
+    assert before + 1 == control_host.logins()
 
 
 def test_the_cluster_is_proven_from_the_control_host(remote):
@@ -99,9 +80,9 @@ def test_the_cluster_is_proven_from_the_control_host(remote):
     assert 1 == remote.runner.outputs()["health"]["workers"]
 
 
-def test_the_manager_needs_docker_and_nothing_else(remote, server):
+def test_the_manager_needs_docker_and_nothing_else(remote, control_host):
     """What ran there is the way to its engine; no file was copied, no other program asked."""
-    assert {"docker system dial-stdio"} == server.commands()
+    assert {"docker system dial-stdio"} == control_host.commands()
 
 
 def test_a_second_up_changes_nothing(remote, swarm):
@@ -114,15 +95,15 @@ def test_a_second_up_changes_nothing(remote, swarm):
 
 
 @pytest.mark.parametrize("remote", ["rehearsal"], indirect=True)
-def test_a_probe_that_is_killed_leaves_nothing(remote, server, swarm):
+def test_a_probe_that_is_killed_leaves_nothing(remote, control_host, swarm):
     """Who takes it away then has to find a way of its own."""
     state = json.loads((ROOT / ".pulumi" / "rehearsal" / "test.json").read_text())
     asked = state["resources"]["command:local:Command::dask-health-run"]["inputs"]["stdin"]
     request = json.loads(asked) | {"packages": ["no-such-package"], "deadline_seconds": 40}
     with subprocess.Popen(
-        server.command(sys.executable, "-m", "health"),
+        control_host.command(sys.executable, "-m", "health"),
         cwd=ROOT,
-        env=os.environ | {"DOCKER_HOST": server.address},
+        env=os.environ | {"DOCKER_HOST": control_host.address},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

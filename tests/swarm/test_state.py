@@ -11,23 +11,17 @@ import pytest
 from lab import swarm as lab_swarm
 from lab.engine import connect
 from tests.conftest import ROOT
-from tests.swarm.conftest import RUNNERS, declared, wait_until_gone
+from tests.swarm.conftest import RUNNERS, declared
 
 pytestmark = pytest.mark.skipif("pulumi" not in RUNNERS, reason="only the Pulumi CLI has a state")
 DRIFT = ("--refresh", "--expect-no-changes")
 
 
 @pytest.fixture(scope="module")
-def deployment(new_deployment, swarm, defaults_for_lab):
+def deployment(deployed):
     """Return a small deployment."""
-    assert not wait_until_gone(swarm)
-    made = new_deployment("pulumi")
-    made.configure(**defaults_for_lab, workers=2, workersPerNode=1)
-    try:
-        made.run("up")
+    with deployed("pulumi", workers=2, workersPerNode=1) as made:
         yield made
-    finally:
-        made.run("destroy")
 
 
 @pytest.fixture

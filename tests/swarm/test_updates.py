@@ -2,7 +2,7 @@
 
 import json
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import docker
@@ -10,7 +10,7 @@ import pytest
 
 from tests.changes import CHANGES, NEWER, REBUILT
 from tests.swarm import derived
-from tests.swarm.conftest import RUNNERS, declared, one_shots, wait_for, wait_until_gone
+from tests.swarm.conftest import RUNNERS, declared, one_shots, wait_for
 
 DEADLINE = 150
 # Computes on the cluster, again and again, as work does that knows nothing of an update.
@@ -59,18 +59,11 @@ class Cluster:
 
 
 @pytest.fixture(scope="module", params=RUNNERS)
-def cluster(request, new_deployment, defaults_for_lab, swarm):
+def cluster(request, deployed, control_host):
     """Return a small deployed cluster, which is destroyed afterwards."""
-    assert not wait_until_gone(swarm)
-    made = Cluster(
-        deployment=new_deployment(request.param),
-        config=defaults_for_lab | {"workers": 2, "healthDeadline": DEADLINE},
-    )
-    try:
-        made.change()
-        yield made
-    finally:
-        made.deployment.run("destroy")
+    config = {"workers": 2, "healthDeadline": DEADLINE}
+    with deployed(request.param, control_host, **config) as made:
+        yield Cluster(deployment=made, config=made.defaults | config)
 
 
 @dataclass(kw_only=True)
@@ -163,6 +156,28 @@ def test_a_change_restarts_only_what_it_must(cluster, change, swarm, lab, witnes
     replaced = others(before, after)
     assert set(change.restarts) == replaced
     if not replaced - {"dask_worker"}:
+        assert scheduler == witness.look()
+
+
+@contextmanager
+def also_labelled(swarm, **labels):
+    """Give every node other labels besides its own, and take them away again."""
+    own = {node.id: node.attrs["Spec"] for node in swarm.nodes.list()}
+    for node in swarm.nodes.list():
+        node.update(own[node.id] | {"Labels": own[node.id]["Labels"] | labels})
+    try:
+        yield
+    finally:
+        for node in swarm.nodes.list():
+            node.update(own[node.id])
+
+
+def test_another_label_of_a_node_restarts_nothing(cluster, swarm, witness):
+    """Neither the label itself nor the next deployment, as the table says."""
+    scheduler, before = witness.look(anew=True), running(swarm)
+    with also_labelled(swarm, rack="1"):
+        cluster.change()
+        assert before == running(swarm)
         assert scheduler == witness.look()
 
 
