@@ -12,10 +12,12 @@ from health.progress import Progress
 from health.rollout import (
     Service,
     Snapshot,
+    is_rollback,
     moment,
     replicas,
     revision_of,
     rolled_back_since,
+    update_of,
 )
 
 LEAD_SECONDS = 3  # by which an update may come before the proof that begins beside it
@@ -35,8 +37,20 @@ def changed(start: Snapshot, revisions: Revisions, since: float) -> dict[str, st
     return {
         name: revisions[name]
         for name, service in there.items()
-        if revision_of(service) != revisions[name] or moment(service["UpdatedAt"]) > since
+        if revision_of(service) != revisions[name] or _declared_since(service, since)
     }
+
+
+def _declared_since(service: Service, since: float) -> bool:
+    """Tell whether a service that is as declared was made so after `since`.
+
+    One that the Swarm took back to that was so before, and must not be brought to what failed. Nor
+    does the moment of its last change count where there is that of its update's start: the Swarm
+    writes into it how an update goes on, perhaps that of an earlier deployment.
+    """
+    update = update_of(service)
+    begun = str(update.get("StartedAt") or service["UpdatedAt"])
+    return not is_rollback(update) and moment(begun) > since
 
 
 def reserve(deadline: float, changes: Revisions) -> float:

@@ -101,11 +101,12 @@ def update_of(service: Service | None) -> Mapping[str, Any]:
 def rolled_back_since(start: Snapshot, service: Service) -> bool:
     """Tell whether an update of a service was taken back, or begun to be, after `start`."""
     now, before = update_of(service), update_of(start.services.get(service["Spec"]["Name"]))
-    same = _is_rollback(before) and now.get("StartedAt") == before.get("StartedAt")
-    return _is_rollback(now) and not same
+    same = is_rollback(before) and now.get("StartedAt") == before.get("StartedAt")
+    return is_rollback(now) and not same
 
 
-def _is_rollback(update: Mapping[str, Any]) -> bool:
+def is_rollback(update: Mapping[str, Any]) -> bool:
+    """Tell whether an update is the way back from another one, at whatever point."""
     return str(update.get("State", "")).startswith("rollback")
 
 

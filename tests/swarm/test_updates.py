@@ -218,12 +218,18 @@ def test_a_program_that_never_answers_is_taken_back(cluster, swarm, lab, witness
     assert scheduler == witness.look()
 
 
-def test_mixed_versions_are_taken_back(cluster, lab):
-    """Every task works, and yet what was there before is there again."""
+def test_mixed_versions_are_taken_back(cluster, swarm, lab):
+    """Every task works, and yet what was there before is there again; no other task was touched.
+
+    Not even of the services that have just been taken back to what is declared now as well.
+    """
+    before = running(swarm)
     image = derived.with_other_version(lab.docker_host, cluster.config["notebookImage"])
     printed = cluster.refuse(notebookImage=image)
     assert "expected one version of distributed everywhere" in printed
     assert "rolled back: dask_notebook as before this update" in printed
+    assert "being rolled back" not in printed
+    assert not others(before, running(swarm)) - {"dask_notebook"}
 
 
 def test_the_same_bad_value_fails_again(cluster):

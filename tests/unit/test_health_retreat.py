@@ -35,9 +35,20 @@ def working(number):
         (None, {}),
         (updated(revision="old", at="2027-01-15T07:00:00Z"), REVISIONS),
         (updated(), REVISIONS),
+        (updated(update={"State": "updating", "StartedAt": NOW}), REVISIONS),
         (updated(at="2027-01-15T07:59:59Z"), {}),
+        (updated(update={"State": "completed", "StartedAt": "2027-01-15T07:59:59Z"}), {}),
+        (updated(update=ROLLED_BACK | {"StartedAt": NOW}), {}),
     ],
-    ids=["not there before", "not yet declared", "declared just now", "declared long ago"],
+    ids=[
+        "not there before",
+        "not yet declared",
+        "declared just now",
+        "declared just now and under way",
+        "declared long ago",
+        "declared long ago and only now completed",
+        "only now back from what came between",
+    ],
 )
 def test_a_service_counts_as_changed_when_this_deployment_declared_it(found, expected):
     """Also when the Swarm was told before the proof began, which runs beside it."""
