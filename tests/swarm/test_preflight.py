@@ -1,26 +1,40 @@
 """What the Swarm cannot take is told before anything on it is touched, each with its cure."""
 
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 
 import pytest
 from docker import types
+from docker.errors import APIError
 
-from tests.swarm.conftest import RUNNERS, left_behind, wait_until_gone
+from lab import cluster, processes
+from lab.engine import connect
+from lab.layout import Lab
+from tests.conftest import ROOT
+from tests.swarm.conftest import RUNNERS, left_behind, wait_for, wait_until_gone
 from tests.swarm.derived import NOWHERE
 
 RESERVED = "reserved"
 PLACED_SECONDS = 30
+MANAGERS = "managers"
+START = f"""
+from lab import engine, layout, network
+apart = layout.Lab(name="{MANAGERS}")
+network.raise_network(apart)
+engine.start_engines(apart.nodes)
+"""
 
 
 @pytest.fixture(scope="module")
-def preview(new_deployment, defaults_for_lab, swarm):
+def preview(new_deployment, swarm):
     """Return a function that previews a config on an empty Swarm, and what is wrong with it."""
     assert not wait_until_gone(swarm)
     deployment = new_deployment("rehearsal")
 
     def fail(**config):
-        deployment.configure(**defaults_for_lab | config)
+        deployment.configure(**config)
         printed = deployment.fail("preview")
         assert "nothing was touched" in printed
         assert "Traceback" not in printed
@@ -31,16 +45,14 @@ def preview(new_deployment, defaults_for_lab, swarm):
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_everything_is_told_at_once_and_nothing_touched(
-    runner, new_deployment, defaults_for_lab, swarm
-):
+def test_everything_is_told_at_once_and_nothing_touched(runner, new_deployment, images, swarm):
     """Five mistakes, one `up`, five lines; the Swarm is as it was."""
     deployment = new_deployment(runner)
-    image = f"{defaults_for_lab['image']}@{NOWHERE}"
-    notebook = defaults_for_lab["notebookImage"].rpartition(":")[0] + ":no-such-tag"
+    image = f"{images['image']}@{NOWHERE}"
+    notebook = images["notebookImage"].rpartition(":")[0] + ":no-such-tag"
     config = {"workers": 5, "image": image, "notebookImage": notebook}
     config |= {"caddyNetwork": "no-such-network", "controlPlacement": "node.labels.role==boss"}
-    deployment.configure(**defaults_for_lab | config)
+    deployment.configure(**config)
     printed = deployment.fail("up")
     assert "workers: 5 have no room" in printed
     assert "pulumi config set workersPerNode 3" in printed
@@ -57,6 +69,70 @@ def test_a_worker_node_is_not_taken_for_a_manager(preview, lab):
     (line,) = preview(dockerHost=lab.nodes[1].docker_host)
     assert "is not a Swarm manager but a worker node" in line
     assert f"such as {lab.master.address}'s" in line
+
+
+@pytest.fixture(scope="module")
+def managers():
+    """Return a lab that only these tests have, of engines that are no Swarm yet."""
+    apart = Lab(name=MANAGERS)
+    try:
+        start_what_is_not_there()
+        yield apart
+    finally:
+        cluster.down(apart)
+
+
+def start_what_is_not_there():
+    """In a program of its own, which engines outlive."""
+    subprocess.run([sys.executable, "-c", START], cwd=ROOT, check=True)
+
+
+@pytest.fixture(scope="module")
+def two_managers(managers):
+    """Return the same with a Swarm of two managers, which is locked when an engine starts anew."""
+    one, other = managers.nodes[:2]
+    with connect(one.docker_host) as first, connect(other.docker_host) as second:
+        first.init_swarm(one.address, swarm_spec=first.create_swarm_spec(autolock_managers=True))
+        token = first.inspect_swarm()["JoinTokens"]["Manager"]
+        second.join_swarm([f"{one.address}:2377"], token, advertise_addr=other.address)
+    return managers
+
+
+def test_an_engine_without_a_swarm_is_told_how_to_begin_one(preview, managers):
+    """It has none yet."""
+    (line,) = preview(dockerHost=managers.docker_host)
+    assert "is not a Swarm manager, its Swarm is inactive" in line
+    assert line.endswith("docker swarm init")
+
+
+def test_a_swarm_without_its_quorum_is_named(preview, two_managers):
+    """One of two managers is not more than half."""
+    away = two_managers.nodes[1]
+    processes.end(away.directory, away.cgroup)
+    with connect(two_managers.docker_host) as engine:
+        wait_for(lambda: lost_its_leader(engine))
+    (line,) = preview(dockerHost=two_managers.docker_host)
+    assert "has no leader: more than half of its managers are away" in line
+    assert line.endswith("sudo systemctl start docker, on the others")
+
+
+def lost_its_leader(engine):
+    """Return whether the managers know that they cannot decide anything."""
+    try:
+        engine.nodes()
+    except APIError as error:
+        return "does not have a leader" in str(error)
+    return False
+
+
+def test_a_locked_manager_is_named(preview, two_managers):
+    """Its engine was started anew, and nobody has given it the key."""
+    one = two_managers.nodes[0]
+    processes.end(one.directory, one.cgroup)
+    start_what_is_not_there()
+    (line,) = preview(dockerHost=one.docker_host)
+    assert "its Swarm is locked" in line
+    assert line.endswith("docker swarm unlock")
 
 
 def test_an_engine_that_is_not_there_is_named(preview):
