@@ -1,6 +1,7 @@
 """What of an existing stack is taken over, and what the engine is told of it."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_where_nothing_is_there_nothing_is_taken_over():
     assert [] == adopt.adoption(PLANNED, {"other": "o1"})
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "{}"])
 def test_a_file_that_is_none_is_left_alone(text, tmp_path, capsys):
     """The message is the reader's own."""
     file = tmp_path / "adopt.json"
@@ -43,16 +44,81 @@ def test_a_file_that_is_none_is_left_alone(text, tmp_path, capsys):
     assert capsys.readouterr().err
 
 
-def test_the_file_is_rewritten_and_told(tmp_path, monkeypatch, capsys):
-    """Each of the names is said to be there or not."""
-    monkeypatch.setattr(adopt, "_ids_at", lambda _: {"dask_scheduler": "s1"})
-    file = tmp_path / "adopt.json"
-    file.write_text(json.dumps({"resources": PLANNED}))
+class Manager:
+    """The engine of a Swarm that has what `docker stack deploy` made, but no notebook."""
+
+    def __init__(self):
+        self.updated = {}
+
+    def services(self):
+        labels, networks = {"com.docker.stack.namespace": "dask"}, attached("scheduler")
+        template = {"ContainerSpec": {"Image": "i", "Labels": labels}, "Networks": networks}
+        ready = {"ContainerSpec": {"Image": "i"}, "Networks": attached(None)[:1]}
+        return [service("dask_scheduler", template), service("dask_worker", ready)]
+
+    def networks(self):
+        return [{"Name": "dask-network", "Id": "n1", "Scope": "swarm"}]
+
+    def update_service(self, identifier, version, *, task_template, fetch_current_spec):
+        assert (7, True) == (version, fetch_current_spec)
+        self.updated[identifier] = task_template
+
+
+def attached(alias):
+    aliases = {"Aliases": [alias]} if alias else {}
+    return [{"Target": "n1"} | aliases, {"Target": "caddy"} | aliases]
+
+
+def service(name, template):
+    spec = {"Name": name, "TaskTemplate": template}
+    return {"ID": f"{name}-id", "Version": {"Index": 7}, "Spec": spec}
+
+
+@pytest.fixture
+def manager(monkeypatch):
+    """Return the manager that the program asks."""
+    found = Manager()
+    monkeypatch.setattr(adopt, "connect", lambda *_, **__: nullcontext(found))
+    return found
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Return an import file as the engine writes it."""
+    path = tmp_path / "adopt.json"
+    path.write_text(json.dumps({"resources": PLANNED}))
+    return path
+
+
+def test_the_file_is_rewritten_and_told(file, manager, capsys):
+    """Each of the names is said to be there or not; nothing on the Swarm is touched."""
     assert 0 == adopt.main([str(file)])
-    assert "s1" == json.loads(file.read_text())["resources"][-1]["id"]
+    assert "dask_scheduler-id" == json.loads(file.read_text())["resources"][-1]["id"]
     said = capsys.readouterr().out
-    assert "dask_scheduler: taken over" in said
-    assert "dask_worker: not there, pulumi up creates it" in said
+    assert "dask_scheduler: taken over\n" in said
+    assert "dask_notebook: not there, pulumi up creates it\n" in said
+    assert {} == manager.updated
+
+
+def test_services_are_made_such_that_they_can_be_updated(file, manager, capsys):
+    """Of what the stack has made, that goes which the provider would make a service anew for."""
+    assert 0 == adopt.main(["--in-place", str(file)])
+    template = {"ContainerSpec": {"Image": "i", "Labels": {}}, "Networks": attached("scheduler")}
+    template["Networks"][1]["Aliases"] = []
+    assert {"dask_scheduler-id": template} == manager.updated
+    said = capsys.readouterr().out
+    assert "dask_scheduler: taken over, its tasks start anew\n" in said
+    assert "dask_worker: taken over\n" in said
+
+
+def test_the_aliases_are_those_that_the_program_declares(run):
+    """And no container has a label, which would have to be kept."""
+    program = run()
+    for name in ("dask_scheduler", "dask_worker", "dask_notebook"):
+        assert not program.container(name).get("labels")
+        networks = program.service(name)["taskSpec"]["networksAdvanceds"]
+        wanted = [adopt.ALIASES.get(name, []), []][: len(networks)]
+        assert wanted == [each.get("aliases", []) for each in networks]
 
 
 def test_the_names_are_those_that_the_program_declares(run):

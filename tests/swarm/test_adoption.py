@@ -1,4 +1,4 @@
-"""A stack made by `docker stack deploy` is taken over: its network stays, one up proves it."""
+"""A stack made by `docker stack deploy` is taken over: all of it stays, one up proves it."""
 
 import os
 import subprocess
@@ -9,6 +9,7 @@ import yaml
 
 from bench.arms import COMPOSE
 from tests.conftest import ROOT
+from tests.swarm import derived
 from tests.swarm.conftest import RUNNERS, declared, wait_until_gone
 
 pytestmark = pytest.mark.skipif("pulumi" not in RUNNERS, reason="only the Pulumi CLI can import")
@@ -43,12 +44,18 @@ def identities(swarm):
     return {each.name: each.id for each in [*declared(swarm), *networks]}
 
 
-def test_an_existing_stack_is_taken_over(original, new_deployment, swarm, lab, tmp_path):
-    """As the README says it: the network is kept, one up makes it what the program declares."""
+def command_of(swarm, name):
+    """Return what the tasks of a service run."""
+    (found,) = [each for each in declared(swarm) if each.name == name]
+    return found.attrs["Spec"]["TaskTemplate"]["ContainerSpec"]["Args"]
+
+
+def test_an_existing_stack_is_taken_over(original, new_deployment, swarm, lab, images, tmp_path):
+    """As the README says it: all is kept and updated, taken back unless that is proven."""
     deployment, file = new_deployment("pulumi"), tmp_path / "adopt.json"
     deployment.run("preview", "--import-file", str(file))
     told = subprocess.run(
-        [sys.executable, "-m", "adopt", str(file)],
+        [sys.executable, "-m", "adopt", "--in-place", str(file)],
         cwd=ROOT,
         env=os.environ | {"DOCKER_HOST": lab.docker_host},
         check=True,
@@ -57,10 +64,13 @@ def test_an_existing_stack_is_taken_over(original, new_deployment, swarm, lab, t
     ).stdout
     assert 4 == told.count("taken over")
     deployment.run("import", "--file", str(file), "--protect=false", "--generate-code=false")
+    deployment.configure(image=derived.that_dies(lab.docker_host, images["image"]))
+    printed = deployment.fail("up")
+    assert "dask_scheduler, dask_worker as before this update" in printed
+    assert ["dask", "scheduler"] == command_of(swarm, "dask_scheduler")
+    deployment.configure()
     deployment.run("up")
-    found = identities(swarm)
-    assert original.keys() == found.keys()
-    assert original["dask-network"] == found["dask-network"]
+    assert original == identities(swarm)
     assert 4 == deployment.runner.outputs()["health"]["workers"]
     deployment.run("preview", "--refresh", "--expect-no-changes")
     deployment.run("destroy")
