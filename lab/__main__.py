@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 import lab
+from components.complaints import ConfigError
 from lab import cluster, lock, single, status, usual_socket
+from lab.config import stack_file
 from lab.engine import answers
 from lab.guard import RefusedError, check_machine, only_one
 from lab.layout import Lab, chosen_lab
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RefusedError as error:
         say(str(error))
         return 2
-    except (LabError, ValueError, DockerException, RequestException) as error:
+    except (LabError, ConfigError, ValueError, DockerException, RequestException) as error:
         say(str(error))
         return 1
     except KeyboardInterrupt:
@@ -108,12 +109,7 @@ def _ready(chosen: argparse.Namespace) -> None:
 
 def _named_manager(stack: str) -> str:
     """The manager that a stack's config names, if it names one."""
-    file = ROOT / f"Pulumi.{stack}.yaml"
-    config = (
-        (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("config", {})
-        if file.exists()
-        else {}
-    )
+    config = stack_file(ROOT / f"Pulumi.{stack}.yaml")["config"]
     return str(config.get("dask-swarm:dockerHost", ""))
 
 

@@ -1,7 +1,8 @@
 """The config of a stack as the engine hands it to the program, without the engine.
 
-Owns what becomes of defaults, of values that are no text, and of secrets. Only the engine can
-decrypt those: a preview offline has another value in their place, of a form that settings take.
+Owns how a stack's config file is read, and what becomes of defaults, of values that are no text,
+and of secrets. Only the engine can decrypt those: a preview offline has another value in their
+place, of a form that settings take.
 """
 
 import json
@@ -11,11 +12,32 @@ from typing import Any
 
 import yaml
 
+from components.complaints import ConfigError, complaint
 from lab.layout import Lab
 from lab.rehearsal_resources import RefusedError
 
 NOT_DECRYPTED = "not-decrypted"
 PROJECT = Path(__file__).parent.parent
+
+
+def stack_file(file: Path, *, named: bool = False) -> dict[str, Any]:
+    """Return what a stack's config file has, nothing where there is none.
+
+    Raises `ConfigError` for one that cannot be read, `OSError` where one was named that is none.
+    """
+    given = file.read_text(encoding="utf-8") if named or file.exists() else ""
+    try:
+        stack = yaml.safe_load(given) or {}
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        why = f"line {line}: {error.problem}"
+    else:
+        if isinstance(stack, dict) and isinstance(stack.get("config") or {}, dict):
+            return {**stack, "config": stack.get("config") or {}}
+        why = "it has no keys"
+    allowed = "what `pulumi config set` writes"
+    problem = complaint(file.name, f"it cannot be read, {why}", allowed, f"git diff {file.name}")
+    raise ConfigError("The configuration is not valid", [problem])
 
 
 def load_config(
@@ -44,7 +66,7 @@ def secret_keys(stack: Mapping[str, Any]) -> list[str]:
 
 def dev_images(lab: Lab) -> dict[str, str]:
     """Return the images of the dev stack by config key, as the registry of `lab` has them."""
-    stack = yaml.safe_load((PROJECT / "Pulumi.dev.yaml").read_text(encoding="utf-8"))["config"]
+    stack = stack_file(PROJECT / "Pulumi.dev.yaml")["config"]
     named = {key: stack[f"dask-swarm:{key}"] for key in ("image", "notebookImage", "caddyImage")}
     return {key: image.replace(Lab().registry, lab.registry) for key, image in named.items()}
 

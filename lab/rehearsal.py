@@ -31,7 +31,7 @@ from pulumi.runtime.stack import run_pulumi_func
 
 from components.offline import OFFLINE, switched_on
 from lab import rehearsal_resources as resources
-from lab.config import load_config, secret_keys
+from lab.config import load_config, secret_keys, stack_file
 from lab.rehearsal_resources import Json, Record, RefusedError
 from lab.rehearsal_state import State
 
@@ -203,9 +203,7 @@ def run(rehearsal: Rehearsal, options: argparse.Namespace) -> None:
     loop, workers = asyncio.new_event_loop(), ThreadPoolExecutor(PARALLEL)
     asyncio.set_event_loop(loop)
     loop.set_default_executor(workers)
-    there = options.config_file or config_file.exists()
-    given = config_file.read_text(encoding="utf-8") if there else ""
-    stack = yaml.safe_load(given) or {}
+    stack = stack_file(config_file, named=bool(options.config_file))
     config = load_config(project, stack, offline=rehearsal.offline)
     pulumi.runtime.set_all_config(config, secret_keys=secret_keys(stack))
     monitor, log = Monitor(rehearsal), logging.getLogger("pulumi")

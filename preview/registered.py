@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from components.complaints import ConfigError
 from components.offline import OFFLINE, PROJECT
-from lab.config import load_config, secret_keys
+from lab.config import load_config, secret_keys, stack_file
 
 RECORDER = PROJECT / "preview" / "recorder.py"
 SECONDS = 120
@@ -47,11 +48,15 @@ class Registered:
 
 def registered(checkout: Path, stack: str, python: str = sys.executable) -> Registered:
     """Run the program in `checkout` for `stack`; raises `UnreadableError` when it fails."""
+    try:
+        asked = json.dumps(request(checkout, stack))
+    except ConfigError as error:
+        raise UnreadableError(str(error)) from None
     done = subprocess.run(
         [python, str(RECORDER)],
         cwd=checkout,
         env=dict(os.environ) | {"PYTHONPATH": str(checkout), OFFLINE: "1"},
-        input=json.dumps(request(checkout, stack)),
+        input=asked,
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -66,8 +71,7 @@ def registered(checkout: Path, stack: str, python: str = sys.executable) -> Regi
 def request(checkout: Path, stack: str) -> dict[str, Any]:
     """Return what the recorder is told: the stack's config, without what is encrypted."""
     project = yaml.safe_load((checkout / "Pulumi.yaml").read_text(encoding="utf-8"))
-    file = checkout / f"Pulumi.{stack}.yaml"
-    given = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.exists() else {}
+    given = stack_file(checkout / f"Pulumi.{stack}.yaml")
     config = load_config(project, given, offline=True)
     secret = [key if ":" in key else f"{project['name']}:{key}" for key in secret_keys(given)]
     named = {"project": project["name"], "stack": stack}

@@ -11,6 +11,7 @@ import pytest
 from pulumi.output import UNKNOWN
 from pulumi.runtime import rpc
 
+from components.complaints import ConfigError
 from lab import config, rehearsal
 from lab import rehearsal_resources as resources
 from lab.layout import chosen_lab
@@ -355,6 +356,27 @@ class TestConfig:
         """Only the engine has the key, wherever in the value the secret is."""
         with pytest.raises(resources.RefusedError, match=r"p:text.*only the real engine"):
             config.load_config(PROJECT, {"config": {"p:text": value}})
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            ('config:\n  p:count: "3\n', "line 3: found unexpected end of stream"),
+            ("config:\n\tp:count: 3\n", "line 2: found character"),
+            ("config: 3\n", "it has no keys"),
+            ("- p:count\n", "it has no keys"),
+        ],
+    )
+    def test_a_config_file_that_cannot_be_read_is_named(self, text, why, tmp_path):
+        """In one line, with its place and what may stand there."""
+        (tmp_path / "Pulumi.dev.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=f"- Pulumi.dev.yaml: it cannot be read, {why}"):
+            config.stack_file(tmp_path / "Pulumi.dev.yaml")
+
+    def test_a_config_file_need_not_be_there_unless_it_is_named(self, tmp_path):
+        """A stack of defaults has none."""
+        assert {"config": {}} == config.stack_file(tmp_path / "Pulumi.dev.yaml")
+        with pytest.raises(FileNotFoundError):
+            config.stack_file(tmp_path / "other.yaml", named=True)
 
     def test_offline_an_encrypted_value_has_another_in_its_place(self):
         """A preview needs no passphrase; the key is known to be a secret all the same."""
