@@ -68,7 +68,7 @@ def returning(now: Snapshot, start: Snapshot, changes: Revisions) -> dict[str, s
     """Return what each service that goes back still waits for, empty for one that is back."""
     there = [now.services[name] for name in changes if name in now.services]
     other = [s for s in there if revision_of(s) != changes[_name(s)]]
-    gone = [service for service in other if rolled_back_since(start, service)]
+    gone = [s for s in other if rolled_back_since(start, s, changes[_name(s)])]
     return {_name(service): _missing(now, service) for service in gone}
 
 

@@ -81,7 +81,7 @@ def _awaited(now: Snapshot, start: Snapshot, name: str, revision: str) -> str:
     update = update_of(service)
     state = update.get("State", "completed")
     if revision_of(service) != revision:
-        if rolled_back_since(start, service):
+        if rolled_back_since(start, service, revision):
             reason = _reason(update) + _culprit(now, start, name)
             raise UnfitError(f"the Swarm rolled back the update of {name}: {reason}")
         return STALE
@@ -98,11 +98,16 @@ def update_of(service: Service | None) -> Mapping[str, Any]:
     return (service or {}).get("UpdateStatus") or {}
 
 
-def rolled_back_since(start: Snapshot, service: Service) -> bool:
-    """Tell whether an update of a service was taken back, or begun to be, after `start`."""
-    now, before = update_of(service), update_of(start.services.get(service["Spec"]["Name"]))
-    same = is_rollback(before) and now.get("StartedAt") == before.get("StartedAt")
-    return is_rollback(now) and not same
+def rolled_back_since(start: Snapshot, service: Service, revision: str) -> bool:
+    """Tell whether a service's update to `revision` was taken back, or begun to be, after `start`.
+
+    What was on its way to another revision at `start`, or back from one, is an earlier
+    deployment's: it says nothing about this one, which comes on top of it.
+    """
+    before = start.services.get(service["Spec"]["Name"])
+    now, then = update_of(service), update_of(before)
+    earlier = is_rollback(then) or bool(before and revision_of(before) != revision)
+    return is_rollback(now) and not (earlier and now.get("StartedAt") == then.get("StartedAt"))
 
 
 def is_rollback(update: Mapping[str, Any]) -> bool:

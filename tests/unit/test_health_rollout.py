@@ -150,6 +150,13 @@ def test_the_rollback_of_an_update_that_had_begun_is_a_failure():
         waiting(snapshot(found), start=snapshot(before))
 
 
+def test_the_rollback_of_an_update_to_something_else_is_no_failure():
+    """An interrupted deployment had begun it, and this one declares something else after it."""
+    before = service({"State": "updating", "StartedAt": "then"}, revision="interrupted")
+    found = service({"State": "rollback_started", "StartedAt": "then"}, revision="old")
+    assert {"dask_worker": STALE} == waiting(snapshot(found), start=snapshot(before))
+
+
 @pytest.mark.parametrize(
     ("states", "awaited"),
     [
