@@ -82,10 +82,17 @@ class Engine:
 
     def revert(self, service: Mapping[str, Any]) -> None:
         """Give a service the spec that it had before; raises when it has changed meanwhile."""
-        api = self._api  # whose own method for updates does not know this
+        self._update(service, rollback="previous")
+
+    def resume(self, service: Mapping[str, Any]) -> None:
+        """Give a service the spec that it has, which has the Swarm carry it out once more."""
+        self._update(service)
+
+    def _update(self, service: Mapping[str, Any], **options: str) -> None:
+        api = self._api  # whose own method for updates knows no way back, and fills in defaults
         answer = api.post(
             f"{api.base_url}/v{api.api_version}/services/{service['ID']}/update",
-            params={"version": service["Version"]["Index"], "rollback": "previous"},
+            params={"version": service["Version"]["Index"], **options},
             json=service["Spec"],
             timeout=ANSWER_SECONDS,
         )

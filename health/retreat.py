@@ -12,6 +12,7 @@ from health.progress import Progress
 from health.rollout import (
     Service,
     Snapshot,
+    is_paused,
     is_rollback,
     moment,
     replicas,
@@ -53,6 +54,16 @@ def _declared_since(service: Service, since: float) -> bool:
     return not is_rollback(update) and moment(begun) > since
 
 
+def stopped(start: Snapshot, revisions: Revisions) -> list[Service]:
+    """Return the services as declared on whose way there the Swarm stopped before `start`.
+
+    It goes on only when it is told of a service again, and the engine tells it nothing that it
+    knows already.
+    """
+    there = [start.services[name] for name in revisions if name in start.services]
+    return [s for s in there if is_paused(s) and revision_of(s) == revisions[_name(s)]]
+
+
 def reserve(deadline: float, changes: Revisions) -> float:
     """Return how many seconds of the deadline are kept for the way back, if there may be one."""
     return min(deadline * SHARE, MOST_SECONDS) if changes else 0.0
@@ -66,10 +77,24 @@ def reversible(now: Snapshot, changes: Revisions) -> list[Service]:
 
 def returning(now: Snapshot, start: Snapshot, changes: Revisions) -> dict[str, str]:
     """Return what each service that goes back still waits for, empty for one that is back."""
+    going = [each for each in _gone(now, start, changes) if not is_paused(each)]
+    return {_name(service): _missing(now, service) for service in going}
+
+
+def halted(now: Snapshot, start: Snapshot, changes: Revisions) -> list[str]:
+    """Return, for each service on whose way back the Swarm has stopped, why."""
+    return [
+        f"the Swarm paused the way back of {_name(service)}: {update_of(service).get('Message')}; "
+        "the next deployment goes on with it"
+        for service in _gone(now, start, changes)
+        if is_paused(service)
+    ]
+
+
+def _gone(now: Snapshot, start: Snapshot, changes: Revisions) -> list[Service]:
     there = [now.services[name] for name in changes if name in now.services]
     other = [s for s in there if revision_of(s) != changes[_name(s)]]
-    gone = [s for s in other if rolled_back_since(start, s, changes[_name(s)])]
-    return {_name(service): _missing(now, service) for service in gone}
+    return [s for s in other if rolled_back_since(start, s, changes[_name(s)])]
 
 
 def _missing(now: Snapshot, service: Service) -> str:
@@ -111,11 +136,11 @@ def go_back(
     back: dict[str, str] = {}
     while True:
         try:
-            now, refusal = engine.snapshot(changes), ""
+            now = engine.snapshot(changes)
             asked = reversible(now, changes)
             for service in asked:
                 engine.revert(service)
-            back = returning(now, start, changes)
+            back, refusal = returning(now, start, changes), "; ".join(halted(now, start, changes))
             busy = bool(asked) or any(back.values())
         except ENGINE_ERRORS as error:
             busy, refusal = True, str(error)

@@ -85,7 +85,7 @@ def _awaited(now: Snapshot, start: Snapshot, name: str, revision: str) -> str:
             reason = _reason(update) + _culprit(now, start, name)
             raise UnfitError(f"the Swarm rolled back the update of {name}: {reason}")
         return STALE
-    if state in ("paused", "rollback_paused"):
+    if is_paused(service):
         raise UnfitError(f"the Swarm paused the update of {name}: {_reason(update)}")
     if state in ("updating", "rollback_started"):
         return "is being updated"
@@ -108,6 +108,11 @@ def rolled_back_since(start: Snapshot, service: Service, revision: str) -> bool:
     now, then = update_of(service), update_of(before)
     earlier = is_rollback(then) or bool(before and revision_of(before) != revision)
     return is_rollback(now) and not (earlier and now.get("StartedAt") == then.get("StartedAt"))
+
+
+def is_paused(service: Service) -> bool:
+    """Tell whether a service's update, or its way back, has stopped for good."""
+    return update_of(service).get("State") in ("paused", "rollback_paused")
 
 
 def is_rollback(update: Mapping[str, Any]) -> bool:

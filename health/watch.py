@@ -13,7 +13,7 @@ from health.inquiry import inquire, places
 from health.listener import BEGINNING, Listener
 from health.progress import Progress
 from health.request import Request
-from health.retreat import LEAD_SECONDS, changed, go_back, reserve
+from health.retreat import LEAD_SECONDS, changed, go_back, reserve, stopped
 from health.rollout import ENDED, STALE, Snapshot, absent, imprint, unsettled
 
 APPEAR_SECONDS = 45  # for a declared service to exist at its revision
@@ -77,6 +77,8 @@ class Watch:
 
     def _outcome(self) -> dict[str, Any]:
         """Return the probe's last message, once the services are as declared."""
+        for service in stopped(self._start, self._request.services):
+            self._engine.resume(service)
         while True:
             self._look()
             if self._listener is None and self._calm():

@@ -69,7 +69,7 @@ class Swarm:
         self.words = words
         self.services = {"dask_worker": service("dask_worker")} if services is None else services
         self.tasks_known = [task("dask_worker")] if tasks is None else tasks
-        self.removed, self.reverted = [], []
+        self.removed, self.reverted, self.resumed = [], [], []
         self.created = threading.Event()
         self.followed = threading.Event()
 
@@ -91,6 +91,10 @@ class Swarm:
         former = {"Spec": found["PreviousSpec"], "PreviousSpec": found["Spec"]}
         status = {"State": "rollback_started", "Message": "manually requested rollback"}
         self.services[found["Spec"]["Name"]] = found | former | {"UpdateStatus": status}
+
+    def resume(self, found):
+        self.resumed.append(found["Spec"]["Name"])
+        del self.services[found["Spec"]["Name"]]["UpdateStatus"]
 
     def tasks(self):
         return self.tasks_known
@@ -300,6 +304,15 @@ def test_a_first_deployment_has_nothing_to_go_back_to(launched):
     code, _, err = launched(Swarm([{"failure": "expected one version"}]))
     assert 1 == code
     assert "rolled back" not in err
+
+
+def test_a_way_back_that_was_paused_is_gone_on_with(launched):
+    """The engine sees what is declared and tells the Swarm nothing, which would stay as it is."""
+    status = {"State": "rollback_paused", "StartedAt": "then", "Message": "due to failure of t1"}
+    services = {"dask_worker": updated("dask_worker") | {"UpdateStatus": status}}
+    swarm = Swarm([{"proof": PROOF}], services)
+    code, _, err = launched(swarm)
+    assert (0, ["dask_worker"]) == (code, swarm.resumed), err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -6,7 +6,7 @@ import pytest
 from docker.errors import APIError
 
 from health.progress import Progress
-from health.retreat import account, changed, go_back, reserve, returning, reversible
+from health.retreat import account, changed, go_back, reserve, returning, reversible, stopped
 from health.rollout import Snapshot
 from tests.unit.test_health_rollout import REVISION, TEMPLATE, service, task
 
@@ -140,6 +140,36 @@ def test_the_way_back_ends_where_the_old_tasks_run():
     """A service that changes at the same moment is asked again."""
     told = go_back(Engine(), snapshot(updated()), REVISIONS, Progress(), 5)
     assert "rolled back: dask_worker as before this update" == told
+
+
+def test_a_way_back_that_the_swarm_has_paused_is_not_waited_for():
+    """Its old tasks fail as well: the Swarm stops there, and says by which."""
+    engine = Engine()
+    paused = {"State": "rollback_paused", "StartedAt": "t", "Message": "rollback paused due to t7"}
+    engine.found = updated(REVISION, paused, "old")
+    progress = Progress()
+    told = go_back(engine, snapshot(updated()), REVISIONS, progress, 5)
+    assert told.startswith("not rolled back: the Swarm paused the way back of dask_worker: ")
+    assert "rollback paused due to t7" in told
+    assert progress.elapsed < 1
+
+
+@pytest.mark.parametrize(
+    ("state", "revision", "expected"),
+    [
+        ("rollback_paused", REVISION, True),
+        ("paused", REVISION, True),
+        ("rollback_paused", "old", False),
+        ("rollback_completed", REVISION, False),
+        (None, REVISION, False),
+    ],
+)
+def test_only_what_stopped_on_its_way_to_what_is_declared_is_taken_up_again(
+    state, revision, expected
+):
+    """What is to become something else is told to by the engine."""
+    found = updated(update={"State": state} if state else None, revision=revision)
+    assert expected == bool(stopped(snapshot(found), REVISIONS))
 
 
 def test_the_way_back_ends_with_its_time():
