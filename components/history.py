@@ -11,12 +11,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from health.proven import IMPRINTS, Config, imprints, newest
 from health.rollout import imprint
 
-NOTE = "dask-health-proven"  # the beginning of the config's name; the engine adds to it
-_IMPRINTS = "imprints"
-
-Config = Mapping[str, Any]
 Service = Mapping[str, Any]
 
 
@@ -25,13 +22,13 @@ def note(proof: Mapping[str, Any], attempt: str) -> str:
 
     Each attempt leaves another one, even where it proves the same.
     """
-    text = json.dumps({"attempt": attempt, _IMPRINTS: proof.get(_IMPRINTS, {})}, sort_keys=True)
+    text = json.dumps({"attempt": attempt, IMPRINTS: proof.get(IMPRINTS, {})}, sort_keys=True)
     return base64.b64encode(text.encode()).decode()
 
 
 def without_imprints(proof: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a proof is for people."""
-    return {key: value for key, value in proof.items() if key != _IMPRINTS}
+    return {key: value for key, value in proof.items() if key != IMPRINTS}
 
 
 def touched(configs: Iterable[Config], services: Iterable[Service]) -> str:
@@ -39,20 +36,18 @@ def touched(configs: Iterable[Config], services: Iterable[Service]) -> str:
 
     Each with its version on the Swarm, which no two changes have in common.
     """
-    notes = [each for each in configs if each["Spec"]["Name"].startswith(f"{NOTE}-")]
-    if not notes:
+    last = newest(configs)
+    if last is None:
         return ""
-    newest = max(notes, key=lambda each: str(each["CreatedAt"]))
-    proven = json.loads(base64.b64decode(newest["Spec"]["Data"]))[_IMPRINTS]
-    found = {each["Spec"]["Name"]: each for each in services}
+    proven, found = imprints(last), {each["Spec"]["Name"]: each for each in services}
     changed = [name for name in sorted(proven) if _imprint(found.get(name)) != proven[name]]
-    return ", ".join(f"{name} {_version(found.get(name), newest)}" for name in changed)
+    return ", ".join(f"{name} {_version(found.get(name), last)}" for name in changed)
 
 
 def _imprint(service: Service | None) -> str:
     return imprint(service) if service else ""
 
 
-def _version(service: Service | None, newest: Config) -> str:
+def _version(service: Service | None, last: Config) -> str:
     # One that is gone may go again after the next proof, which leaves another note.
-    return str(service["Version"]["Index"]) if service else f"gone since {newest['ID']}"
+    return str(service["Version"]["Index"]) if service else f"gone since {last['ID']}"

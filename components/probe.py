@@ -21,6 +21,7 @@ from components.cluster import DaskCluster
 from components.lookup import Site
 from components.settings import Settings
 from components.swarm import fingerprint
+from health.proven import NOTE
 
 HEALTH_SOURCES = Path(__file__).parent.parent / "health"
 # Pulumi.yaml names the virtual environment; `exec` lets a cancelled run end the program itself.
@@ -62,7 +63,7 @@ class HealthProbe(pulumi.ComponentResource):
         )
         proof = run.stdout.apply(json.loads)
         note = pulumi.Output.all(proof, self.attempt).apply(lambda both: history.note(*both))
-        docker.ServiceConfig(history.NOTE, data=note, opts=child)
+        docker.ServiceConfig(NOTE, data=note, opts=child)
         self.health = proof.apply(history.without_imprints)
         self.register_outputs({"health": self.health})
 

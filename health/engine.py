@@ -76,6 +76,11 @@ class Engine:
         tasks: list[dict[str, Any]] = self._api.tasks()
         return tasks
 
+    def configs(self, beginning: str) -> list[dict[str, Any]]:
+        """Return the configs whose names begin so."""
+        configs: list[dict[str, Any]] = self._api.configs(filters={"name": beginning})
+        return configs
+
     def create(self, spec: Mapping[str, Any]) -> str:
         """Create a service from `create_service`'s arguments and return its id."""
         return str(self._api.create_service(**spec)["ID"])

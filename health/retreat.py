@@ -6,12 +6,14 @@ Here it is told to for every other reason, and for what was updated together wit
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from health.engine import ENGINE_ERRORS, Engine
 from health.progress import Progress
 from health.rollout import (
     Service,
     Snapshot,
+    imprint,
     is_paused,
     is_rollback,
     moment,
@@ -28,18 +30,38 @@ SHARE, MOST_SECONDS = 0.25, 60  # of the deadline that is kept for the way back
 Revisions = Mapping[str, str]
 
 
-def changed(start: Snapshot, revisions: Revisions, since: float) -> dict[str, str]:
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """The Swarm as the proof begins, and each service's imprint as it was last proven."""
+
+    start: Snapshot
+    proven: Mapping[str, str]
+
+
+def changed(past: Past, revisions: Revisions, since: float) -> dict[str, str]:
     """Return which services, of those that were there before, this deployment changes.
 
-    `start` is the Swarm as the proof begins. A service may be as declared by then already: it
-    counts when it was updated after `since`, in seconds since 1970 by the manager's clock.
+    A service may be as declared when the proof begins: it counts when it was updated after
+    `since`, in seconds since 1970 by the manager's clock, or by a deployment before that never
+    came to its proof, with whose work this one goes on.
     """
-    there = {name: start.services[name] for name in revisions if name in start.services}
+    there = {name: past.start.services[name] for name in revisions if name in past.start.services}
     return {
         name: revisions[name]
         for name, service in there.items()
-        if revision_of(service) != revisions[name] or _declared_since(service, since)
+        if revision_of(service) != revisions[name] or _is_new(service, past, since)
     }
+
+
+def _is_new(service: Service, past: Past, since: float) -> bool:
+    if _is_proven(service, past):
+        return False
+    before = {"Spec": service.get("PreviousSpec") or service["Spec"]}
+    return _is_proven(before, past) or _declared_since(service, since)
+
+
+def _is_proven(service: Service, past: Past) -> bool:
+    return imprint(service) == past.proven.get(_name(service))
 
 
 def _declared_since(service: Service, since: float) -> bool:
@@ -69,10 +91,14 @@ def reserve(deadline: float, changes: Revisions) -> float:
     return min(deadline * SHARE, MOST_SECONDS) if changes else 0.0
 
 
-def reversible(now: Snapshot, changes: Revisions) -> list[Service]:
-    """Return the services that are as declared and were something else before."""
+def reversible(now: Snapshot, past: Past, changes: Revisions) -> list[Service]:
+    """Return the services that are as declared and were something else before.
+
+    Nothing better can be behind one that is as it was last proven.
+    """
     there = [now.services[name] for name in changes if name in now.services]
-    return [s for s in there if revision_of(s) == changes[_name(s)] and _was_another(s)]
+    declared = [s for s in there if revision_of(s) == changes[_name(s)]]
+    return [s for s in declared if _was_another(s) and not _is_proven(s, past)]
 
 
 def returning(now: Snapshot, start: Snapshot, changes: Revisions) -> dict[str, str]:
@@ -126,18 +152,18 @@ def account(back: Mapping[str, str], refusal: str) -> str:
 
 
 def go_back(
-    engine: Engine, start: Snapshot, changes: Revisions, progress: Progress, limit: float
+    engine: Engine, past: Past, changes: Revisions, progress: Progress, limit: float
 ) -> str:
     """Have the changed services be what they were before, and return what came of it.
 
-    `start` is the Swarm as the proof began. Returns when their tasks run again, or when
-    `progress` has come to `limit` seconds.
+    Returns when their tasks run again, or when `progress` has come to `limit` seconds.
     """
+    start = past.start
     back: dict[str, str] = {}
     while True:
         try:
             now = engine.snapshot(changes)
-            asked = reversible(now, changes)
+            asked = reversible(now, past, changes)
             for service in asked:
                 engine.revert(service)
             back, refusal = returning(now, start, changes), "; ".join(halted(now, start, changes))

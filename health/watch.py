@@ -12,8 +12,9 @@ from health.engine import ENGINE_ERRORS, Engine
 from health.inquiry import inquire, places
 from health.listener import BEGINNING, Listener
 from health.progress import Progress
+from health.proven import NOTE, imprints, newest
 from health.request import Request
-from health.retreat import LEAD_SECONDS, changed, go_back, reserve, stopped
+from health.retreat import LEAD_SECONDS, Past, changed, go_back, reserve, stopped
 from health.rollout import ENDED, STALE, Snapshot, absent, imprint, unsettled
 
 APPEAR_SECONDS = 45  # for a declared service to exist at its revision
@@ -38,7 +39,9 @@ class Watch:
         self._listener: Listener | None = None
         self._start = self._now = self._snapshot()
         since = engine.clock() - progress.elapsed - LEAD_SECONDS
-        self._changes = changed(self._start, request.services, since)
+        proven = imprints(newest(engine.configs(NOTE)))
+        self._past = Past(start=self._start, proven=proven)
+        self._changes = changed(self._past, request.services, since)
         self._limit = request.deadline_seconds - reserve(request.deadline_seconds, self._changes)
         self._waiting: dict[str, str] = {}
         self._pending: dict[str, float] = {}  # task id to when it was first seen to wait
@@ -73,7 +76,7 @@ class Watch:
     def retreat(self) -> str:
         """Take back what this deployment has changed; return what came of it, if anything."""
         limit = self._request.deadline_seconds
-        return go_back(self._engine, self._start, self._changes, self._progress, limit)
+        return go_back(self._engine, self._past, self._changes, self._progress, limit)
 
     def _outcome(self) -> dict[str, Any]:
         """Return the probe's last message, once the services are as declared."""

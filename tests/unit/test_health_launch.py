@@ -11,9 +11,12 @@ import threading
 import pytest
 from docker.errors import DockerException
 
+from components import history
 from health import launch, watch
 from health.probe.dialogue import MARK
+from health.proven import NOTE
 from health.request import Request
+from health.rollout import imprint
 from tests.unit.test_health_request import ASKED
 from tests.unit.test_health_rollout import REVISION, TEMPLATE
 
@@ -70,6 +73,7 @@ class Swarm:
         self.services = {"dask_worker": service("dask_worker")} if services is None else services
         self.tasks_known = [task("dask_worker")] if tasks is None else tasks
         self.removed, self.reverted, self.resumed = [], [], []
+        self.notes = []
         self.created = threading.Event()
         self.followed = threading.Event()
 
@@ -85,6 +89,10 @@ class Swarm:
 
     def clock(self):
         return CLOCK
+
+    def configs(self, beginning):
+        assert NOTE == beginning
+        return self.notes
 
     def revert(self, found):
         self.reverted.append(found["Spec"]["Name"])
@@ -297,6 +305,18 @@ def test_an_update_that_is_not_proven_is_taken_back(launched):
     assert ["dask_scheduler", "dask_worker"] == sorted(swarm.reverted)
     assert "expected one version" in err
     assert err.endswith("\n\nrolled back: dask_worker, dask_scheduler as before this update\n")
+
+
+def test_what_an_interrupted_deployment_left_is_taken_back_too(launched):
+    """The next one declares the same, and changes nothing itself; the last proof knew another."""
+    services = {"dask_worker": updated("dask_worker", at="2027-01-15T07:00:00Z")}
+    swarm = Swarm([{"failure": "expected one version"}], services)
+    proof = {"imprints": {"dask_worker": imprint(service("dask_worker", "old"))}}
+    spec = {"Name": f"{NOTE}-1a2b3c4", "Data": history.note(proof, "a1")}
+    swarm.notes = [{"ID": "n1", "CreatedAt": "2027-01-15T06:00:00Z", "Spec": spec}]
+    _, _, err = launched(swarm)
+    assert ["dask_worker"] == swarm.reverted
+    assert "rolled back: dask_worker as before this update" in err
 
 
 def test_a_first_deployment_has_nothing_to_go_back_to(launched):

@@ -6,8 +6,17 @@ import pytest
 from docker.errors import APIError
 
 from health.progress import Progress
-from health.retreat import account, changed, go_back, reserve, returning, reversible, stopped
-from health.rollout import Snapshot
+from health.retreat import (
+    Past,
+    account,
+    changed,
+    go_back,
+    reserve,
+    returning,
+    reversible,
+    stopped,
+)
+from health.rollout import Snapshot, imprint
 from tests.unit.test_health_rollout import REVISION, TEMPLATE, service, task
 
 THEN, NOW = 1_800_000_000.0, "2027-01-15T08:00:01.123456789Z"
@@ -22,6 +31,11 @@ def snapshot(found=None, *tasks):
 def updated(previous="old", update=None, revision=REVISION, at=NOW):
     former = {"PreviousSpec": service(revision=previous)["Spec"]} if previous else {}
     return service(update, revision) | former | {"UpdatedAt": at}
+
+
+def past(found=None, proven=None):
+    imprints = {"dask_worker": imprint({"Spec": proven})} if proven else {}
+    return Past(start=snapshot(found), proven=imprints)
 
 
 def working(number):
@@ -52,7 +66,40 @@ def working(number):
 )
 def test_a_service_counts_as_changed_when_this_deployment_declared_it(found, expected):
     """Also when the Swarm was told before the proof began, which runs beside it."""
-    assert expected == changed(snapshot(found), REVISIONS, THEN)
+    assert expected == changed(past(found), REVISIONS, THEN)
+
+
+LONG_AGO = "2027-01-15T07:00:00Z"
+BEFORE, NOW_DECLARED = service(revision="old")["Spec"], service()["Spec"]
+
+
+@pytest.mark.parametrize(
+    ("found", "proven", "expected"),
+    [
+        (updated(at=LONG_AGO), BEFORE, REVISIONS),
+        (updated(update={"State": "updating", "StartedAt": LONG_AGO}), BEFORE, REVISIONS),
+        (updated(at=LONG_AGO), NOW_DECLARED, {}),
+        (updated(), NOW_DECLARED, {}),
+        (updated(at=LONG_AGO), service(revision="older")["Spec"], {}),
+        (updated(None, at=LONG_AGO), BEFORE, {}),
+    ],
+    ids=[
+        "declared by a deployment that was interrupted",
+        "and still under way",
+        "proven since",
+        "made again what was proven",
+        "proven before that",
+        "never updated",
+    ],
+)
+def test_what_was_never_proven_counts_as_changed_whoever_declared_it(found, proven, expected):
+    """Whatever the clocks of several managers say; and what is proven never does."""
+    assert expected == changed(past(found, proven), REVISIONS, THEN)
+
+
+def test_what_was_proven_is_not_taken_back():
+    """An interrupted deployment came between, of which nobody knows whether it works."""
+    assert [] == reversible(snapshot(updated()), past(updated(), NOW_DECLARED), REVISIONS)
 
 
 def test_time_is_kept_for_a_way_back_only_where_there_is_one():
@@ -75,14 +122,14 @@ def test_time_is_kept_for_a_way_back_only_where_there_is_one():
 )
 def test_only_what_was_updated_can_go_back(found, expected):
     """Two requests would bring the failed update back."""
-    assert expected == bool(reversible(snapshot(found), REVISIONS))
+    assert expected == bool(reversible(snapshot(found), past(), REVISIONS))
 
 
 def test_a_service_without_a_revision_can_be_gone_back_to():
     """Another program may have declared it."""
     found = updated()
     found["PreviousSpec"] = found["PreviousSpec"] | {"Labels": None}
-    assert [found] == reversible(snapshot(found), REVISIONS)
+    assert [found] == reversible(snapshot(found), past(), REVISIONS)
 
 
 def test_a_service_is_back_when_its_tasks_run_again():
@@ -138,7 +185,7 @@ class Engine:
 
 def test_the_way_back_ends_where_the_old_tasks_run():
     """A service that changes at the same moment is asked again."""
-    told = go_back(Engine(), snapshot(updated()), REVISIONS, Progress(), 5)
+    told = go_back(Engine(), past(updated()), REVISIONS, Progress(), 5)
     assert "rolled back: dask_worker as before this update" == told
 
 
@@ -148,7 +195,7 @@ def test_a_way_back_that_the_swarm_has_paused_is_not_waited_for():
     paused = {"State": "rollback_paused", "StartedAt": "t", "Message": "rollback paused due to t7"}
     engine.found = updated(REVISION, paused, "old")
     progress = Progress()
-    told = go_back(engine, snapshot(updated()), REVISIONS, progress, 5)
+    told = go_back(engine, past(updated()), REVISIONS, progress, 5)
     assert told.startswith("not rolled back: the Swarm paused the way back of dask_worker: ")
     assert "rollback paused due to t7" in told
     assert progress.elapsed < 1
@@ -176,6 +223,6 @@ def test_the_way_back_ends_with_its_time():
     """A Swarm that refuses for ever is told of in its own words."""
     engine = Engine()
     engine.refusals = -1
-    told = go_back(engine, snapshot(updated()), REVISIONS, Progress(), 0.05)
+    told = go_back(engine, past(updated()), REVISIONS, Progress(), 0.05)
     assert told.startswith("not rolled back: ")
     assert "update out of sequence" in told

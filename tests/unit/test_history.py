@@ -3,6 +3,7 @@
 import pytest
 
 from components import history
+from health.proven import NOTE
 from health.rollout import imprint
 
 
@@ -11,7 +12,7 @@ def service(name="dask_worker", version=5, replicas=4):
     return {"ID": name, "Version": {"Index": version}, "Spec": spec}
 
 
-def noted(*services, at="2026-01-01", identity="n1", name=f"{history.NOTE}-1a2b3c4"):
+def noted(*services, at="2026-01-01", identity="n1", name=f"{NOTE}-1a2b3c4"):
     proof = {"imprints": {each["Spec"]["Name"]: imprint(each) for each in services}}
     spec = {"Name": name, "Data": history.note(proof, "a1")}
     return {"ID": identity, "CreatedAt": at, "Spec": spec}
@@ -60,5 +61,5 @@ def test_the_imprints_are_not_shown_to_people():
 
 def test_a_proof_of_an_older_program_has_no_imprints():
     """Its note says nothing, and the new program proves again anyway."""
-    spec = {"Name": f"{history.NOTE}-1", "Data": history.note({"workers": 4}, "a1")}
+    spec = {"Name": f"{NOTE}-1", "Data": history.note({"workers": 4}, "a1")}
     assert not history.touched([{"ID": "n", "CreatedAt": "", "Spec": spec}], [service()])
