@@ -44,10 +44,14 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     except ENGINE_ERRORS as error:
-        print(f"the Swarm manager at {manager_address()}: {error}", file=sys.stderr)
+        print(_told(error), file=sys.stderr)
         return 1
     print(json.dumps({**result, "seconds": round(progress.elapsed, 1)}))
     return 0
+
+
+def _told(error: Exception) -> str:
+    return f"the Swarm manager at {manager_address()}: {error}"
 
 
 @contextmanager
@@ -67,7 +71,9 @@ def _stoppable() -> Iterator[None]:
 def run(request: Request, progress: Progress) -> dict[str, Any]:
     """Prove the cluster and return the stack's output; raises `UnfitError` with the whole report.
 
-    The probe's service is gone when this returns or raises, and soon after if it cannot do either.
+    A manager that cannot be asked any more is a failed proof as well, once there was a first look:
+    what has changed goes back as soon as one answers. The probe's service is gone when this
+    returns or raises, and soon after if it cannot do either.
     """
     name = f"{job.PREFIX}{secrets.token_hex(4)}"
     with guarded(name, request.deadline_seconds) as dismiss:
@@ -77,9 +83,9 @@ def run(request: Request, progress: Progress) -> dict[str, Any]:
         watch = Watch(engine, request, name, progress)
         try:
             return watch.result()
-        except UnfitError as reason:
+        except (UnfitError, *ENGINE_ERRORS) as reason:
             # The report first: on the way back the Swarm forgets the tasks that failed.
-            found = watch.report(str(reason))
+            found = watch.report(str(reason) if isinstance(reason, UnfitError) else _told(reason))
             raise UnfitError("\n\n".join(filter(None, [found, watch.retreat()]))) from None
         finally:
             with suppress(*ENGINE_ERRORS):

@@ -20,7 +20,10 @@ from health.rollout import ENDED, STALE, Snapshot, absent, imprint, unsettled
 APPEAR_SECONDS = 45  # for a declared service to exist at its revision
 PENDING_SECONDS = 20  # before a task that waits for a place is judged
 JUDGING_PAUSE = 5
-SILENCE_SECONDS = 10  # of a manager, as while another one is elected
+# Of a manager, while another one is elected: that takes 10 s to 20 s from the last word of the old
+# one (https://github.com/moby/swarmkit, manager/state/raft), and a request that comes meanwhile
+# may take as long as an answer may at all.
+SILENCE_SECONDS = 45
 MARGIN_SECONDS = 5  # by which the probe gives up before the launcher, to be heard
 LAST_WORDS_SECONDS = 4  # from the end of the probe's last task to the arrival of its last line
 

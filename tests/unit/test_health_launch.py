@@ -319,6 +319,24 @@ def test_what_an_interrupted_deployment_left_is_taken_back_too(launched):
     assert "rolled back: dask_worker as before this update" in err
 
 
+def test_a_manager_that_falls_silent_finds_its_update_taken_back(launched, monkeypatch):
+    """An election may last longer than the patience with it, and then nothing is proven."""
+    monkeypatch.setattr(watch, "SILENCE_SECONDS", -1)
+    swarm = Swarm([], {"dask_worker": updated("dask_worker")})
+    answers, count = swarm.snapshot, itertools.count()
+
+    def snapshot(names):
+        if 1 <= next(count) < 4:
+            raise DockerException("no leader")
+        return answers(names)
+
+    swarm.snapshot = snapshot
+    code, _, err = launched(swarm)
+    assert (1, ["dask_worker"]) == (code, swarm.reverted)
+    assert "the Swarm manager at unix:///var/run/docker.sock: no leader\n" in err
+    assert err.endswith("rolled back: dask_worker as before this update\n")
+
+
 def test_a_first_deployment_has_nothing_to_go_back_to(launched):
     """It fails without a word about it, and has all of the deadline."""
     code, _, err = launched(Swarm([{"failure": "expected one version"}]))
