@@ -24,6 +24,7 @@ from health.rollout import (
 )
 
 LEAD_SECONDS = 3  # by which an update may come before the proof that begins beside it
+APPEAR_SECONDS = 45  # for a declared service to exist at its revision
 SHARE, MOST_SECONDS = 0.25, 60  # of the deadline that is kept for the way back
 
 # Service names with the revisions to be reached.
@@ -123,6 +124,13 @@ def _gone(now: Snapshot, start: Snapshot, changes: Revisions) -> list[Service]:
     return [s for s in other if rolled_back_since(start, s, changes[_name(s)])]
 
 
+def _coming(now: Snapshot, start: Snapshot, changes: Revisions) -> bool:
+    """Tell whether the update of a service may still be on its way to the Swarm."""
+    gone = [_name(service) for service in _gone(now, start, changes)]
+    there = {name: now.services[name] for name in changes if name in now.services}
+    return any(revision_of(s) != changes[n] and n not in gone for n, s in there.items())
+
+
 def _missing(now: Snapshot, service: Service) -> str:
     tasks = now.current(_name(service))
     states = [(task["Status"]["State"], task["DesiredState"]) for task in tasks]
@@ -156,7 +164,9 @@ def go_back(
 ) -> str:
     """Have the changed services be what they were before, and return what came of it.
 
-    Returns when their tasks run again, or when `progress` has come to `limit` seconds.
+    Returns when their tasks run again, or when `progress` has come to `limit` seconds. An update
+    that has not come yet is waited for: the engine goes on with the others while this one fails,
+    and what came after the end of this would stay.
     """
     start = past.start
     back: dict[str, str] = {}
@@ -167,7 +177,8 @@ def go_back(
             for service in asked:
                 engine.revert(service)
             back, refusal = returning(now, start, changes), "; ".join(halted(now, start, changes))
-            busy = bool(asked) or any(back.values())
+            late = progress.elapsed < APPEAR_SECONDS and _coming(now, start, changes)
+            busy = bool(asked) or any(back.values()) or late
         except ENGINE_ERRORS as error:
             busy, refusal = True, str(error)
         if not busy or progress.elapsed > limit:

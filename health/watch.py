@@ -14,10 +14,17 @@ from health.listener import BEGINNING, Listener
 from health.progress import Progress
 from health.proven import NOTE, imprints, newest
 from health.request import Request
-from health.retreat import LEAD_SECONDS, Past, changed, go_back, reserve, stopped
+from health.retreat import (
+    APPEAR_SECONDS,
+    LEAD_SECONDS,
+    Past,
+    changed,
+    go_back,
+    reserve,
+    stopped,
+)
 from health.rollout import ENDED, STALE, Snapshot, absent, imprint, unsettled
 
-APPEAR_SECONDS = 45  # for a declared service to exist at its revision
 PENDING_SECONDS = 20  # before a task that waits for a place is judged
 JUDGING_PAUSE = 5
 # Of a manager, while another one is elected: that takes 10 s to 20 s from the last word of the old

@@ -12,7 +12,7 @@ import pytest
 from docker.errors import DockerException
 
 from components import history
-from health import launch, watch
+from health import launch, retreat, watch
 from health.probe.dialogue import MARK
 from health.proven import NOTE
 from health.request import Request
@@ -196,9 +196,15 @@ def test_a_task_that_starts_is_not_blamed_for_its_worker(launched):
     assert "dask_worker.1: starting on node-1\n" in err
 
 
+def appear_within(monkeypatch, seconds):
+    """Allow a declared service so long to be there."""
+    for module in (watch, retreat):
+        monkeypatch.setattr(module, "APPEAR_SECONDS", seconds)
+
+
 def test_a_service_that_does_not_appear_fails(launched, monkeypatch):
     """Its creation failed, and says so elsewhere."""
-    monkeypatch.setattr(watch, "APPEAR_SECONDS", 0.1)
+    appear_within(monkeypatch, 0.1)
     code, _, err = launched(Swarm([], services={}, tasks=[]))
     assert 1 == code
     assert "dask_worker did not appear as declared" in err
@@ -207,7 +213,7 @@ def test_a_service_that_does_not_appear_fails(launched, monkeypatch):
 
 def test_the_probe_does_not_start_beside_old_services(launched, monkeypatch):
     """It would prove those."""
-    monkeypatch.setattr(watch, "APPEAR_SECONDS", 0.1)
+    appear_within(monkeypatch, 0.1)
     swarm = Swarm([{"proof": PROOF}], services={"dask_worker": service("dask_worker", "old")})
     code, _, err = launched(swarm)
     assert 1 == code
@@ -217,7 +223,7 @@ def test_the_probe_does_not_start_beside_old_services(launched, monkeypatch):
 
 def test_the_probe_starts_beside_services_that_it_does_not_meet(launched, monkeypatch):
     """Caddy's sites are reloaded while the cluster is proven; the proof counts when both are."""
-    monkeypatch.setattr(watch, "APPEAR_SECONDS", 0.5)
+    appear_within(monkeypatch, 0.5)
     services = {"dask_worker": service("dask_worker"), "dask_caddy": service("dask_caddy", "old")}
     swarm = Swarm([{"proof": PROOF}], services=services)
     revisions = {"dask_worker": REVISION, "dask_caddy": REVISION}
@@ -245,7 +251,7 @@ def test_what_fails_until_its_service_is_updated_is_not_judged(
     launched, monkeypatch, revision, said
 ):
     """The deployment before may have failed for what this one mends."""
-    monkeypatch.setattr(watch, "APPEAR_SECONDS", 0.1)
+    appear_within(monkeypatch, 0.1)
     services = {"dask_worker": service("dask_worker", revision)}
     code, _, err = launched(Restless([], services=services, tasks=[]))
     assert 1 == code

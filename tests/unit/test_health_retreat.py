@@ -5,6 +5,7 @@ import itertools
 import pytest
 from docker.errors import APIError
 
+from health import retreat
 from health.progress import Progress
 from health.retreat import (
     Past,
@@ -187,6 +188,35 @@ def test_the_way_back_ends_where_the_old_tasks_run():
     """A service that changes at the same moment is asked again."""
     told = go_back(Engine(), past(updated()), REVISIONS, Progress(), 5)
     assert "rolled back: dask_worker as before this update" == told
+
+
+class LateEngine(Engine):
+    """A Swarm that is told of an update only when the proof has failed for another one."""
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.refusals = updated(revision="old"), 0
+
+    def snapshot(self, names):
+        found = super().snapshot(names)
+        if next(self.looks) == 5:
+            self.found = updated()
+        return found
+
+
+def test_an_update_that_comes_during_the_way_back_is_taken_back_as_well():
+    """The engine declares one service after the other, and the first may fail before the last."""
+    told = go_back(LateEngine(), past(updated(revision="old")), REVISIONS, Progress(), 5)
+    assert "rolled back: dask_worker as before this update" == told
+
+
+def test_an_update_that_never_comes_is_not_waited_for_longer_than_its_proof_does(monkeypatch):
+    """Something else has failed on the way to it."""
+    monkeypatch.setattr(retreat, "APPEAR_SECONDS", 0.05)
+    engine, progress = LateEngine(), Progress()
+    engine.looks = itertools.count(10)
+    assert "" == go_back(engine, past(updated(revision="old")), REVISIONS, progress, 5)
+    assert 0.05 < progress.elapsed < 1
 
 
 def test_a_way_back_that_the_swarm_has_paused_is_not_waited_for():
