@@ -22,7 +22,7 @@ from distributed.core import Status
 
 DRAIN_SECONDS = 50  # for everything; the service's grace period is longer, and then it is killed
 MOVING_SECONDS = 10  # of these, for what the last tasks have made
-TAKER_SECONDS = 5  # for another worker to become able to take the data
+TAKER_SECONDS = 5  # for another worker to come that takes the data; for one that is paused longer
 ANSWER_SECONDS = 10  # a scheduler that is silent for longer counts as lost
 CLOSE_SECONDS = 5
 CAUGHT_SECONDS = 0.05  # for a signal that was caught to be acted on
@@ -91,12 +91,12 @@ async def hand_over(worker: Worker, latest: float) -> bool:
     # The scheduler sends nothing new from here on, and nothing that waits is begun.
     worker.status = Status.closing_gracefully
     give_back(worker)
-    if not await retired(worker, remove=False):
+    if not await retired(worker, latest, remove=False):
         return False
     while await busy(worker) and time.monotonic() < latest:
         give_back(worker)
         await asyncio.sleep(0.1)
-    return await retired(worker, remove=True)
+    return await retired(worker, latest + MOVING_SECONDS, remove=True)
 
 
 def give_back(worker: Worker) -> None:
@@ -113,19 +113,28 @@ async def busy(worker: Worker) -> bool:
     return any(answer.values())
 
 
-async def retired(worker: Worker, *, remove: bool) -> bool:
+async def retired(worker: Worker, latest: float, *, remove: bool) -> bool:
     """Return whether the scheduler has moved all data away, and removed the worker if asked to."""
     if worker.state.actors:
         return await copied(worker)
-    latest = time.monotonic() + TAKER_SECONDS
+    soon = time.monotonic() + TAKER_SECONDS
     while True:
         answer = await worker.scheduler.retire_workers(
             workers=[worker.address], close_workers=False, remove=remove
         )
         if worker.address in answer or time.monotonic() > latest:
             return worker.address in answer
+        if time.monotonic() > soon and not await someone_is_paused(worker):
+            return False
         await asyncio.sleep(0.5)
         worker.status = Status.closing_gracefully
+
+
+async def someone_is_paused(worker: Worker) -> bool:
+    """Tell whether another worker has its memory too full to take more, which may pass."""
+    known = (await worker.scheduler.identity())["workers"]
+    others = [each for address, each in known.items() if address != worker.address]
+    return any(each["status"] == "paused" for each in others)
 
 
 async def copied(worker: Worker) -> bool:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import distributed
 import pytest
+from distributed.core import Status
 
 from components import workers
 from images import worker_preload as preload
@@ -158,6 +159,25 @@ def test_data_moves_running_tasks_finish_and_waiting_ones_go_elsewhere(client, s
     assert 4 == len(lines(runs))
     assert re.search(r"handed everything over in \d+\.\d s", leaving.log.read_text())
     del guard
+
+
+def set_status(name, dask_worker):
+    """Make a worker one whose memory is full, or no more."""
+    dask_worker.periodic_callbacks["memory_monitor"].stop()
+    dask_worker.status = Status[name]
+
+
+def test_a_worker_that_is_paused_is_waited_for(client, start):
+    """Its memory is full for as long as a computation needs, not for ever."""
+    leaving, other = start(client, 2)
+    there, elsewhere = ([members(client)[each.name]] for each in (leaving, other))
+    blocks = client.scatter([os.urandom(1000) for _ in range(8)], workers=there)
+    client.run(set_status, "paused", workers=elsewhere)
+    leaving.send_signal(signal.SIGTERM)
+    time.sleep(3)
+    client.run(set_status, "running", workers=elsewhere)
+    assert 0 == leaving.wait(PATIENCE)
+    assert 8 == len({*client.gather(blocks)})
 
 
 class Counter:
