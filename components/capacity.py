@@ -16,6 +16,7 @@ from components.settings import Settings
 from components.swarm import ResourceLimit
 from health.causes import size, unmatched
 from health.nodes import Node, Task, free, hostname, matches, usable
+from health.nodes import platform as platform_of
 
 # What scheduler, notebook and Caddy need to start; up to their limits they share the node.
 SMALL = ResourceLimit(cpus=Decimal("0.1"), memory_bytes=memory("256MiB"))
@@ -83,8 +84,8 @@ def _place(
         cure = cause.cure or set_command(demand.key, "node.role==manager")
         return complaint(demand.key, cause.text, "constraints that nodes meet", cure)
     fit = [n for n in nodes if all(matches(n, each) for each in demand.constraints)]
-    kinds = sorted({_platform(node) for node in fit})
-    fit = [node for node in fit if _platform(node) == f"{platform.os}/{platform.architecture}"]
+    kinds = sorted({_platform(node) for node in fit} - {""})
+    fit = [n for n in fit if _platform(n) in ("", f"{platform.os}/{platform.architecture}")]
     if not fit:
         found = f"{platform.os}/{platform.architecture} is not what the nodes of {demand.key} are"
         return complaint("platform", found, ", ".join(kinds), set_command("platform", kinds[0]))
@@ -94,9 +95,9 @@ def _place(
 
 
 def _platform(node: Node) -> str:
-    platform = node["Description"]["Platform"]
-    machine = platform["Architecture"]
-    return f"{platform['OS']}/{ARCHITECTURES.get(machine, machine)}"
+    """Return `linux/amd64`, empty for a node that has not told yet, and takes no task before."""
+    system, machine = platform_of(node)
+    return f"{system}/{ARCHITECTURES.get(machine, machine)}" if system else ""
 
 
 def _take(demand: Demand, ready: Sequence[Node], left: dict[str, Amount]) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from health.nodes import Node, Task, free, hostname, labels, matches, resources, usable
+from health.nodes import Node, Task, free, hostname, labels, matches, platform, resources, usable
 
 Service = Mapping[str, Any]
 
@@ -183,13 +183,8 @@ def _ended(found: re.Match[str], _: Scene) -> Cause:
 
 
 def _platform(_: re.Match[str], scene: Scene) -> Cause:
-    made = sorted({_machine(node) for node in scene.fitting})
+    made = sorted({"/".join(platform(node)) for node in scene.fitting if any(platform(node))})
     return Cause(text=f"the image is for another platform than the nodes' {', '.join(made)}")
-
-
-def _machine(node: Node) -> str:
-    platform = node["Description"]["Platform"]
-    return f"{platform['OS']}/{platform['Architecture']}"
 
 
 def _container(scene: Scene) -> Mapping[str, Any]:

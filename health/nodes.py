@@ -11,8 +11,15 @@ _CONSTRAINT = re.compile(r"\s*(?P<attribute>[\w./-]+)\s*(?P<operator>==|!=)\s*(?
 
 
 def hostname(node: Node) -> str:
-    """Return the node's name as `docker node ls` shows it."""
-    return str(node["Description"]["Hostname"])
+    """Return the node's name as `docker node ls` shows it, its id until it has told it."""
+    # The Swarm has a node once it asks for a certificate, the rest once it has connected.
+    return str(node["Description"].get("Hostname") or node["ID"])
+
+
+def platform(node: Node) -> tuple[str, str]:
+    """Return the node's operating system and architecture, empty until it has told them."""
+    found = node["Description"].get("Platform") or {}
+    return str(found.get("OS", "")), str(found.get("Architecture", ""))
 
 
 def labels(node: Node) -> dict[str, str]:
@@ -50,8 +57,8 @@ def _attribute(node: Node, attribute: str) -> str:
         "node.id": node["ID"],
         "node.hostname": hostname(node),
         "node.role": node["Spec"]["Role"],
-        "node.platform.os": description["Platform"]["OS"],
-        "node.platform.arch": description["Platform"]["Architecture"],
+        "node.platform.os": platform(node)[0],
+        "node.platform.arch": platform(node)[1],
     }
     return str(plain.get(attribute, ""))
 

@@ -32,6 +32,11 @@ def task(name, cpus=0, memory=0):
     }
 
 
+def newcomer():
+    """Return a node that has its certificate and has not connected yet; perhaps it never does."""
+    return node("n4w", state="unknown") | {"Description": {"Platform": {}, "Resources": {}}}
+
+
 NODES = [node("master", "master"), node("data-1"), node("data-2")]
 
 
@@ -44,6 +49,14 @@ def missing(defaults):
         return shortages(demands(settings), settings.platform, nodes, tasks)
 
     return ask
+
+
+@pytest.mark.parametrize("placement", ["node.labels.role==data-worker", "node.role==worker"])
+def test_a_node_that_has_told_nothing_of_itself_is_no_obstacle(missing, placement):
+    """Nor is it of a wrong platform: where it is needed, it is named."""
+    assert not missing(nodes=[*NODES, newcomer()], workerPlacement=placement)
+    (problem,) = missing(nodes=[NODES[0], newcomer()])
+    assert "n4w is unknown, active" in problem
 
 
 def test_the_defaults_fit_three_small_nodes(missing):

@@ -170,6 +170,14 @@ def test_a_proof_is_printed_as_one_object(launched):
     assert 1 == len(swarm.removed)
 
 
+def test_a_node_without_a_description_spoils_no_proof(launched, monkeypatch):
+    """It has joined and not connected; the workers are elsewhere."""
+    newcomer = {"ID": "n4w", "Description": {"Platform": {}}, "Spec": {}, "Status": {}}
+    monkeypatch.setattr(Swarm, "nodes", lambda _: [NODE, newcomer])
+    code, out, _ = launched(Swarm([{"proof": PROOF}]))
+    assert (0, {"node-1": 1}) == (code, json.loads(out)["nodes"])
+
+
 def test_a_failure_is_the_last_word(launched):
     """Workers are named as the Swarm does; nothing is printed on standard output."""
     swarm = Swarm([{"failure": "expected 2 threads, found 1: tcp://10.0.1.7:40001 has 1"}])
