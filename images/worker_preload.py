@@ -132,7 +132,7 @@ async def retired(worker: Worker, latest: float, *, remove: bool) -> bool:
 
 async def someone_is_paused(worker: Worker) -> bool:
     """Tell whether another worker has its memory too full to take more, which may pass."""
-    known = (await worker.scheduler.identity())["workers"]
+    known = (await worker.scheduler.identity(n_workers=-1))["workers"]
     others = [each for address, each in known.items() if address != worker.address]
     return any(each["status"] == "paused" for each in others)
 
