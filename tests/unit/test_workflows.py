@@ -116,6 +116,19 @@ def test_a_job_has_the_rights_that_it_needs_and_no_other(path):
         assert dict(right for what, right in NEEDED.items() if what in done) == job["permissions"]
 
 
+def steps_of(name, job):
+    """Return the steps of a workflow's job by their names."""
+    workflow = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())
+    return {each["name"]: each for each in workflow["jobs"][job]["steps"]}
+
+
+def test_a_pull_request_is_compared_with_what_it_is_merged_into():
+    """Whatever the base was when the event was sent."""
+    steps = steps_of("preview", "preview")
+    assert 2 == steps["Check out"]["with"]["fetch-depth"]
+    assert steps["Check out what it is merged into"]["run"].endswith(" .lab/base HEAD^")
+
+
 def test_a_deployment_is_never_cancelled_nor_alone_with_the_drift():
     """One at a time, in one queue with what looks for drift."""
     both = [
