@@ -129,6 +129,12 @@ def test_a_pull_request_is_compared_with_what_it_is_merged_into():
     assert steps["Check out what it is merged into"]["run"].endswith(" .lab/base HEAD^")
 
 
+def test_a_report_waits_for_no_test():
+    """What a change means is wanted most where it breaks one."""
+    steps = [*steps_of("preview", "preview")]
+    assert "Hold the program against the rules" == steps[-1]
+
+
 def test_a_deployment_is_never_cancelled_nor_alone_with_the_drift():
     """One at a time, in one queue with what looks for drift."""
     both = [
