@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Open the issue about drift of $STACK, or update it, or close it when there is none any more.
-# Wants FOUND (yes or no), STACK, RUN, PAGE, and a token for gh.
+# Wants FOUND (yes or no), STACK, RUN, REPORT, PAGE, and a token for gh.
 set -euo pipefail
 title="Drift of the stack $STACK"
 number=$(gh issue list --state open --limit 1000 --json number,title \
@@ -11,7 +11,7 @@ if [[ $FOUND == no ]]; then
   exit 0
 fi
 
-gh run download "$RUN" --name drift --dir report
+gh run download "$RUN" --name "$REPORT" --dir report
 {
   python3 -m preview.comment "Found by $PAGE" report/drift.txt
   echo

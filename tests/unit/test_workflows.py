@@ -11,9 +11,10 @@ from tests.conftest import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 GH = """#!/bin/bash
-case "$1 $2" in
-"issue list") echo "$OPEN" ;;
-"run download") mkdir report; echo "~ dask_worker update" >report/drift.txt ;;
+case "$*" in
+"issue list "*) echo "$OPEN" ;;
+"run download 1 --name drift-2 --dir report")
+  mkdir report; echo "~ dask_worker update" >report/drift.txt ;;
 *) printf '%s|' "$@" >>"$LOG"; if [[ -e issue.md ]]; then cat issue.md >>"$LOG"; fi ;;
 esac
 """
@@ -29,7 +30,7 @@ def drift(tmp_path):
         log = tmp_path / "log"
         log.unlink(missing_ok=True)
         told = {"FOUND": found, "OPEN": is_open, "LOG": str(log), "PAGE": "https://run"}
-        told |= {"STACK": "prod", "RUN": "1", "PYTHONPATH": str(ROOT)}
+        told |= {"STACK": "prod", "RUN": "1", "REPORT": "drift-2", "PYTHONPATH": str(ROOT)}
         environment = os.environ | told | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
         script = ROOT / ".github" / "drift.sh"
         subprocess.run([script], cwd=tmp_path, env=environment, check=True, timeout=60)
@@ -127,6 +128,19 @@ def test_a_pull_request_is_compared_with_what_it_is_merged_into():
     steps = steps_of("preview", "preview")
     assert 2 == steps["Check out"]["with"]["fetch-depth"]
     assert steps["Check out what it is merged into"]["run"].endswith(" .lab/base HEAD^")
+
+
+@pytest.mark.parametrize(("name", "job"), [("preview", "preview"), ("drift", "look")])
+def test_every_attempt_hands_on_its_own_report(name, job):
+    """A second attempt of a run does not replace what the first one has kept."""
+    [kept] = [
+        each["with"]["name"]
+        for each in steps_of(name, job).values()
+        if "upload" in each.get("uses", "")
+    ]
+    assert f"{name}-${{{{ github.run_attempt }}}}" == kept
+    text = (ROOT / f".github/workflows/{name}.yml").read_text()
+    assert f"REPORT: ${{{{ needs.{job}.outputs.report }}}}" in text
 
 
 def test_a_report_waits_for_no_test():
