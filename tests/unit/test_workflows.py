@@ -150,6 +150,14 @@ def test_a_report_waits_for_no_test():
 
 
 @pytest.mark.parametrize(("name", "job"), [("deploy", "deploy"), ("drift", "look")])
+def test_what_is_deployed_and_looked_for_is_main(name, job):
+    """By hand a workflow can be started for any branch."""
+    workflow = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())
+    assert "workflow_dispatch" in workflow[True]
+    assert "vars.STACK != '' && github.ref == 'refs/heads/main'" == workflow["jobs"][job]["if"]
+
+
+@pytest.mark.parametrize(("name", "job"), [("deploy", "deploy"), ("drift", "look")])
 def test_a_deployment_is_never_cancelled_nor_alone_with_the_drift(name, job):
     """One at a time; what waits is cancelled for the next, but never for the other workflow."""
     workflow = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())
