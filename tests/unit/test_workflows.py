@@ -26,10 +26,10 @@ def drift(tmp_path):
     (tmp_path / "gh").write_text(GH)
     (tmp_path / "gh").chmod(0o755)
 
-    def run(found, is_open=""):
+    def run(status, is_open=""):
         log = tmp_path / "log"
         log.unlink(missing_ok=True)
-        told = {"FOUND": found, "OPEN": is_open, "LOG": str(log), "PAGE": "https://run"}
+        told = {"STATUS": str(status), "OPEN": is_open, "LOG": str(log), "PAGE": "https://run"}
         told |= {"STACK": "prod", "RUN": "1", "REPORT": "drift-2", "PYTHONPATH": str(ROOT)}
         environment = os.environ | told | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
         script = ROOT / ".github" / "drift.sh"
@@ -41,21 +41,28 @@ def drift(tmp_path):
 
 def test_drift_opens_one_issue(drift):
     """What was found is in it, as text, with the way out."""
-    done = drift("yes")
+    done = drift(7)
     assert done.startswith("issue|create|--title|Drift of the stack prod|")
     assert "```diff\n~ dask_worker update\n```" in done
     assert "`pulumi up` repairs what was changed by hand" in done
 
 
+def test_a_look_that_fails_is_not_told_as_drift(drift):
+    """Neither a backend nor a manager out of reach is cured by an `up`."""
+    done = drift(1)
+    assert "The look itself failed, so that nobody knows of drift" in done
+    assert "pulumi up" not in done
+
+
 def test_drift_that_stays_updates_the_issue(drift):
     """There are never two."""
-    assert drift("yes", is_open="7").startswith("issue|edit|7|")
+    assert drift(7, is_open="7").startswith("issue|edit|7|")
 
 
 def test_drift_that_is_gone_closes_the_issue(drift):
     """And says where that was seen; without an issue nothing is done."""
-    assert "issue|close|7|--comment|Gone: https://run|" == drift("no", is_open="7")
-    assert "" == drift("no")
+    assert "issue|close|7|--comment|Gone: https://run|" == drift(0, is_open="7")
+    assert "" == drift(0)
 
 
 @pytest.mark.parametrize(
