@@ -3,8 +3,9 @@
 # Wants STATUS (what the look for drift ended with), STACK, RUN, REPORT, PAGE, and a token for gh.
 set -euo pipefail
 title="Drift of the stack $STACK"
-number=$(gh issue list --state open --limit 1000 --json number,title \
-  --jq "map(select(.title == \"$title\")) | .[0].number // empty")
+# Anybody can open one of that title, and would then own what is told in it.
+number=$(gh issue list --state open --limit 1000 --json author,number,title \
+  --jq "map(select(.title == \"$title\" and .author.is_bot)) | .[0].number // empty")
 
 case $STATUS in
 0)
