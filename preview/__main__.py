@@ -40,7 +40,7 @@ def declared(head: Registered, base: Path | None, stack: str) -> Section:
     title = "# What this change makes of the program"
     try:
         before = registered(base, stack).resources
-    except (UnreadableError, OSError) as error:
+    except UnreadableError as error:
         why = f"# (without a comparison: what it is based on cannot be previewed: {error})"
         return Section(title=title, lines=[why, *difference([], head.resources)])
     lines = difference(before, head.resources)

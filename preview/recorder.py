@@ -5,6 +5,7 @@ checkout. It reads `project`, `stack`, `config` and `secret_keys` as JSON on sta
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import runpy
@@ -94,7 +95,9 @@ def main() -> int:
     pulumi.runtime.set_all_config(given["config"], secret_keys=given["secret_keys"])
     mocks.set_mocks(recorder, given["project"], given["stack"], preview=True, logger=log)
     try:
-        loop.run_until_complete(run_pulumi_func(_program))
+        # Standard output is for the registrations alone, whatever the program prints.
+        with contextlib.redirect_stdout(sys.stderr):
+            loop.run_until_complete(run_pulumi_func(_program))
     except Exception as error:
         print(error, file=sys.stderr)
         return 1

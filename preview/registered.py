@@ -49,20 +49,19 @@ class Registered:
 def registered(checkout: Path, stack: str, python: str = sys.executable) -> Registered:
     """Run the program in `checkout` for `stack`; raises `UnreadableError` when it fails."""
     try:
-        asked = json.dumps(request(checkout, stack))
-    except ConfigError as error:
-        raise UnreadableError(str(error)) from None
-    done = subprocess.run(
-        [python, str(RECORDER)],
-        cwd=checkout,
-        env=dict(os.environ) | {"PYTHONPATH": str(checkout), OFFLINE: "1"},
-        input=asked,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=SECONDS,
-        check=False,
-    )
+        done = subprocess.run(
+            [python, str(RECORDER)],
+            cwd=checkout,
+            env=dict(os.environ) | {"PYTHONPATH": str(checkout), OFFLINE: "1"},
+            input=json.dumps(request(checkout, stack)),
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=SECONDS,
+            check=False,
+        )
+    except (ConfigError, OSError, yaml.YAMLError, subprocess.TimeoutExpired) as error:
+        raise UnreadableError(str(error)) from error
     if done.returncode:
         raise UnreadableError(done.stderr.strip() or f"exit status {done.returncode}")
     return from_json(json.loads(done.stdout))

@@ -64,6 +64,23 @@ def test_a_program_that_fails_says_why(checkout):
         registered(checkout, "pr")
 
 
+def test_a_program_that_prints_is_read(checkout, tmp_path):
+    """What it says is not taken for what it registers."""
+    printing = checkout_of(tmp_path / "printing")
+    configure(printing)
+    with (printing / "__main__.py").open("a", encoding="utf-8") as file:
+        file.write('print("hello")\n')
+    configure(checkout)
+    assert registered(checkout, "pr") == registered(printing, "pr")
+
+
+def test_a_project_that_cannot_be_read_says_why(tmp_path):
+    """In the report too: a pull request may have such a base, and mend it."""
+    (tmp_path / "Pulumi.yaml").write_text("config: {")
+    with pytest.raises(UnreadableError, match="line 1"):
+        registered(tmp_path, "pr")
+
+
 def preview(checkout, *options, **environment):
     """Run the report of a checkout on a machine with nothing but Python."""
     return subprocess.run(
