@@ -41,7 +41,8 @@ def declared(head: Registered, base: Path | None, stack: str) -> Section:
     try:
         before = registered(base, stack).resources
     except UnreadableError as error:
-        why = f"# (without a comparison: what it is based on cannot be previewed: {error})"
+        last = str(error).splitlines()[-1].strip()
+        why = f"# (without a comparison: what it is based on cannot be previewed: {last})"
         return Section(title=title, lines=[why, *difference([], head.resources)])
     lines = difference(before, head.resources)
     return Section(title=title, lines=lines or ["nothing: every resource is declared as before"])

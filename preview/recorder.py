@@ -10,6 +10,7 @@ import json
 import logging
 import runpy
 import sys
+import traceback
 from typing import Any
 
 import pulumi
@@ -98,8 +99,11 @@ def main() -> int:
         # Standard output is for the registrations alone, whatever the program prints.
         with contextlib.redirect_stdout(sys.stderr):
             loop.run_until_complete(run_pulumi_func(_program))
-    except Exception as error:
+    except pulumi.RunError as error:
         print(error, file=sys.stderr)
+        return 1
+    except Exception:
+        traceback.print_exc()
         return 1
     kept = sorted(recorder.resources, key=lambda each: (each["type"], each["name"]))
     print(json.dumps({"resources": kept, "told": told.lines}, sort_keys=True))

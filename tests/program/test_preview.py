@@ -64,6 +64,16 @@ def test_a_program_that_fails_says_why(checkout):
         registered(checkout, "pr")
 
 
+def test_a_program_with_a_mistake_says_where(checkout, tmp_path):
+    """The words of a mistake alone may be no more than the name of a key."""
+    mistaken = checkout_of(tmp_path / "mistaken")
+    configure(mistaken)
+    with (mistaken / "components" / "workers.py").open("a", encoding="utf-8") as file:
+        file.write('{}["x"]\n')
+    with pytest.raises(UnreadableError, match=r"(?s)workers\.py.*KeyError: 'x'"):
+        registered(mistaken, "pr")
+
+
 def test_a_program_that_prints_is_read(checkout, tmp_path):
     """What it says is not taken for what it registers."""
     printing = checkout_of(tmp_path / "printing")
