@@ -36,9 +36,26 @@ def _changes(old: Resource, new: Resource) -> Iterator[str]:
         if path == "data" and new.type == CONFIG:
             yield from _text_changes(str(before[path]), str(after[path]))
             continue
+        gone, come = before.get(path, []), after.get(path, [])
+        if isinstance(gone, list) and isinstance(come, list):
+            yield from _list_changes(path, _written(gone), _written(come))
+            continue
         for sign, side in (("-", before), ("+", after)):
             if path in side:
                 yield f"{sign}     {path}: {json.dumps(side[path], ensure_ascii=False)}"
+
+
+def _list_changes(path: str, old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
+    # An argument that comes or goes moves all that follow, which are no changes.
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    for what, begin, end, to_begin, to_end in matcher.get_opcodes():
+        if what != "equal":
+            yield from (f"-     {path}.{n}: {old[n]}" for n in range(begin, end))
+            yield from (f"+     {path}.{n}: {new[n]}" for n in range(to_begin, to_end))
+
+
+def _written(values: Sequence[object]) -> list[str]:
+    return [json.dumps(each, ensure_ascii=False) for each in values]
 
 
 def _text_changes(old: str, new: str) -> Iterator[str]:
@@ -74,7 +91,7 @@ def _flat(path: str, value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, Mapping):
         for name, each in value.items():
             yield from _flat(f"{path}.{name}" if path else name, each)
-    elif isinstance(value, list):
+    elif isinstance(value, list) and any(isinstance(each, Mapping | list) for each in value):
         for number, each in enumerate(value):
             yield from _flat(f"{path}.{number}", each)
     else:

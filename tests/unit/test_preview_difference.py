@@ -36,6 +36,21 @@ def test_a_change_is_shown_by_its_path():
     ] == difference([before], [after])
 
 
+def test_what_an_argument_moves_is_no_change():
+    """One that is put in before others would else show all of them as others."""
+    before, after = (
+        resource(args=["dask", *some, "--port", "1"]) for some in (["-q"], ["-v", "2"])
+    )
+    assert [
+        "! Service workers",
+        '-     args.1: "-q"',
+        '+     args.1: "-v"',
+        '+     args.2: "2"',
+    ] == difference([before], [after])
+    gone = ["! Service workers", '-     args.0: "-q"']
+    assert gone == difference([resource(args=["-q"])], [resource()])
+
+
 def test_a_config_is_shown_as_its_text():
     """Nobody reads base64; unchanged lines are left out."""
     before, after = (
