@@ -59,9 +59,10 @@ def _written(values: Sequence[object]) -> list[str]:
 
 
 def _text_changes(old: str, new: str) -> Iterator[str]:
-    for line in difflib.ndiff(old.splitlines(), new.splitlines()):
+    # With their ends: a text that differs in no more than one is another config too.
+    for line in difflib.ndiff(old.splitlines(keepends=True), new.splitlines(keepends=True)):
         if line.startswith(("- ", "+ ")):
-            yield f"{line[0]}     | {line[2:]}"
+            yield f"{line[0]}     | {line[2:].rstrip()}"
 
 
 def _naturally(path: str) -> list[tuple[int, str]]:

@@ -62,6 +62,14 @@ def test_a_config_is_shown_as_its_text():
     )
 
 
+def test_a_config_that_ends_otherwise_is_shown():
+    """It is another config, and the services that mount it are made anew."""
+    before, after = (
+        resource("file", CONFIG, data=base64.b64encode(text).decode()) for text in (b"a", b"a\n")
+    )
+    assert "! ServiceConfig file" == difference([before], [after])[0]
+
+
 def test_a_secret_is_never_shown():
     """Neither its old nor its new value."""
     before, after = (resource(secret={"data"}, data=text, x=text) for text in ("old", "new"))
