@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from preview.comment import LONGEST, comment, read
+from preview.comment import LEFT_OUT, LONGEST, comment, read
 from tests.conftest import ROOT
 
 
@@ -29,11 +29,15 @@ def test_control_characters_are_gone():
     assert "red abc\td" in shown
 
 
-def test_a_long_text_is_cut_and_says_so():
-    """GitHub refuses longer ones."""
-    shown = comment("Preview", "x" * (LONGEST + 5))
+@pytest.mark.parametrize("length", [LONGEST + 5, 30 * LONGEST])
+def test_a_long_text_is_cut_and_says_so(tmp_path, length):
+    """GitHub refuses longer ones; the end is what tells of an error or a broken rule."""
+    (tmp_path / "report").write_text("begin" + "x" * length + "end")
+    shown = comment("Preview", read(tmp_path / "report"))
     assert len(shown) < 65_536
-    assert "… 5 characters more: see the run" in shown
+    assert f"\n{LEFT_OUT}\n" in shown
+    assert "\nbegin" in shown
+    assert "end\n```" in shown
 
 
 def test_a_link_is_not_followed(tmp_path):
