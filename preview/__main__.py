@@ -36,8 +36,8 @@ def report(sections: Sequence[Section]) -> str:
 def declared(head: Registered, base: Path | None, stack: str) -> Section:
     """Return what the program declares, or otherwise than in the checkout `base`."""
     if base is None:
-        return Section(title="# Declared", lines=difference([], head.resources))
-    title = "# What this change makes of the program"
+        return Section(title=f"# Declared for {stack}", lines=difference([], head.resources))
+    title = f"# What this change makes of the stack {stack}"
     try:
         before = registered(base, stack).resources
     except UnreadableError as error:

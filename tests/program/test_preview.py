@@ -113,6 +113,7 @@ def test_the_report_tells_what_changes(checkout, tmp_path):
     assert 0 == done.returncode, done.stderr
     assert done.stdout == (tmp_path / "report").read_text()
     lines = done.stdout.splitlines()
+    assert "# What this change makes of the stack pr" == lines[0]
     assert "! Service dask-workers-service" in lines
     assert "+     mode.replicated.replicas: 6" in lines
     assert not any("scheduler-service" in line for line in lines)
