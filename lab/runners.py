@@ -6,6 +6,7 @@ either. What a stack holds is the program's business.
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 PRIVATE = ROOT / ".pulumi"
 INSTALLER = "https://get.pulumi.com"
 INSTALLER_TIMEOUT = 15  # seconds; only to learn whether it can be reached
+CLI_TIMEOUT = 30  # seconds; to tell its version
 
 
 Finished = subprocess.CompletedProcess[str]
@@ -188,8 +190,22 @@ def runner_for(stack: str, config_file: Path | None = None) -> Runner:
 
 
 def installed_cli() -> str | None:
-    """Return the path of a Pulumi CLI that is already here."""
-    return shutil.which("pulumi") or shutil.which(PRIVATE / "cli" / "bin" / "pulumi")
+    """Return the path of a Pulumi CLI that is already here, no older than the program's SDK."""
+    found = [shutil.which("pulumi"), shutil.which(PRIVATE / "cli" / "bin" / "pulumi")]
+    return next((cli for cli in found if cli and _is_recent(cli)), None)
+
+
+def _is_recent(cli: str) -> bool:
+    # A runner of a continuous integration may bring along one of its own, years old: what it
+    # ends with when a preview finds changes, for one, has changed since.
+    asked = [cli, "version"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=CLI_TIMEOUT)
+    return _release(done.stdout) >= _release(version("pulumi"))
+
+
+def _release(text: str) -> tuple[int, ...]:
+    """Return 3 and 259 for `v3.259.0`, nothing for what is no version."""
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:2])
 
 
 def file_backend(folder: Path) -> dict[str, str]:
@@ -202,7 +218,7 @@ def file_backend(folder: Path) -> dict[str, str]:
 
 
 def _install_cli(wanted: str) -> str | None:
-    say(f"pulumi is not on PATH; installing {wanted} into {PRIVATE.name}/cli")
+    say(f"No pulumi {wanted} or newer is on PATH; installing it into {PRIVATE.name}/cli")
     try:
         with urllib.request.urlopen(INSTALLER, timeout=INSTALLER_TIMEOUT) as answer:
             script = answer.read()

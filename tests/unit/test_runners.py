@@ -1,4 +1,4 @@
-"""The runners' own promise: what they started ends by itself."""
+"""The runners' own promises: which CLI they take, and that what they started ends by itself."""
 
 import contextlib
 import os
@@ -8,6 +8,8 @@ import sys
 import time
 
 import pytest
+
+from lab import runners
 
 PATIENCE = 20  # seconds, for an interpreter's start on a busy machine
 
@@ -54,6 +56,27 @@ def test_interrupted_the_cli_is_left_to_tidy_up(tmp_path, interrupt):
                 os.killpg(process.pid, signal.SIGKILL)
     assert ("ended with 3\n", "") == (out, err)
     assert (tmp_path / "tidied").exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "taken"),
+    [
+        ("v3.259.0", True),
+        ("v3.300.1-dev", True),
+        ("v4.0.0", True),
+        ("v3.148.0", False),
+        ("what?", False),
+    ],
+)
+def test_a_cli_that_is_older_than_the_sdk_is_passed_over(tmp_path, monkeypatch, told, taken):
+    """They are tested together, and an older one may answer otherwise."""
+    cli = tmp_path / "pulumi"
+    cli.write_text(f"#!/bin/sh\ntest $1 = version && echo '{told}'\n")
+    cli.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(runners, "PRIVATE", tmp_path / "none")
+    monkeypatch.setattr(runners, "version", lambda _: "3.259.0")
+    assert (str(cli) if taken else None) == runners.installed_cli()
 
 
 def _wait_for(file):
