@@ -1,6 +1,7 @@
 """The lab for the tests that deploy for real, and both ways to run the program on it."""
 
 import json
+import multiprocessing
 import shutil
 import subprocess
 import sys
@@ -88,6 +89,16 @@ class Deployment:
         done = self.runner.run(action, *options, capture=True)
         assert 0 == done.returncode, done.stdout + done.stderr
         return done.stdout + done.stderr
+
+    def interrupt(self, action, when):
+        """Begin an action, and interrupt it as soon as `when` holds."""
+        begun = multiprocessing.get_context("fork").Process(target=self.runner.run, args=(action,))
+        begun.start()
+        try:
+            wait_for(when)
+        finally:
+            begun.terminate()
+            begun.join()
 
     def fail(self, action, *options):
         """Run one action that must fail and return what it printed."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import docker
 import pytest
 
+from health.retreat import LEAD_SECONDS
 from tests.changes import CHANGES, NEWER, REBUILT
 from tests.swarm import derived
 from tests.swarm.conftest import RUNNERS, declared, one_shots, wait_for
@@ -230,6 +231,26 @@ def test_mixed_versions_are_taken_back(cluster, swarm, lab):
     assert "rolled back: dask_notebook as before this update" in printed
     assert "being rolled back" not in printed
     assert not others(before, running(swarm)) - {"dask_notebook"}
+
+
+def test_what_an_interrupted_deployment_has_changed_is_taken_back(cluster, swarm, lab):
+    """The next one finds it as declared already; it is not proven, and nothing of it stays."""
+    before = image_of(swarm, "dask_notebook")
+    image = derived.with_other_version(lab.docker_host, cluster.config["notebookImage"])
+    cluster.deployment.configure(**cluster.config | {"notebookImage": image})
+    cluster.deployment.interrupt("up", lambda: image_of(swarm, "dask_notebook") == image)
+    assert image == image_of(swarm, "dask_notebook")
+    # Longer ago than an update may come before the proof that belongs to it.
+    time.sleep(LEAD_SECONDS)
+    printed = cluster.refuse(notebookImage=image)
+    assert "rolled back: dask_notebook as before this update" in printed
+    assert before == image_of(swarm, "dask_notebook")
+
+
+def image_of(swarm, name):
+    """Return the image that a service is to run."""
+    (found,) = [each for each in declared(swarm) if each.name == name]
+    return found.attrs["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
 
 
 def test_the_same_bad_value_fails_again(cluster):
