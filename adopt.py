@@ -67,24 +67,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     try:
-        planned = json.loads(chosen.file.read_text(encoding="utf-8"))["resources"]
+        planned = _planned(chosen.file)
         with connect(host, seconds=ANSWER_SECONDS) as engine:
             found = _found(engine)
             changed = _make_updatable(engine, found) if chosen.in_place else []
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        print(f"{chosen.file}: {error or type(error).__name__}", file=sys.stderr)
-        return 1
     except (DockerException, RequestException) as error:
         print(f"the Swarm manager at {host}: {error}", file=sys.stderr)
         return 1
-    adopted = adoption(planned, found.ids)
-    text = json.dumps({"resources": adopted}, indent=2) + "\n"
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    text = json.dumps({"resources": adoption(planned, found.ids)}, indent=2) + "\n"
     chosen.file.write_text(text, encoding="utf-8")
-    for logical, name in NAMES.items():
-        taken = any(each["name"] == logical for each in adopted)
+    for name in NAMES.values():
         anew = ", its tasks start anew" if name in changed else ""
-        print(f"{name}: {'taken over' if taken else 'not there, pulumi up creates it'}{anew}")
+        there = name in found.ids
+        print(f"{name}: {'taken over' if there else 'not there, pulumi up creates it'}{anew}")
     return 0
+
+
+def _planned(file: Path) -> list[Entry]:
+    """Return all that the engine would create."""
+    try:
+        return list(json.loads(file.read_text(encoding="utf-8"))["resources"])
+    except (ValueError, LookupError, TypeError):
+        raise ValueError(f"{file} is not what `pulumi preview --import-file` writes") from None
 
 
 def _found(engine: "docker.APIClient") -> Found:

@@ -36,12 +36,13 @@ def test_where_nothing_is_there_nothing_is_taken_over():
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "{}"])
 def test_a_file_that_is_none_is_left_alone(text, tmp_path, capsys):
-    """The message is the reader's own."""
+    """The message says where one is from."""
     file = tmp_path / "adopt.json"
     file.write_text(text)
     assert 1 == adopt.main([str(file)])
     assert text == file.read_text()
-    assert capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{file} is not what `pulumi preview --import-file` writes\n" == said
 
 
 class Manager:
