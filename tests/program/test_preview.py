@@ -149,11 +149,18 @@ def test_a_base_that_cannot_be_previewed_is_no_failure(checkout, tmp_path):
     assert "+ Service dask-workers-service" in done.stdout
 
 
+STAND_IN = """#!/bin/sh
+if [ "$1" = version ]; then echo v3.999.0; exit; fi
+echo asked $DASK_SWARM_OFFLINE $*
+exit $STATUS
+"""
+
+
 def test_the_engine_is_asked_where_there_is_a_state(checkout, tmp_path):
     """With a backend the deployed stack is previewed too, offline, and a failure is one."""
     configure(checkout)
     cli = tmp_path / "pulumi"
-    cli.write_text("#!/bin/sh\necho asked $DASK_SWARM_OFFLINE $*; exit $STATUS\n")
+    cli.write_text(STAND_IN)
     cli.chmod(0o755)
     for status in (0, 1):
         told = {"STATUS": str(status), "PULUMI_BACKEND_URL": "file:///state"}
