@@ -119,16 +119,18 @@ def halted(now: Snapshot, start: Snapshot, changes: Revisions) -> list[str]:
 
 
 def _gone(now: Snapshot, start: Snapshot, changes: Revisions) -> list[Service]:
-    there = [now.services[name] for name in changes if name in now.services]
-    other = [s for s in there if revision_of(s) != changes[_name(s)]]
-    return [s for s in other if rolled_back_since(start, s, changes[_name(s)])]
+    others = _not_as_declared(now, changes)
+    return [s for s in others if rolled_back_since(start, s, changes[_name(s)])]
 
 
 def _coming(now: Snapshot, start: Snapshot, changes: Revisions) -> bool:
     """Tell whether the update of a service may still be on its way to the Swarm."""
-    gone = [_name(service) for service in _gone(now, start, changes)]
-    there = {name: now.services[name] for name in changes if name in now.services}
-    return any(revision_of(s) != changes[n] and n not in gone for n, s in there.items())
+    return len(_gone(now, start, changes)) < len(_not_as_declared(now, changes))
+
+
+def _not_as_declared(now: Snapshot, changes: Revisions) -> list[Service]:
+    there = [now.services[name] for name in changes if name in now.services]
+    return [s for s in there if revision_of(s) != changes[_name(s)]]
 
 
 def _missing(now: Snapshot, service: Service) -> str:

@@ -283,9 +283,8 @@ def test_a_probe_that_ends_without_a_word_fails(launched, monkeypatch):
     assert "the probe ended without a result: task: non-zero exit (1)" in err
 
 
-def test_a_manager_may_be_silent_for_a_while(launched, monkeypatch):
-    """Another one is elected; not for ever, and the cause stays told."""
-    swarm = Swarm([{"proof": PROOF}])
+def silence(swarm):
+    """Let a manager answer once, and then not for three times."""
     answers, count = swarm.snapshot, itertools.count()
 
     def snapshot(names):
@@ -294,9 +293,16 @@ def test_a_manager_may_be_silent_for_a_while(launched, monkeypatch):
         return answers(names)
 
     swarm.snapshot = snapshot
+
+
+def test_a_manager_may_be_silent_for_a_while(launched, monkeypatch):
+    """Another one is elected; not for ever, and the cause stays told."""
+    swarm = Swarm([{"proof": PROOF}])
+    silence(swarm)
     assert 0 == launched(swarm)[0]
     swarm.removed.clear()
-    count = itertools.count()
+    del swarm.snapshot
+    silence(swarm)
     monkeypatch.setattr(watch, "SILENCE_SECONDS", -1)
     code, _, err = launched(swarm)
     assert 1 == code
@@ -337,14 +343,7 @@ def test_a_manager_that_falls_silent_finds_its_update_taken_back(launched, monke
     """An election may last longer than the patience with it, and then nothing is proven."""
     monkeypatch.setattr(watch, "SILENCE_SECONDS", -1)
     swarm = Swarm([], {"dask_worker": updated("dask_worker")})
-    answers, count = swarm.snapshot, itertools.count()
-
-    def snapshot(names):
-        if 1 <= next(count) < 4:
-            raise DockerException("no leader")
-        return answers(names)
-
-    swarm.snapshot = snapshot
+    silence(swarm)
     code, _, err = launched(swarm)
     assert (1, ["dask_worker"]) == (code, swarm.reverted)
     assert "the Swarm manager at unix:///var/run/docker.sock: no leader\n" in err
