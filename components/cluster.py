@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import pulumi
 
 from components.capacity import SMALL
+from components.environment import declare_environment
 from components.lookup import Site
 from components.network import DaskNetwork
 from components.notebook import Notebook, NotebookArgs
 from components.scheduler import ADDRESS, DASHBOARD_PORT, Scheduler, SchedulerArgs
 from components.settings import Settings
-from components.swarm import DeclaredService, ResourceLimit
+from components.swarm import DeclaredService, MountedFile, ResourceLimit
 from components.workers import Workers, WorkersArgs
 
 
@@ -43,8 +44,11 @@ class DaskCluster(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         self.network_id = network_id = DaskNetwork(f"{name}-network", child).network_id
         scheduler = Scheduler(f"{name}-scheduler", _scheduler(args, network_id), child)
-        workers = Workers(f"{name}-workers", _workers(args, network_id), child)
-        self.notebook = Notebook(f"{name}-notebook", _notebook(args, network_id), child)
+        environment = declare_environment(f"{name}-environment", args.settings.environment, child)
+        workers = Workers(f"{name}-workers", _workers(args, network_id, environment), child)
+        self.notebook = Notebook(
+            f"{name}-notebook", _notebook(args, network_id, environment), child
+        )
         self.services = (scheduler.service, workers.service, self.notebook.service)
         self.register_outputs(
             {
@@ -64,12 +68,16 @@ def _scheduler(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> Schedule
         reservation=limit.at_most(SMALL),
         constraints=settings.control_placement,
         platform=settings.platform,
+        packages=settings.extra_pip_packages,
+        dask_config=settings.dask_config,
         network_id=network_id,
         caddy_network_id=args.caddy_network_id,
     )
 
 
-def _workers(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> WorkersArgs:
+def _workers(
+    args: DaskClusterArgs, network_id: pulumi.Input[str], environment: MountedFile | None
+) -> WorkersArgs:
     settings = args.settings
     return WorkersArgs(
         image=args.site.image,
@@ -80,12 +88,16 @@ def _workers(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> WorkersArg
         constraints=settings.worker_placement,
         platform=settings.platform,
         packages=settings.extra_pip_packages,
+        dask_config=settings.dask_config,
+        environment=environment,
         scheduler_address=ADDRESS,
         network_id=network_id,
     )
 
 
-def _notebook(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> NotebookArgs:
+def _notebook(
+    args: DaskClusterArgs, network_id: pulumi.Input[str], environment: MountedFile | None
+) -> NotebookArgs:
     settings = args.settings
     limit = ResourceLimit(cpus=settings.notebook_cpus, memory_bytes=settings.notebook_memory)
     return NotebookArgs(
@@ -97,6 +109,9 @@ def _notebook(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> NotebookA
         password=settings.notebook_password,
         login=settings.notebook_login,
         scheduler_address=ADDRESS,
+        packages=settings.extra_pip_packages,
+        dask_config=settings.dask_config,
+        environment=environment,
         network_id=network_id,
         caddy_network_id=args.caddy_network_id,
     )

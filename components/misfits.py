@@ -18,7 +18,14 @@ SMALLEST_CPU_PER_THREAD = Decimal("0.25")
 
 def misfits(values: Mapping[str, Any]) -> list[str]:
     """Return what is wrong between settings that are each valid by themselves."""
-    return [*_starved_threads(values), *_front_misfits(values), *_open_notebook(values)]
+    return [
+        *_starved_threads(values),
+        *_front_misfits(values),
+        *_open_notebook(values),
+        *_reserved_names(values),
+        *_object_store_misfits(values),
+        *_prefect_misfits(values),
+    ]
 
 
 def _starved_threads(values: Mapping[str, Any]) -> list[str]:
@@ -120,3 +127,42 @@ def _open_notebook(values: Mapping[str, Any]) -> Iterator[str]:
         allowed = "true; false only where a login is in front of the notebook, and no password set"
         cure = set_command("notebookLogin", "true")
         yield complaint("notebookLogin", f"it is false, and {reason}", allowed, cure)
+
+
+# What the program itself sets for every container; others of Dask's are the user's.
+RESERVED_VARIABLES = ("EXTRA_PIP_PACKAGES", "AWS_SHARED_CREDENTIALS_FILE")
+
+
+def _reserved_names(values: Mapping[str, Any]) -> Iterator[str]:
+    for name in values.get("environment", {}):
+        if name in RESERVED_VARIABLES:
+            cure = f"pulumi config rm --path environment.{name}"
+            yield complaint("environment", f"{name} is set by the program", "other names", cure)
+
+
+def _object_store_misfits(values: Mapping[str, Any]) -> Iterator[str]:
+    known = defaultdict(str, values)
+    if bool(known["s3_access_key"]) != bool(known["s3_secret_key"]):
+        found = "it is set without the other of s3AccessKey and s3SecretKey"
+        key = "s3AccessKey" if known["s3_access_key"] else "s3SecretKey"
+        cure = set_command("s3SecretKey", "--secret s3SecretKey")
+        yield complaint(key, found, "both or none", cure)
+    if known["s3_access_key"] or known["s3_secret_key"]:
+        return
+    named = {"s3Endpoint": "s3_endpoint", "s3Bucket": "s3_bucket", "s3CaBundle": "s3_ca_bundle"}
+    for key in [key for key, name in named.items() if known[name]]:
+        found = "it is set, and there are no keys for it"
+        cure = set_command("s3AccessKey", "AKIA…")
+        yield complaint(key, found, "s3AccessKey and s3SecretKey as well", cure)
+
+
+def _prefect_misfits(values: Mapping[str, Any]) -> Iterator[str]:
+    known = defaultdict(str, values)
+    if known["prefect"] == "external" and values.get("prefect_api_url") == "":
+        found = "it is not set, and prefect is external"
+        cure = set_command("prefectApiUrl", "http://prefect.example.org:4200/api")
+        yield complaint("prefectApiUrl", found, "the API of the Prefect server", cure)
+    if known["prefect"] in ("managed", "none") and known["prefect_api_url"]:
+        found = f"it is set, and prefect is {known['prefect']}"
+        cure = set_command("prefect", "external")
+        yield complaint("prefectApiUrl", found, "no address, or prefect external", cure)

@@ -5,13 +5,14 @@ one path: generated or from the config, a Swarm secret, a file in the container.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pulumi
 import pulumi_docker as docker
 import pulumi_random as random
 
+from components.dask_config import Config, mount_dask_config
 from components.health_check import HealthCheck
 from components.parsing import Platform
 from components.swarm import (
@@ -25,6 +26,7 @@ from components.swarm import (
     declare_service,
     encoded,
     mount_config,
+    package_environment,
 )
 
 SERVICE = "dask_notebook"
@@ -52,6 +54,9 @@ class NotebookArgs:
     password: str
     login: bool
     scheduler_address: str
+    packages: Sequence[str] = ()
+    dask_config: Config = field(default_factory=dict)
+    environment: MountedFile | None = None
     network_id: pulumi.Input[str]
     caddy_network_id: pulumi.Input[str] | None
 
@@ -71,13 +76,18 @@ class Notebook(pulumi.ComponentResource):
         super().__init__("dask:swarm:Notebook", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         settings = CONFIG_SOURCE.read_text(encoding="utf-8")
-        files = [mount_config(f"{name}-config", CONFIG_TARGET, settings, child)]
+        ours = {"scheduler-address": args.scheduler_address}
+        files = [
+            mount_config(f"{name}-config", CONFIG_TARGET, settings, child),
+            mount_dask_config(name, ours, args.dask_config, child),
+        ]
         if args.login:
             self.secret = self._secret(name, args, child)
         else:
             text = "notebookLogin is false\n"
             files.append(mount_config(f"{name}-login-elsewhere", LOGIN_ELSEWHERE, text, child))
-        spec = _spec(args, [self.secret] if self.secret else [], files)
+        secrets = [each for each in (self.secret, args.environment) if each]
+        spec = _spec(args, secrets, files)
         self.service = declare_service(f"{name}-service", spec, child)
         self.register_outputs({"url": self.url})
 
@@ -107,7 +117,7 @@ def _spec(
         name=SERVICE,
         image=args.image,
         args=notebook_args(),
-        environment={"DASK_SCHEDULER_ADDRESS": args.scheduler_address},
+        environment=package_environment(args.packages),
         limit=args.limit,
         reservation=args.reservation,
         health_check=HealthCheck(port=PORT, path="/api"),

@@ -6,6 +6,7 @@ Each function returns the parsed value or raises `ValueError` saying what is all
 
 import json
 import re
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -267,6 +268,70 @@ def host_of(url: str) -> str:
     """Return the host of an address that `https_url` has returned."""
     match = _HTTPS_URL.fullmatch(url)
     return match["host"] if match else ""
+
+
+def http_url(text: str) -> str:
+    """Parse an http or https address without query, returned without a slash at its end."""
+    plain = text.replace("http://", "https://", 1) if text.startswith("http://") else text
+    match = _HTTPS_URL.fullmatch(plain)
+    if text and (match is None or (match["port"] and int(match["port"]) not in _PORTS)):
+        raise ValueError("an http:// or https:// address, without a query or a password")
+    return text.rstrip("/")
+
+
+def bucket(text: str) -> str:
+    """Parse the name of an S3 bucket; an empty one names none."""
+    if text and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", text, re.ASCII):
+        raise ValueError("a bucket's name: 3 to 63 small letters, digits, '.' and '-'")
+    return text
+
+
+def optional_text(text: str) -> str:
+    """Parse a credential: one line of printable characters without blanks; may be empty."""
+    if not re.fullmatch(r"[!-~]*", text, re.ASCII):
+        raise ValueError("one line of printable ASCII characters without blanks")
+    return text
+
+
+def certificates(text: str) -> str:
+    """Parse certificates in PEM form, returned with one line break at the end; may be empty."""
+    if not text.strip():
+        return ""
+    try:
+        ssl.create_default_context(cadata=text)
+    except (ssl.SSLError, ValueError):
+        raise ValueError("one or more certificates in PEM form, not the path of a file") from None
+    return text.strip() + "\n"
+
+
+def environment_variables(text: str) -> dict[str, str]:
+    """Parse a JSON object of environment variables; numbers and booleans count as their text."""
+    variables = _json_object(text, "an object of variable names and texts")
+    for name, value in variables.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name, re.ASCII):
+            raise ValueError(f"names of letters, digits and '_' (not {name!r})")
+        if isinstance(value, dict | list) or value is None or "\0" in str(value):
+            raise ValueError(f"a text for each variable (not so for {name!r})")
+    return {name: _variable(value) for name, value in variables.items()}
+
+
+def _variable(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def dask_configuration(text: str) -> dict[str, object]:
+    """Parse a JSON object that is Dask's own configuration."""
+    return _json_object(text, "an object as in Dask's own YAML files")
+
+
+def _json_object(text: str, allowed: str) -> dict[str, object]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        raise ValueError(allowed) from None
+    if not isinstance(found, dict):
+        raise ValueError(allowed)  # noqa: TRY004  like every other setting that is not valid
+    return found
 
 
 def ssh_host(text: str) -> str:

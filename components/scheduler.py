@@ -5,25 +5,30 @@ Owns the scheduler's command line and its service. It publishes no port: 8786 (D
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 
+from components.dask_config import Config, mount_dask_config
 from components.health_check import HealthCheck
 from components.parsing import Platform
 from components.swarm import (
     Attachment,
     DeclaredService,
+    MountedFile,
     ResourceLimit,
     Rolling,
     ServiceSpec,
     declare_service,
+    package_environment,
 )
 
 ALIAS = "scheduler"
 COMM_PORT = 8786
 DASHBOARD_PORT = 8787
 ADDRESS = f"tcp://{ALIAS}:{COMM_PORT}"
+# Without it the scheduler advertises an address that other nodes cannot reach.
+DASK_CONFIG = {"distributed": {"scheduler": {"contact-address": ADDRESS}}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,8 @@ class SchedulerArgs:
     reservation: ResourceLimit
     constraints: Sequence[str]
     platform: Platform
+    packages: Sequence[str] = ()
+    dask_config: Config = field(default_factory=dict)
     network_id: pulumi.Input[str]
     caddy_network_id: pulumi.Input[str] | None
 
@@ -48,13 +55,13 @@ class Scheduler(pulumi.ComponentResource):
         self, name: str, args: SchedulerArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("dask:swarm:Scheduler", name, None, opts)
-        self.service = declare_service(
-            f"{name}-service", _spec(args), pulumi.ResourceOptions(parent=self)
-        )
+        child = pulumi.ResourceOptions(parent=self)
+        config = mount_dask_config(name, DASK_CONFIG, args.dask_config, child)
+        self.service = declare_service(f"{name}-service", _spec(args, config), child)
         self.register_outputs({"address": ADDRESS})
 
 
-def _spec(args: SchedulerArgs) -> ServiceSpec:
+def _spec(args: SchedulerArgs, config: MountedFile) -> ServiceSpec:
     networks = [Attachment(network_id=args.network_id, aliases=[ALIAS])]
     if args.caddy_network_id is not None:
         networks.append(Attachment(network_id=args.caddy_network_id))
@@ -62,14 +69,14 @@ def _spec(args: SchedulerArgs) -> ServiceSpec:
         name="dask_scheduler",
         image=args.image,
         args=scheduler_args(),
-        # Without it the scheduler advertises an address that other nodes cannot reach.
-        environment={"DASK_DISTRIBUTED__SCHEDULER__CONTACT_ADDRESS": ADDRESS},
+        environment=package_environment(args.packages),
         limit=args.limit,
         reservation=args.reservation,
         health_check=HealthCheck(port=DASHBOARD_PORT, path="/health"),
         networks=networks,
         constraints=args.constraints,
         platform=args.platform,
+        configs=[config],
         # A scheduler that does not start must not cost the work that the old one holds together.
         rolling=Rolling(start_first=True),
     )

@@ -23,19 +23,25 @@ from components.parsing import (
     ImageReference,
     Platform,
     absolute_path,
+    bucket,
     caddy_image,
+    certificates,
     cpus,
+    dask_configuration,
     dns_label,
     docker_host,
     domain,
     email,
+    environment_variables,
     host_port,
+    http_url,
     https_url,
     image_reference,
     is_local,
     memory_from,
     network_name,
     one_of,
+    optional_text,
     optional_word,
     password,
     placement,
@@ -106,6 +112,32 @@ class Settings:
     control_placement: Annotated[
         tuple[str, ...], Setting(parse=placement, example="node.labels.role==master")
     ]
+
+    environment: Annotated[
+        Mapping[str, str],
+        Setting(parse=environment_variables, example="--path environment.TZ Europe/Berlin"),
+    ] = field(repr=False)
+    dask_config: Annotated[
+        Mapping[str, Any],
+        Setting(parse=dask_configuration, example="--path daskConfig.array.chunk-size 64MiB"),
+    ]
+    s3_endpoint: Annotated[str, Setting(parse=http_url, example="https://s3.example.org")]
+    s3_region: Annotated[str, Setting(parse=optional_word, example="us-east-1")]
+    s3_access_key: Annotated[str, Setting(parse=optional_text, example="AKIA…")]
+    s3_secret_key: Annotated[
+        str, Setting(parse=optional_text, example="--secret s3SecretKey", secret=True)
+    ] = field(repr=False)
+    s3_path_style: Annotated[bool, Setting(parse=yes_or_no, example="true")]
+    s3_ca_bundle: Annotated[str, Setting(parse=certificates, example='-- "$(cat ca.pem)"')]
+    s3_bucket: Annotated[str, Setting(parse=bucket, example="dask")]
+
+    prefect: Annotated[
+        str, Setting(parse=one_of("managed", "external", "none"), example="managed")
+    ]
+    prefect_api_url: Annotated[
+        str, Setting(parse=http_url, example="http://prefect.example.org:4200/api")
+    ]
+    prefect_name: Annotated[str, Setting(parse=dns_label, example="prefect")]
 
     caddy_mode: Annotated[
         str, Setting(parse=one_of("external", "managed", "none"), example="external")

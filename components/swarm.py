@@ -140,6 +140,11 @@ def declare_service(name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) 
     )
 
 
+def package_environment(packages: Sequence[str]) -> dict[str, str]:
+    """Return what makes the official images install `packages` at start; others ignore it."""
+    return {"EXTRA_PIP_PACKAGES": " ".join(packages)} if packages else {}
+
+
 def mount_config(
     name: str, file_name: str, text: pulumi.Input[str], opts: pulumi.ResourceOptions
 ) -> MountedFile:

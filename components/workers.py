@@ -6,11 +6,12 @@ grants.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pulumi
 
+from components.dask_config import Config, mount_dask_config
 from components.health_check import HealthCheck
 from components.parsing import Platform, spell_memory
 from components.swarm import (
@@ -22,12 +23,14 @@ from components.swarm import (
     ServiceSpec,
     declare_service,
     mount_config,
+    package_environment,
 )
 
 HTTP_PORT = 8789
 PRELOAD_SOURCE = Path(__file__).parent.parent / "images" / "worker_preload.py"
 PRELOAD_TARGET = "/etc/dask-swarm/worker_preload.py"
 GRACE_PERIOD = "1m"  # longer than the preload takes at most
+DASK_CONFIG: Config = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,8 @@ class WorkersArgs:
     constraints: Sequence[str]
     platform: Platform
     packages: Sequence[str]
+    dask_config: Config = field(default_factory=dict)
+    environment: MountedFile | None = None
     scheduler_address: str
     network_id: pulumi.Input[str]
 
@@ -58,11 +63,12 @@ class Workers(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         source = PRELOAD_SOURCE.read_text(encoding="utf-8")
         preload = mount_config(f"{name}-preload", PRELOAD_TARGET, source, child)
-        self.service = declare_service(f"{name}-service", _spec(args, preload), child)
+        config = mount_dask_config(name, DASK_CONFIG, args.dask_config, child)
+        self.service = declare_service(f"{name}-service", _spec(args, [preload, config]), child)
         self.register_outputs({"replicas": args.replicas})
 
 
-def _spec(args: WorkersArgs, preload: MountedFile) -> ServiceSpec:
+def _spec(args: WorkersArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
     return ServiceSpec(
         name="dask_worker",
         image=args.image,
@@ -77,7 +83,8 @@ def _spec(args: WorkersArgs, preload: MountedFile) -> ServiceSpec:
         platform=args.platform,
         replicas=args.replicas,
         max_replicas_per_node=args.per_node,
-        configs=[preload],
+        configs=configs,
+        secrets=[args.environment] if args.environment else [],
         rolling=rolling(args.replicas),
         grace_period=GRACE_PERIOD,
     )
@@ -107,8 +114,3 @@ def worker_args(scheduler_address: str, threads: int, limit: ResourceLimit) -> l
         "--dashboard-address", f":{HTTP_PORT}",
         "--preload", PRELOAD_TARGET,
     ]  # fmt: skip
-
-
-def package_environment(packages: Sequence[str]) -> dict[str, str]:
-    """Return what makes the official images install `packages` at start; others ignore it."""
-    return {"EXTRA_PIP_PACKAGES": " ".join(packages)} if packages else {}

@@ -65,10 +65,10 @@ CHANGES = [
         tried={"workerMemory": "896MiB"},
     ),
     Change(
-        what="The workers' packages",
+        what="The packages of every service",
         keys=("extraPipPackages",),
-        restarts=(WORKER,),
-        notice=HANDED_ON,
+        restarts=(SCHEDULER, WORKER, NOTEBOOK),
+        notice=BREAKS_OFF,
         tried={"extraPipPackages": ["prefect", "s3fs"]},
     ),
     Change(
@@ -98,6 +98,20 @@ CHANGES = [
         restarts=(NOTEBOOK,),
         notice=KERNELS_END,
         tried={"notebookPassword": "correct-horse-battery"},
+    ),
+    Change(
+        what="Variables of work, keys of the object store",
+        keys=("environment",),
+        restarts=(WORKER, NOTEBOOK),
+        notice=HANDED_ON,
+        tried={"environment": {"GREETING": "hello"}},
+    ),
+    Change(
+        what="Dask's own configuration",
+        keys=("daskConfig",),
+        restarts=(SCHEDULER, WORKER, NOTEBOOK),
+        notice=BREAKS_OFF,
+        tried={"daskConfig": {"array": {"chunk-size": "64MiB"}}},
     ),
     Change(
         what="The image of scheduler and workers",

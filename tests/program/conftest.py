@@ -1,10 +1,12 @@
 """Run the whole program under Pulumi's mocks and keep what it declared as plain data."""
 
+import base64
 import runpy
 from dataclasses import dataclass, field, replace
 
 import pulumi
 import pytest
+import yaml
 from pulumi.runtime import rpc, set_all_config, set_mocks, test
 from pulumi.runtime.mocks import Mocks
 
@@ -56,6 +58,18 @@ class Program:
     def container(self, name):
         """Return the container spec of a service."""
         return self.service(name)["taskSpec"]["containerSpec"]
+
+    def mounted(self, name, path):
+        """Return the text of the auto-named config that a service has at a path."""
+        (config,) = [each for each in self.container(name)["configs"] if path == each["fileName"]]
+        configs = self.of_type("docker:index/serviceConfig:ServiceConfig")
+        (found,) = [each for each in configs if f"{each.name}-id" == config["configId"]]
+        assert "name" not in found.inputs
+        return base64.b64decode(found.inputs["data"]).decode()
+
+    def dask_config(self, name):
+        """Return Dask's configuration of a service."""
+        return yaml.safe_load(self.mounted(name, "/etc/dask/dask-swarm.yaml"))
 
 
 class Recorder(Mocks):

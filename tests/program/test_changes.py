@@ -13,7 +13,7 @@ SERVICES = "docker:index/service:Service"
 def as_text(values):
     """Return config values as the engine hands them to a program."""
     images = {each: f"registry.example.org/dask:{each}" for each in (NEWER, REBUILT)}
-    plain = {k: v if isinstance(v, list) else images.get(v, v) for k, v in values.items()}
+    plain = {k: images.get(v, v) if isinstance(v, str) else v for k, v in values.items()}
     return {k: v if isinstance(v, str) else json.dumps(v) for k, v in plain.items()}
 
 

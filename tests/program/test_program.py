@@ -182,4 +182,4 @@ class TestDocumentation:
         for key, declared in project["config"].items():
             default = declared["default"]
             shown = " ".join(default) if isinstance(default, list) else defaults[key]
-            assert (f"`{shown}`" if shown else "none") == rows[key]
+            assert ("none" if shown in ("", "{}") else f"`{shown}`") == rows[key]

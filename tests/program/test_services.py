@@ -1,7 +1,5 @@
 """What the program declares for each service, as the provider receives it."""
 
-import base64
-
 import pytest
 
 SERVICES = ["dask_scheduler", "dask_worker", "dask_notebook"]
@@ -90,8 +88,8 @@ class TestScheduler:
 
     def test_advertises_the_address_that_all_nodes_reach(self, program):
         """Left alone it would advertise an address of its own node."""
-        env = program.container("dask_scheduler")["env"]
-        assert {"DASK_DISTRIBUTED__SCHEDULER__CONTACT_ADDRESS": "tcp://scheduler:8786"} == env
+        config = program.dask_config("dask_scheduler")
+        assert "tcp://scheduler:8786" == config["distributed"]["scheduler"]["contact-address"]
 
     def test_runs_once_on_the_master(self, program):
         """One scheduler, on the node with the master's label."""
@@ -121,13 +119,9 @@ class TestWorkers:
     def test_leave_as_their_preload_says_in_any_image(self, program):
         """The preload is mounted where the command line names it."""
         container = program.container("dask_worker")
-        (config,) = container["configs"]
         arguments = container["args"]
-        assert config["fileName"] == arguments[arguments.index("--preload") + 1]
-        configs = program.of_type("docker:index/serviceConfig:ServiceConfig")
-        (mounted,) = [each for each in configs if f"{each.name}-id" == config["configId"]]
-        assert b"async def dask_setup" in base64.b64decode(mounted.inputs["data"])
-        assert "name" not in mounted.inputs
+        preload = arguments[arguments.index("--preload") + 1]
+        assert "async def dask_setup" in program.mounted("dask_worker", preload)
 
     @pytest.mark.parametrize(("count", "at_once"), [(1, 1), (4, 1), (7, 1), (8, 2), (16, 4)])
     def test_are_replaced_a_quarter_at_a_time(self, run, count, at_once):
@@ -155,8 +149,8 @@ class TestWorkers:
 class TestNotebook:
     def test_finds_the_scheduler_without_being_told(self, program):
         """`Client()` without an address is enough."""
-        env = program.container("dask_notebook")["env"]
-        assert {"DASK_SCHEDULER_ADDRESS": "tcp://scheduler:8786"} == env
+        config = program.dask_config("dask_notebook")
+        assert "tcp://scheduler:8786" == config["scheduler-address"]
 
     def test_reads_its_token_from_a_file_of_its_own(self, program):
         """The token is a Swarm secret, readable for the container's user alone."""

@@ -1,0 +1,47 @@
+"""Dask's own configuration, as a file that Dask reads in containers of any image.
+
+Owns what this stack must configure for Dask to work in a Swarm, and how a user's own configuration
+(`daskConfig`) is merged with it. Files instead of variables: the provider sends two or more
+environment variables in random order, which would restart tasks.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+import yaml
+
+from components.swarm import MountedFile, mount_config
+
+TARGET = "/etc/dask/dask-swarm.yaml"  # https://docs.dask.org/en/stable/configuration.html
+
+Config = Mapping[str, Any]
+
+
+def merge(ours: Config, users: Config) -> dict[str, Any]:
+    """Return both configurations as one; where both set a value, the user's counts.
+
+    Dask takes `-` and `_` in a key for the same, and so does this.
+    """
+    merged = dict(ours)
+    names = {_plain(key): key for key in ours}
+    for key, value in users.items():
+        name = names.get(_plain(key), key)
+        old = merged.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[name] = merge(old, value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def _plain(key: object) -> str:
+    return str(key).replace("_", "-")
+
+
+def mount_dask_config(
+    name: str, ours: Config, users: Config, opts: pulumi.ResourceOptions
+) -> MountedFile:
+    """Declare the configuration of one service as a Swarm config that is mounted for Dask."""
+    text = yaml.safe_dump(merge(ours, users), sort_keys=True)
+    return mount_config(f"{name}-dask-config", TARGET, text, opts)

@@ -1,0 +1,25 @@
+"""The environment variables of work: one Swarm secret that workers and notebook load at start.
+
+Owns the file's form and place. Variables may be secrets, so none is in a service's spec, where
+`docker inspect` shows it. The preload of the workers and Jupyter's config file read the file.
+"""
+
+from collections.abc import Mapping
+
+import pulumi
+import pulumi_docker as docker
+
+from components.swarm import MountedFile, encoded
+
+FILE_NAME = "dask_environment"  # in /run/secrets
+
+
+def declare_environment(
+    name: str, variables: Mapping[str, pulumi.Input[str]], opts: pulumi.ResourceOptions
+) -> MountedFile | None:
+    """Declare `variables` as one Swarm secret; returns None where there are none."""
+    if not variables:
+        return None
+    spelled: pulumi.Output[str] = pulumi.Output.json_dumps(dict(variables), sort_keys=True)
+    secret = docker.Secret(name, data=encoded(pulumi.Output.secret(spelled)), opts=opts)
+    return MountedFile(id=secret.id, name=secret.name, file_name=FILE_NAME)
