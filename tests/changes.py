@@ -137,7 +137,7 @@ CHANGES = [
     Change(
         what="Names and login in front",
         keys=("domain", "notebookName", "dashboardName", "auth"),
-        restarts=(),
+        restarts=(f"{CADDY}_reloader",),
         notice=GOES_ON,
         tried={"notebookName": "lab"},
         base=OWN_CADDY,
