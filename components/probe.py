@@ -115,6 +115,7 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
             "workers_per_node": settings.workers_per_node,
         },
         "packages": list(settings.extra_pip_packages),
+        "use": settings.proof == "full",
     }
 
 

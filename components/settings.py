@@ -181,6 +181,7 @@ class Settings:
         str,
         Setting(parse=https_url, example="https://acme-v02.api.letsencrypt.org/directory"),
     ]
+    proof: Annotated[str, Setting(parse=one_of("full", "quick"), example="full")]
     health_deadline: Annotated[int, Setting(parse=whole_number(10, 3600), example="300")]
 
     @property

@@ -37,6 +37,7 @@ def order(request: Request, seconds: float) -> str:
         "expected": expected,
         "notebook": notebook,
         "packages": request.packages,
+        "use": request.use,
     }
     return json.dumps(told)
 

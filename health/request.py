@@ -43,6 +43,7 @@ class Request:
     expected: Expected
     notebook: Notebook | None
     packages: tuple[str, ...]
+    use: bool
 
     @classmethod
     def parse(cls, text: str) -> "Request":

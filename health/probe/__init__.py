@@ -4,6 +4,7 @@
     dialogue.py     what it is asked and what it answers; patience.py how long it waits
     members.py      the workers and their size; versions.py theirs and their packages'
     visits.py       a task on every worker; transfers.py data from host to host
+    exchange.py     an array and a frame there and back
     tasks.py        how workers are made to do either
     notebook.py     whom the notebook lets in
 

@@ -33,13 +33,17 @@ class Notebook:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What to prove, and the seconds there are for it."""
+    """What to prove, and the seconds there are for it.
+
+    With `use` the probe also does on the cluster what its users do.
+    """
 
     deadline_seconds: float
     scheduler_address: str
     expected: Expected
     notebook: Notebook | None
     packages: tuple[str, ...]
+    use: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "Order":
@@ -52,6 +56,7 @@ class Order:
             expected=Expected(**data["expected"]),
             notebook=Notebook(**notebook) if notebook else None,
             packages=tuple(data["packages"]),
+            use=data["use"],
         )
 
 

@@ -2,19 +2,20 @@
 
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from . import UnprovenError
 from .dialogue import Order, say
+from .exchange import exchange
 from .members import MovedError, check_answers, moved_or, wait_for_members, workers_of
 from .notebook import wait_for_notebook
 from .patience import PAUSE_SECONDS, deadline
 from .tasks import Client
 from .transfers import TRANSFER_BYTES, transfer
-from .versions import common_versions, package_versions, requirement_name
+from .versions import asked_versions, common_versions, everyone, package_versions
 from .visits import visit
 
 
@@ -76,7 +77,7 @@ def prove_cluster(client: Client, order: Order) -> dict[str, Any]:
     while True:
         members = wait_for_members(client, order.expected)
         try:
-            return prove_members(client, members, order.packages)
+            return prove_members(client, members, order)
         except UnprovenError:
             raise
         except Exception as error:
@@ -89,22 +90,24 @@ def prove_cluster(client: Client, order: Order) -> dict[str, Any]:
         say(progress="workers came or went during the proof; starting again")
 
 
-def prove_members(
-    client: Client, members: Mapping[str, Any], packages: Sequence[str]
-) -> dict[str, Any]:
+def prove_members(client: Client, members: Mapping[str, Any], order: Order) -> dict[str, Any]:
     """Prove that these workers work: versions, packages, tasks, transfers.
 
     Raises `MovedError` when they are not the same any more.
     """
     say(progress=f"{len(members)} workers; comparing versions")
-    found = client.get_versions(packages=[requirement_name(each) for each in packages])
+    found = client.get_versions(packages=asked_versions(order.packages))
     check_answers(client, members, found["workers"])
-    versions = common_versions(found)
-    installed = package_versions(found["workers"], packages)
+    owners = everyone(found)
+    versions = common_versions(owners)
+    installed = package_versions(owners, order.packages)
     say(progress="running a task on every worker")
-    hosts = visit(client, sorted(members), packages)
+    hosts = visit(client, sorted(members), order.packages)
     say(progress="moving data between workers")
     routes = transfer(client, hosts)
+    if order.use:
+        say(progress="sending arrays and frames there and back")
+        exchange(client, sorted(members))
     if workers_of(client).keys() != members.keys():
         raise MovedError
     return {

@@ -28,6 +28,7 @@ ASKED = {
     },
     "expected": {"workers": 4, "threads": 4, "memory_bytes": 4 * 2**30, "workers_per_node": 2},
     "packages": ["prefect", "s3fs>=2026.1"],
+    "use": False,
 }
 
 
