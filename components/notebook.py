@@ -14,7 +14,9 @@ import pulumi_random as random
 
 from components.dask_config import Config, mount_dask_config
 from components.health_check import HealthCheck
+from components.network import NETWORK_NAME
 from components.parsing import Platform
+from components.scheduler import ALIAS, DASHBOARD_PORT
 from components.swarm import (
     Attachment,
     DeclaredService,
@@ -76,7 +78,7 @@ class Notebook(pulumi.ComponentResource):
         super().__init__("dask:swarm:Notebook", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         settings = CONFIG_SOURCE.read_text(encoding="utf-8")
-        ours = {"scheduler-address": args.scheduler_address}
+        ours = dask_config(args.scheduler_address)
         files = [
             mount_config(f"{name}-config", CONFIG_TARGET, settings, child),
             mount_dask_config(name, ours, args.dask_config, child),
@@ -101,6 +103,19 @@ class Notebook(pulumi.ComponentResource):
         )
         file_name = f"notebook_{self.login_kind}"
         return MountedFile(id=secret.id, name=secret.name, file_name=file_name)
+
+
+def dask_config(scheduler_address: str) -> Config:
+    """Return Dask's configuration of kernels: `Client()` is this cluster's.
+
+    The dashboard's link leads through the notebook's own proxy, which every browser reaches that
+    reaches the notebook, with or without a front.
+    """
+    link = f"/proxy/{ALIAS}:{DASHBOARD_PORT}/status"
+    return {
+        "scheduler-address": scheduler_address,
+        "distributed": {"dashboard": {"link": link}},
+    }
 
 
 def _generated_token(name: str, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
@@ -129,6 +144,8 @@ def _spec(
         # A notebook that does not start must not cost the kernels of the old one.
         rolling=Rolling(start_first=True),
         volumes=[HOME],
+        # Caddy's network may have a `scheduler` too, and its name may come first.
+        search_domains=[NETWORK_NAME],
     )
 
 

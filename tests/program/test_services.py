@@ -1,5 +1,8 @@
 """What the program declares for each service, as the provider receives it."""
 
+import base64
+import json
+
 import pytest
 
 SERVICES = ["dask_scheduler", "dask_worker", "dask_notebook"]
@@ -90,6 +93,9 @@ class TestScheduler:
         """Left alone it would advertise an address of its own node."""
         config = program.dask_config("dask_scheduler")
         assert "tcp://scheduler:8786" == config["distributed"]["scheduler"]["contact-address"]
+        arguments = program.container("dask_scheduler")["args"]
+        preload = arguments[arguments.index("--preload") + 1]
+        assert "contact-address" in program.mounted("dask_scheduler", preload)
 
     def test_runs_once_on_the_master(self, program):
         """One scheduler, on the node with the master's label."""
@@ -146,11 +152,48 @@ class TestWorkers:
         assert not run(extraPipPackages="[]").container("dask_worker").get("env")
 
 
+@pytest.mark.parametrize("name", ["dask_scheduler", "dask_worker", "dask_notebook"])
+class TestSettingsForWork:
+    def test_extra_packages_reach_every_service(self, program, name):
+        """The official images install them at start; images that have them ignore the variable."""
+        env = {"EXTRA_PIP_PACKAGES": "prefect prefect-dask s3fs"}
+        assert env == program.container(name)["env"]
+
+    def test_dasks_configuration_is_the_users_where_both_set_a_value(self, run, name):
+        """What the user leaves alone stays, however a key is spelled."""
+        users = {"scheduler_address": "tcp://other:1", "array": {"chunk-size": "64MiB"}}
+        config = run(daskConfig=json.dumps(users)).dask_config(name)
+        assert "64MiB" == config["array"]["chunk-size"]
+        if name == "dask_notebook":
+            assert "tcp://other:1" == config["scheduler-address"]
+            assert "scheduler_address" not in config
+
+    def test_variables_are_one_secret_of_workers_and_notebook(self, run, name):
+        """No variable is in a service's spec, where everybody reads it."""
+        program = run(environment='{"GREETING": "hello", "DEBUG": true}')
+        names = [each["fileName"] for each in program.container(name).get("secrets", [])]
+        assert ("dask_environment" in names) == (name != "dask_scheduler")
+        (secret,) = [
+            each
+            for each in program.of_type("docker:index/secret:Secret")
+            if each.name == "dask-environment"
+        ]
+        assert {"data"} <= secret.secret
+        variables = json.loads(base64.b64decode(secret.inputs["data"]))
+        assert {"GREETING": "hello", "DEBUG": "true"} == variables
+
+
 class TestNotebook:
     def test_finds_the_scheduler_without_being_told(self, program):
         """`Client()` without an address is enough."""
         config = program.dask_config("dask_notebook")
         assert "tcp://scheduler:8786" == config["scheduler-address"]
+        assert "/proxy/scheduler:8787/status" == config["distributed"]["dashboard"]["link"]
+
+    def test_looks_names_up_on_the_overlay_first(self, program):
+        """A `scheduler` on Caddy's network, whose name comes first, is not the cluster's."""
+        dns = program.container("dask_notebook")["dnsConfig"]
+        assert (["dask-network"], ["ndots:1"]) == (dns["searches"], dns["options"])
 
     def test_reads_its_token_from_a_file_of_its_own(self, program):
         """The token is a Swarm secret, readable for the container's user alone."""
