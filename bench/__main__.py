@@ -13,6 +13,7 @@ from bench.deploying import deploying
 from bench.floor import floor
 from bench.front import front
 from bench.scaling import scaling
+from bench.working import working
 
 # Each yields its tables, measured in so many rounds.
 BENCHES: dict[str, Callable[[Context, int], Iterator[str]]] = {
@@ -20,6 +21,7 @@ BENCHES: dict[str, Callable[[Context, int], Iterator[str]]] = {
     "floor": floor,
     "front": front,
     "scaling": scaling,
+    "work": working,
 }
 
 
