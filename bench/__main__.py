@@ -12,6 +12,7 @@ from bench.context import Context, prepared
 from bench.deploying import deploying
 from bench.floor import floor
 from bench.front import front
+from bench.recovery import recovery
 from bench.scaling import scaling
 from bench.working import working
 
@@ -20,6 +21,7 @@ BENCHES: dict[str, Callable[[Context, int], Iterator[str]]] = {
     "deploy": deploying,
     "floor": floor,
     "front": front,
+    "recovery": recovery,
     "scaling": scaling,
     "work": working,
 }

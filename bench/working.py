@@ -1,16 +1,12 @@
 """Work on the deployed cluster, ours against the original stack with the same image."""
 
 import json
-import subprocess
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
-
-import docker
 
 from bench import workloads
 from bench.arms import Arm, Baseline, Deploying
-from bench.context import Context, wait_until_empty
+from bench.context import Context, run_in_notebook, wait_until_empty
 from bench.measure import report
 
 PROGRAM = Path(workloads.__file__).read_text()
@@ -35,22 +31,8 @@ def working(context: Context, rounds: int) -> Iterator[str]:
 def _measured(arm: Arm, docker_host: str) -> dict[str, float]:
     try:
         arm.run()
-        enter = ["docker", "--host", docker_host, "exec", _notebook(docker_host)]
-        done = subprocess.run(
-            [*enter, "timeout", str(SECONDS), "python", "-c", PROGRAM],
-            check=True,
-            text=True,
-            stdout=subprocess.PIPE,
-            timeout=SECONDS + 10,
-        )
-        found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        printed = run_in_notebook(docker_host, PROGRAM, SECONDS)
+        found: dict[str, float] = json.loads(printed.splitlines()[-1])
         return found
     finally:
         arm.undo()
-
-
-def _notebook(docker_host: str) -> str:
-    with closing(docker.APIClient(docker_host)) as engine:
-        wanted = {"label": "com.docker.swarm.service.name=dask_notebook"}
-        (notebook,) = engine.containers(filters=wanted)
-    return str(notebook["Id"])
