@@ -81,8 +81,8 @@ def _kill_scheduler(lab: Lab) -> None:
 
 
 def _containers(engine: "docker.DockerClient", service: str) -> list[Container]:
-    wanted = {"label": f"com.docker.swarm.service.name={service}"}
-    return list(engine.containers.list(filters=wanted))
+    label = f"com.docker.swarm.service.name={service}"
+    return list(engine.containers.list(filters={"label": label}))
 
 
 FAULTS: dict[str, Callable[[Lab], None]] = {

@@ -16,7 +16,7 @@ SECONDS = 120
 
 
 def members() -> dict[str, int]:
-    """Return the process of every worker that computes, by its address; empty without an answer."""
+    """Return the process of each worker that computes by its address; empty without an answer."""
     connect: Any = Client
     with contextlib.suppress(Exception), connect("scheduler:8786", timeout="2s") as client:
         found: dict[str, int] = client.run(os.getpid, on_error="raise")

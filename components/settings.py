@@ -65,6 +65,7 @@ class Setting:
     parse: Callable[[str], Any]
     example: str
     secret: bool = False
+    plain: bool = False  # what containers show in clear, so that no secret may be in it
 
 
 _CPUS = Setting(parse=cpus, example="0.5")
@@ -119,7 +120,11 @@ class Settings:
     ] = field(repr=False)
     dask_config: Annotated[
         Mapping[str, Any],
-        Setting(parse=dask_configuration, example="--path daskConfig.array.chunk-size 64MiB"),
+        Setting(
+            parse=dask_configuration,
+            example="--path daskConfig.array.chunk-size 64MiB",
+            plain=True,
+        ),
     ]
     s3_endpoint: Annotated[str, Setting(parse=http_url, example="https://s3.example.org")]
     s3_region: Annotated[str, Setting(parse=optional_word, example="us-east-1")]
@@ -261,10 +266,15 @@ def _parse(
     text = config[key]
     if setting.secret and text and key not in encrypted:
         raise ValueError(complaint(key, "it is kept in plain text", "an encrypted value", cure))
+    if setting.plain and key in encrypted:
+        found = "it is kept as a secret, and every container's configuration shows it in clear"
+        cure = set_command("environment", "--secret --path environment.DASK_NAME value")
+        raise ValueError(complaint(key, found, "values that are no secrets", cure))
     try:
         return setting.parse(text)
     except ValueError as error:
-        found = f"{'the value' if setting.secret else repr(text)} is not valid"
+        hidden = setting.secret or key in encrypted
+        found = f"{'the value' if hidden else repr(text)} is not valid"
         raise ValueError(complaint(key, found, str(error), cure)) from None
 
 
