@@ -3,6 +3,8 @@
 import base64
 import json
 
+import dask
+import distributed  # noqa: F401  its defaults become part of the configuration
 import pytest
 
 SERVICES = ["dask_scheduler", "dask_worker", "dask_notebook"]
@@ -122,12 +124,29 @@ class TestWorkers:
         command = " ".join(program.container("dask_worker")["args"])
         assert "--nthreads 2 --memory-limit 1536MiB" in command
 
-    def test_leave_as_their_preload_says_in_any_image(self, program):
-        """The preload is mounted where the command line names it."""
-        container = program.container("dask_worker")
-        arguments = container["args"]
-        preload = arguments[arguments.index("--preload") + 1]
-        assert "async def dask_setup" in program.mounted("dask_worker", preload)
+    def test_start_and_leave_as_their_preloads_say_in_any_image(self, program):
+        """Both preloads are mounted where the command line names them."""
+        arguments = program.container("dask_worker")["args"]
+        for option, kind in (("--preload", "Worker"), ("--preload-nanny", "Nanny")):
+            preload = program.mounted("dask_worker", arguments[arguments.index(option) + 1])
+            assert f"from distributed import {kind}\n" in preload
+
+    def test_have_nannies_that_start_them_at_once_and_let_tasks_start_processes(self, program):
+        """Environ, UploadDirectory, PipInstall and restarts need a nanny."""
+        assert "--nanny" in program.container("dask_worker")["args"]
+        config = program.dask_config("dask_worker")["distributed"]["worker"]
+        assert {"multiprocessing-method": "fork", "daemon": False} == config
+
+    def test_begin_with_the_variables_that_a_fork_cannot_set_later(self, program):
+        """The command line sets them in any image, and needs no environment of the service."""
+        arguments = program.container("dask_worker")["args"]
+        assert "env" == arguments[0]
+        variables = dict(each.split("=") for each in arguments[1 : arguments.index("dask")])
+        threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
+        of_a_nanny = dask.config.get("distributed.nanny.pre-spawn-environ")
+        assert threads.items() < variables.items()
+        assert {name: str(value) for name, value in of_a_nanny.items()}.items() < variables.items()
+        assert "PYTHONHASHSEED" in variables
 
     @pytest.mark.parametrize(("count", "at_once"), [(1, 1), (4, 1), (7, 1), (8, 2), (16, 4)])
     def test_are_replaced_a_quarter_at_a_time(self, run, count, at_once):
