@@ -89,6 +89,7 @@ def front_request(args: FrontProofArgs) -> dict[str, Any]:
         "none": ("", ""),
     }
     user, password = logins[settings.auth]
+    asks, notebook = settings.notebook_asks, args.cluster.notebook
     return {
         "deadline_seconds": settings.health_deadline,
         "names": {"notebook": text.notebook_name, "dashboard": text.dashboard_name},
@@ -98,6 +99,7 @@ def front_request(args: FrontProofArgs) -> dict[str, Any]:
         "portal": settings.authelia_portal,
         "user": user,
         "password": password,
-        "notebook_token": args.cluster.notebook.token or "",
-        "notebook_password": settings.notebook_password,
+        # Where the front key is to open it, nothing else is tried.
+        "notebook_token": (asks and notebook.token) or "",
+        "notebook_password": settings.notebook_password if asks else "",
     }

@@ -1,7 +1,8 @@
 """The Jupyter notebook server next to the cluster; `Client()` in it finds the scheduler.
 
 Owns the server's configuration, its token or password, its home and its service. The secret has
-one path: generated or from the config, a Swarm secret, a file in the container.
+one path: generated or from the config, a Swarm secret, a file in the container. The front key,
+which opens it to whom Caddy has let in, is `caddy.py`'s.
 """
 
 from collections.abc import Sequence
@@ -37,16 +38,11 @@ CONFIG_SOURCE = Path(__file__).parent.parent / "images" / "jupyter_server_config
 CONFIG_TARGET = "/etc/jupyter/jupyter_server_config.py"
 # Not a resource: the node makes it when a task needs it, and it outlives the stack.
 HOME = Volume(name="dask-notebook", target="/home/jovyan")
-# Its presence, not the absence of a secret, is what opens the notebook: nothing missing ever does.
-LOGIN_ELSEWHERE = "/etc/jupyter/login_elsewhere"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotebookArgs:
-    """What the notebook is made of; with an empty `password` a token is generated.
-
-    Without `login` there is neither: a login in front of the notebook is the only one.
-    """
+    """What the notebook is made of; with an empty `password` a token is generated."""
 
     image: str
     limit: ResourceLimit
@@ -54,7 +50,7 @@ class NotebookArgs:
     constraints: Sequence[str]
     platform: Platform
     password: str
-    login: bool
+    front_key: MountedFile | None
     scheduler_address: str
     packages: Sequence[str] = ()
     dask_config: Config = field(default_factory=dict)
@@ -67,9 +63,9 @@ class Notebook(pulumi.ComponentResource):
     """The service `dask_notebook`, its configuration and its login."""
 
     service: DeclaredService
-    secret: MountedFile | None = None
-    login_kind: str = "none"
-    token: pulumi.Output[str] | None = None
+    secret: MountedFile
+    login_kind: str
+    token: pulumi.Output[str] | None
     url = f"http://dask_notebook:{PORT}"
 
     def __init__(
@@ -83,12 +79,9 @@ class Notebook(pulumi.ComponentResource):
             mount_config(f"{name}-config", CONFIG_TARGET, settings, child),
             mount_dask_config(name, ours, args.dask_config, child),
         ]
-        if args.login:
-            self.secret = self._secret(name, args, child)
-        else:
-            text = "notebookLogin is false\n"
-            files.append(mount_config(f"{name}-login-elsewhere", LOGIN_ELSEWHERE, text, child))
-        secrets = [each for each in (self.secret, args.environment) if each]
+        self.secret = self._secret(name, args, child)
+        optional = (args.front_key, args.environment)
+        secrets = [self.secret, *(secret for secret in optional if secret)]
         spec = _spec(args, secrets, files)
         self.service = declare_service(f"{name}-service", spec, child)
         self.register_outputs({"url": self.url})

@@ -89,7 +89,6 @@ class HealthProbe(pulumi.ComponentResource):
 def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
     """Return what the program in `health/` reads on its standard input; sizes in bytes."""
     settings, cluster = args.settings, args.cluster
-    secret = cluster.notebook.secret
     return {
         "deadline_seconds": settings.health_deadline,
         # The notebook's own image, so that the probe's versions are the notebook's.
@@ -105,8 +104,8 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         "notebook": {
             "url": cluster.notebook.url,
             "kind": cluster.notebook.login_kind,
-            "secret_id": secret.id if secret else "",
-            "secret_name": secret.name if secret else "",
+            "secret_id": cluster.notebook.secret.id,
+            "secret_name": cluster.notebook.secret.name,
         },
         "expected": {
             "workers": settings.workers,

@@ -33,7 +33,6 @@ from components.parsing import (
     domain,
     email,
     environment_variables,
-    host_port,
     http_url,
     https_url,
     image_reference,
@@ -49,6 +48,7 @@ from components.parsing import (
     requirements,
     short_password,
     ssh_host,
+    upstream,
     whole_number,
     word,
     yes_or_no,
@@ -109,7 +109,7 @@ class Settings:
     notebook_password: Annotated[
         str, Setting(parse=password, example="--secret notebookPassword", secret=True)
     ] = field(repr=False)
-    notebook_login: Annotated[bool, Setting(parse=yes_or_no, example="true")]
+    notebook_login: Annotated[bool, Setting(parse=yes_or_no, example="false")]
     control_placement: Annotated[
         tuple[str, ...], Setting(parse=placement, example="node.labels.role==master")
     ]
@@ -163,7 +163,7 @@ class Settings:
     notebook_name: Annotated[str, Setting(parse=dns_label, example="notebook")]
     dashboard_name: Annotated[str, Setting(parse=dns_label, example="dashboard")]
     auth: Annotated[str, Setting(parse=one_of("authelia", "basic", "none"), example="authelia")]
-    authelia_address: Annotated[str, Setting(parse=host_port, example="authelia:9091")]
+    authelia_address: Annotated[str, Setting(parse=upstream, example="authelia:9091")]
     authelia_portal: Annotated[str, Setting(parse=https_url, example="https://auth.example.org")]
     authelia_endpoint: Annotated[
         str,
@@ -193,6 +193,11 @@ class Settings:
     def has_front(self) -> bool:
         """Whether notebook and dashboard get names of their own."""
         return self.caddy_mode != "none" and bool(self.domain)
+
+    @property
+    def notebook_asks(self) -> bool:
+        """Whether its own token or password opens the notebook, and not the login in front."""
+        return self.notebook_login or not self.has_front or self.auth == "none"
 
     @property
     def proves_front(self) -> bool:

@@ -29,8 +29,7 @@ def order(request: Request, seconds: float) -> str:
     notebook = None
     if request.notebook:
         token_file = f"/run/secrets/{_TOKEN_NAME}" if _has_token(request) else None
-        is_open = request.notebook.kind == "none"
-        notebook = {"url": request.notebook.url, "token_file": token_file, "is_open": is_open}
+        notebook = {"url": request.notebook.url, "token_file": token_file}
     told = {
         "deadline_seconds": seconds,
         "scheduler_address": request.scheduler_address,

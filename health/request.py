@@ -17,10 +17,10 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class Notebook:
-    """Where the notebook answers on the overlay, and the Swarm secret, if any, that opens it."""
+    """Where the notebook answers on the overlay, and the Swarm secret that opens it."""
 
     url: str
-    kind: Literal["token", "password", "none"]
+    kind: Literal["token", "password"]
     secret_id: str
     secret_name: str
 

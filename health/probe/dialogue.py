@@ -21,14 +21,10 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class Notebook:
-    """Where the notebook answers; `token_file` is None when only its refusals can be tested.
-
-    One that `is_open` has no login of its own, and lets in whoever is on its networks.
-    """
+    """Where the notebook answers; `token_file` is None when only its refusals can be tested."""
 
     url: str
     token_file: str | None
-    is_open: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import json
 from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketHandler
 
-TOKEN = "jupyter-token"
+KEY, TOKEN = "front-key", "jupyter-token"
 JUPYTER_PASSWORD = "jupyter password"
 DASHBOARD_TOKEN = "bokeh.token"
 
@@ -31,18 +31,35 @@ class Stream(WebSocketHandler):
 
 
 def knows(handler):
-    """Return whether a request opens the notebook, by token or by the login's cookie."""
-    return handler.get_query_argument("token", "") == TOKEN or handler.get_cookie("user") == "ada"
+    """Return whether a request opens the notebook: by key, by token or by the login's cookie."""
+    headers = handler.request.headers
+    if headers.get("X-Dask-Swarm-Key") == KEY:
+        return True
+    given = handler.get_query_argument("token", "") or headers.get("Authorization", "")[6:]
+    if given == TOKEN:
+        handler.set_cookie("user", "ada")
+    return given == TOKEN or handler.get_cookie("user") == "ada"
 
 
 class Lab(RequestHandler):
-    """JupyterLab's page, which asks for its own token or password."""
+    """JupyterLab's page, which asks for its own token or password; its program knows no token."""
 
     def get(self):
-        if knows(self):
-            self.write('<title>JupyterLab</title><script id="jupyter-config-data"></script>')
-        else:
+        if not knows(self):
             self.redirect("/login?next=%2Flab")
+            return
+        self.set_cookie("_xsrf", "x")
+        config = json.dumps({"token": self.application.settings["page_token"]})
+        script = f'<script id="jupyter-config-data" type="application/json">{config}</script>'
+        self.write(f"<title>JupyterLab</title>{script}")
+
+
+class Api(RequestHandler):
+    """What JupyterLab's program asks for; nobody is sent to a login from here."""
+
+    def get(self):
+        if not knows(self):
+            self.send_error(403)
 
 
 class Login(RequestHandler):
@@ -85,16 +102,18 @@ class Session(Stream):
             self.send_error(403)
 
 
-def upstream():
-    """Return the application that stands for both services."""
+def upstream(page_token=""):
+    """Return the application that stands for both services; a `page_token` breaks JupyterLab."""
     return Application(
         [
             ("/stream", Stream),
             ("/lab", Lab),
             ("/login", Login),
             ("/api/events/subscribe", Events),
+            ("/api/me|/api/kernelspecs|/lab/api/settings", Api),
             ("/status", Status),
             ("/status/ws", Session),
             ("/.*", Echo),
-        ]
+        ],
+        page_token=page_token,
     )

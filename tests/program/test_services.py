@@ -236,19 +236,15 @@ class TestNotebook:
         assert not program.of_type("random:index/randomPassword:RandomPassword")
         assert program.outputs["notebook_token"] is None
 
-    def test_without_a_login_of_its_own_it_has_no_secret(self, run):
-        """A file of its own says so to Jupyter; a secret that is missing opens nothing."""
+    @pytest.mark.parametrize("asks", ["true", "false"])
+    def test_it_has_its_own_token_whoever_asks_for_a_login(self, run, asks):
+        """No setting opens the notebook to whoever reaches it."""
         program = run(
-            domain="example.org", autheliaPortal="https://auth.example.org", notebookLogin="false"
+            domain="example.org", autheliaPortal="https://auth.example.org", notebookLogin=asks
         )
-        container = program.container("dask_notebook")
-        assert [] == container["secrets"]
-        assert "/etc/jupyter/login_elsewhere" in [
-            each["fileName"] for each in container["configs"]
-        ]
-        assert not program.of_type("docker:index/secret:Secret")
-        assert program.outputs["notebook_token"] is None
-        assert "/etc/jupyter/login_elsewhere" not in str(run().container("dask_notebook"))
+        secrets = [secret["fileName"] for secret in program.container("dask_notebook")["secrets"]]
+        assert ["notebook_token", "front_key"] == secrets
+        assert "notebook_token" in program.secret_outputs
 
 
 def test_without_caddy_nothing_leaves_the_overlay(run):

@@ -52,14 +52,6 @@ def test_a_password_is_not_mounted():
     assert Order.parse(job.order(asked, 170)).notebook.token_file is None
 
 
-def test_a_notebook_without_a_login_of_its_own_is_to_be_open():
-    """There is no secret to mount; that it asks for nothing is part of the proof."""
-    asked = request(notebook=ASKED["notebook"] | {"kind": "none"})
-    assert [] == container(asked)["Secrets"]
-    notebook = Order.parse(job.order(asked, 170)).notebook
-    assert (None, True) == (notebook.token_file, notebook.is_open)
-
-
 def test_the_service_is_modest_and_marked():
     """It has limits, no capabilities, no health check of the image, and its role as a label."""
     spec = job.spec(request(), "dask_health-1", 170, NOW)

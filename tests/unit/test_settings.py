@@ -194,26 +194,20 @@ def test_settings_of_the_front_that_do_not_fit_are_refused(defaults, config, sai
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "asks"),
     [
-        ({"caddyMode": "none", "domain": "example.org"}, "caddyMode none puts no login in front"),
-        ({}, "without a domain there is no login in front"),
-        ({"domain": "localhost", "auth": "none"}, "auth none puts no login in front"),
-        (FRONT | {"notebookPassword": "correct horse"}, "notebookPassword is set"),
+        (FRONT, False),
+        (FRONT | {"notebookPassword": "correct horse"}, False),
+        (FRONT | {"notebookLogin": "true"}, True),
+        ({}, True),
+        ({"caddyMode": "none", "domain": "example.org"}, True),
+        ({"domain": "localhost", "auth": "none"}, True),
     ],
 )
-def test_a_notebook_is_not_opened_without_a_login_in_front(defaults, config, said):
-    """Whoever reaches it runs any code: one login there must be."""
-    (line,) = problems(defaults | config | {"notebookLogin": "false"})
-    assert line.startswith(f"  - notebookLogin: it is false, and {said}")
-    assert "Example: pulumi config set notebookLogin true" in line
-
-
-def test_a_login_in_front_of_the_notebook_may_be_the_only_one(defaults):
-    """Off where that is said explicitly, and only there."""
-    assert parse_settings(defaults | FRONT, (), {}).notebook_login is True
-    values = defaults | FRONT | {"notebookLogin": "false"}
-    assert parse_settings(values, (), {}).notebook_login is False
+def test_the_notebook_asks_where_no_login_in_front_is_to_be_enough(defaults, config, asks):
+    """One login there always is: whoever reaches the notebook runs any code."""
+    encrypted = {"notebookPassword"}
+    assert asks == parse_settings(defaults | config, encrypted, {}).notebook_asks
 
 
 @pytest.mark.parametrize(

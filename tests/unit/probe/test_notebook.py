@@ -14,13 +14,14 @@ TOKEN = "not-a-real-token"
 
 
 class Jupyter(BaseHTTPRequestHandler):
-    """Answers as Jupyter does; `open_to_all` breaks it."""
+    """Answers as Jupyter does; `open_to_all` and `open_to_any_key` break it."""
 
-    open_to_all = False
+    open_to_all = open_to_any_key = False
 
     def do_GET(self):
         owner = self.headers["Authorization"] == f"token {TOKEN}"
-        free = self.path == "/hub/api" or owner or self.open_to_all
+        by_key = self.open_to_any_key and "X-Dask-Swarm-Key" in self.headers
+        free = self.path == "/hub/api" or owner or by_key or self.open_to_all
         self.send_response(200 if free else 403)
         self.end_headers()
         self.wfile.write(b'{"version": "2.17.0"}' if free else b"{}")
@@ -53,13 +54,11 @@ def test_a_notebook_open_to_all_is_refused(notebook, monkeypatch):
         wait_for_notebook(notebook)
 
 
-def test_a_notebook_that_is_to_be_open_has_to_be(notebook, monkeypatch):
-    """Without a login of its own it lets in whom the one in front did."""
-    is_open = Notebook(url=notebook.url, token_file=None, is_open=True)
-    with pytest.raises(UnprovenError, match=r"ask for no login \(200\), found 403"):
-        wait_for_notebook(is_open)
-    monkeypatch.setattr(Jupyter, "open_to_all", True)
-    wait_for_notebook(is_open)
+def test_a_notebook_open_to_forged_front_keys_is_refused(notebook, monkeypatch):
+    """Only Caddy knows the key; anybody on the network can send a header."""
+    monkeypatch.setattr(Jupyter, "open_to_any_key", True)
+    with pytest.raises(UnprovenError, match=r"refuse a forged front key \(403\), found 200"):
+        wait_for_notebook(notebook)
 
 
 def test_a_notebook_with_another_token_is_refused(notebook, tmp_path):
