@@ -92,6 +92,7 @@ def front_request(args: FrontProofArgs) -> dict[str, Any]:
     asks, notebook = settings.notebook_asks, args.cluster.notebook
     return {
         "deadline_seconds": settings.health_deadline,
+        "workers": settings.workers if settings.proof == "full" else 0,
         "names": {"notebook": text.notebook_name, "dashboard": text.dashboard_name},
         "addresses": list(args.site.front_addresses),
         "verified": not settings.is_local,

@@ -106,6 +106,8 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
             "kind": cluster.notebook.login_kind,
             "secret_id": cluster.notebook.secret.id,
             "secret_name": cluster.notebook.secret.name,
+            # Where there is a front, a cell is run through it.
+            "cell": settings.proof == "full" and not settings.enters_front,
         },
         "expected": {
             "workers": settings.workers,

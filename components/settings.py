@@ -205,6 +205,11 @@ class Settings:
         return self.has_front and (self.caddy_mode == "managed" or self.delivers)
 
     @property
+    def enters_front(self) -> bool:
+        """Whether the proof of the front can log in, and so work behind the login."""
+        return self.proves_front and (self.auth != "authelia" or bool(self.authelia_user))
+
+    @property
     def delivers(self) -> bool:
         """Whether an existing Caddy is given its file by the deployment."""
         return self.has_front and self.caddy_mode == "external" and bool(self.caddy_directory)

@@ -6,7 +6,8 @@ JSON object (`Request`) and may hold credentials: nothing of it is printed. For 
     anonymous    a page and a websocket without a login, and with forged headers of identity:
                  the login's answer (302 to the portal, or 401) and nothing of the service
     login        with valid credentials, where there are any: the service's own page, its websocket
-                 opens, and JupyterLab gets what it asks for once its page is there
+                 opens, JupyterLab gets what it asks for once its page is there, and a cell of the
+                 notebook computes on all workers
 
 An answer that is merely missing is waited for until the deadline; an open door fails at once.
 """
@@ -25,6 +26,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from health import UnfitError
+from health.probe.kernel import CellError, WebSocket, compute_in_notebook
 from health.progress import Progress
 
 ANSWER_SECONDS = 15
@@ -69,11 +71,13 @@ class Request:
     `names` are the hosts of notebook and dashboard; `addresses` where they are, unless the name
     servers know; `auth` is authelia, basic or none; `portal` Authelia's address; user and password
     may be empty, and so may the notebook's token and password, which must open nothing else then.
+    A cell of the notebook computes on so many `workers`, none with 0.
     """
 
     deadline_seconds: float
     names: Mapping[str, str]
     addresses: tuple[str, ...]
+    workers: int
     port: int = 443
     verified: bool
     auth: str
@@ -123,13 +127,13 @@ class Visitor:
         """Ask for a page."""
         return self._ask("GET", host, path, {"Accept": "text/html", **headers})
 
-    def fetch(self, host: str, path: str, headers: Mapping[str, str], token: str = "") -> Answer:
-        """Ask as JupyterLab's own program does, with the token that its page holds, if any."""
-        ours = {"X-XSRFToken": self.cookies.get(host, {}).get("_xsrf", "")}
-        if token:
-            # In the place of what the browser would send for a basic login.
-            ours["Authorization"] = f"token {token}"
-        return self._ask("GET", host, path, {"Accept": "*/*", **headers, **ours})
+    def fetch(
+        self, method: str, host: str, path: str, headers: Mapping[str, str], body: str = ""
+    ) -> Answer:
+        """Ask as JupyterLab's own program does."""
+        xsrf = self.cookies.get(host, {}).get("_xsrf", "")
+        ours = {"Accept": "*/*", "X-XSRFToken": xsrf}
+        return self._ask(method, host, path, {**ours, **headers}, body)
 
     def post(self, host: str, path: str, headers: Mapping[str, str], body: str) -> Answer:
         """Send a form or a document."""
@@ -138,6 +142,12 @@ class Visitor:
     def upgrade(self, host: str, path: str, headers: Mapping[str, str]) -> Answer:
         """Try to open a websocket."""
         return self._ask("GET", host, path, {**UPGRADE, "Origin": f"https://{host}", **headers})
+
+    def websocket(self, host: str, path: str, headers: Mapping[str, str]) -> WebSocket:
+        """Return an open websocket."""
+        sock = self._tls.wrap_socket(self._reach(host), server_hostname=host)
+        cookies = _with_cookies(headers, self.cookies.get(host, {}))
+        return WebSocket(f"wss://{host}{path}", cookies, sock)
 
     def _ask(
         self, method: str, host: str, path: str, headers: Mapping[str, str], body: str = ""
@@ -281,12 +291,35 @@ class Proof:
 
     def _use_notebook(self, host: str, login: Mapping[str, str], page: Answer) -> None:
         """Do what JupyterLab does once its page is there; its cookies are the visitor's."""
-        token = _page_token(page.text)
+        headers = dict(login)
+        if token := _page_token(page.text):
+            # In the place of what the browser would send for a basic login.
+            headers["Authorization"] = f"token {token}"
         for path in FETCHED:
-            answer = self._visitor.fetch(host, path, login, token)
+            answer = self._visitor.fetch("GET", host, path, headers)
             if answer.status != 200:
                 what = f"JupyterLab's own request for https://{host}{path} with a login"
                 raise UnfitError(f"{what}: expected 200, found {answer.status}")
+        if self._request.workers:
+            compute_in_notebook(JupyterLab(self._visitor, host, headers), self._request.workers)
+
+
+@dataclass(frozen=True)
+class JupyterLab:
+    """What JupyterLab's own program asks, once somebody has opened its page."""
+
+    visitor: Visitor
+    host: str
+    headers: Mapping[str, str]
+
+    def ask(self, method: str, path: str, body: str = "") -> tuple[int, str]:
+        """Return status and text of the answer."""
+        answer = self.visitor.fetch(method, self.host, path, self.headers, body)
+        return answer.status, answer.text
+
+    def open(self, path: str) -> WebSocket:
+        """Return an open websocket."""
+        return self.visitor.websocket(self.host, path, self.headers)
 
 
 def _leads_to(portal: str, answer: Answer) -> bool:
@@ -319,6 +352,8 @@ def prove(request: Request, progress: Progress) -> dict[str, Any]:
             return {**Proof(request).result(), "seconds": round(progress.elapsed, 1)}
         except OpenDoorError:
             raise
+        except CellError as error:
+            raise UnfitError(str(error)) from None
         except ssl.SSLCertVerificationError as error:
             reason = f"the certificate is not trusted: {error.verify_message}"
         except (OSError, HTTPException) as error:

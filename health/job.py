@@ -17,7 +17,7 @@ DEADLINE_LABEL = "dask.swarm/deadline"  # seconds since 1970, after which nobody
 
 LINGER_SECONDS = 30  # a launcher reads its finished service's last lines within it
 
-_TOKEN_NAME = "dask-health-token"  # noqa: S105  the name of a file
+_SECRET_NAME = "dask-health-notebook"  # noqa: S105  the name of a file
 _CPUS = 10**9
 _MEMORY = 512 * 2**20
 
@@ -28,8 +28,12 @@ def order(request: Request, seconds: float) -> str:
     del expected["workers_per_node"]  # only the Swarm knows nodes
     notebook = None
     if request.notebook:
-        token_file = f"/run/secrets/{_TOKEN_NAME}" if _has_token(request) else None
-        notebook = {"url": request.notebook.url, "token_file": token_file}
+        notebook = {
+            "url": request.notebook.url,
+            "kind": request.notebook.kind,
+            "secret_file": f"/run/secrets/{_SECRET_NAME}",
+            "cell": request.notebook.cell,
+        }
     told = {
         "deadline_seconds": seconds,
         "scheduler_address": request.scheduler_address,
@@ -75,17 +79,12 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
     }
 
 
-def _has_token(request: Request) -> bool:
-    return request.notebook is not None and request.notebook.kind == "token"
-
-
 def _secrets(request: Request) -> list[types.SecretReference]:
-    if request.notebook is None or not _has_token(request):
-        return []
     # Readable for all, because images differ in their user; nothing else runs in this container.
     found = request.notebook
     return [
-        types.SecretReference(found.secret_id, found.secret_name, filename=_TOKEN_NAME, mode=0o444)
+        types.SecretReference(each.secret_id, each.secret_name, filename=_SECRET_NAME, mode=0o444)
+        for each in ([found] if found else [])
     ]
 
 

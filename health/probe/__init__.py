@@ -6,7 +6,8 @@
     visits.py       a task on every worker; transfers.py data from host to host
     exchange.py     an array and a frame there and back
     tasks.py        how workers are made to do either
-    notebook.py     whom the notebook lets in
+    notebook.py     whom the notebook lets in; session.py somebody who is logged in there
+    kernel.py       a cell that it runs
 
 It travels as arguments of a Python (`parcel.py`), the notebook image's, 3.10 or newer. So it needs
 nothing but the standard library and distributed, imports all of its own parts at once, relative to

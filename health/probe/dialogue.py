@@ -6,6 +6,7 @@ text, and perhaps `members`), at the end with `proof` or `failure`.
 
 import json
 from dataclasses import dataclass
+from typing import Literal
 
 MARK = "dask-health: "
 
@@ -21,10 +22,15 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class Notebook:
-    """Where the notebook answers; `token_file` is None when only its refusals can be tested."""
+    """Where the notebook answers, and the file with its token or password.
+
+    With `cell` a cell is run there.
+    """
 
     url: str
-    token_file: str | None
+    kind: Literal["token", "password"]
+    secret_file: str
+    cell: bool
 
 
 @dataclass(frozen=True, kw_only=True)

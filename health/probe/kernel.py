@@ -8,9 +8,10 @@ https://jupyter-client.readthedocs.io/en/stable/messaging.html, in JSON.
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+CONNECT_SECONDS = 15
 CELL_SECONDS = 90  # a kernel's start and the import of distributed, on a node that is busy
 MARK = "dask-cell: "
 
@@ -31,19 +32,56 @@ print("{mark}" + json.dumps({{**found, "mismatches": mismatches}}))
 
 
 class Wire(Protocol):
-    """An open websocket, as package websocket-client has it."""
+    """An open websocket."""
 
-    def send(self, payload: str) -> object:
-        """Send one message."""
+    def send(self, text: str) -> None:
+        """Send one message; raises `OSError`."""
 
-    def recv(self) -> str | bytes:
-        """Return the next message."""
-
-    def settimeout(self, timeout: float) -> None:
-        """Set the seconds that the next message is waited for."""
+    def receive(self, seconds: float) -> str:
+        """Return the next message; raises `OSError`, of which `TimeoutError` is one."""
 
     def close(self) -> None:
         """Hang up."""
+
+
+class WebSocket:
+    """A websocket by package websocket-client, which every Jupyter server brings along.
+
+    `sock` is a connection to the server, if there is one already. Raises `OSError` throughout.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str], sock: Any = None) -> None:  # noqa: ANN401
+        import websocket
+
+        spelled = [f"{name}: {value}" for name, value in headers.items()]
+        self._errors = (websocket.WebSocketException, ValueError)
+        self._late = websocket.WebSocketTimeoutException
+        self._wire: Any = self._checked(
+            lambda: websocket.create_connection(
+                url, header=spelled, socket=sock, timeout=CONNECT_SECONDS
+            )
+        )
+
+    def send(self, text: str) -> None:
+        """Send one message."""
+        self._checked(lambda: self._wire.send(text))
+
+    def receive(self, seconds: float) -> str:
+        """Return the next message."""
+        self._wire.settimeout(seconds)
+        return str(self._checked(self._wire.recv))
+
+    def close(self) -> None:
+        """Hang up."""
+        self._wire.close(timeout=1)
+
+    def _checked(self, act: Callable[[], Any]) -> Any:  # noqa: ANN401
+        try:
+            return act()
+        except self._late as error:
+            raise TimeoutError(str(error)) from None
+        except self._errors as error:
+            raise OSError(f"the websocket broke off: {error}") from None
 
 
 class Server(Protocol):
@@ -85,8 +123,7 @@ def run_cell(server: Server, kernel: str, code: str) -> str:
         wire.send(json.dumps(request(session, code)))
         printed = ""
         while True:
-            wire.settimeout(max(end - time.monotonic(), 0.01))
-            message = json.loads(wire.recv())
+            message = json.loads(wire.receive(max(end - time.monotonic(), 0.01)))
             if message["parent_header"].get("msg_id") != session:
                 continue
             content = message["content"]

@@ -11,7 +11,7 @@ from . import UnprovenError
 from .dialogue import Order, say
 from .exchange import exchange
 from .members import MovedError, check_answers, moved_or, wait_for_members, workers_of
-from .notebook import wait_for_notebook
+from .notebook import compute, wait_for_notebook
 from .patience import PAUSE_SECONDS, deadline
 from .tasks import Client
 from .transfers import TRANSFER_BYTES, transfer
@@ -45,6 +45,9 @@ def prove(order: Order) -> dict[str, Any]:
     if order.notebook:
         say(progress="waiting for the notebook")
         wait_for_notebook(order.notebook)
+        if order.notebook.cell:
+            say(progress="running a cell in the notebook")
+            compute(order.notebook, order.expected.workers)
     return proof
 
 

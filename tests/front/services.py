@@ -62,6 +62,22 @@ class Api(RequestHandler):
             self.send_error(403)
 
 
+class Kernels(Api):
+    """Starts and ends kernels, for requests that no other site can have made."""
+
+    def prepare(self):
+        sent = self.request.headers.get("X-XSRFToken")
+        if not knows(self) or not sent or sent != self.get_cookie("_xsrf"):
+            self.send_error(403)
+
+    def post(self):
+        self.set_status(201)
+        self.write({"id": "k1"})
+
+    def delete(self):
+        self.set_status(204)
+
+
 class Login(RequestHandler):
     """Jupyter's own login, with its check against forged forms."""
 
@@ -71,8 +87,10 @@ class Login(RequestHandler):
 
     def post(self):
         sent = self.get_body_argument("_xsrf"), self.get_body_argument("password")
-        if sent == (self.get_cookie("_xsrf"), JUPYTER_PASSWORD):
-            self.set_cookie("user", "ada")
+        if sent != (self.get_cookie("_xsrf"), JUPYTER_PASSWORD):
+            self.send_error(401)
+            return
+        self.set_cookie("user", "ada")
         self.redirect("/lab")
 
 
@@ -82,6 +100,20 @@ class Events(Stream):
     def prepare(self):
         if not knows(self):
             self.send_error(403)
+
+
+class Channels(Events):
+    """A kernel that finds four workers, whatever it is asked."""
+
+    def on_message(self, message):
+        parent = json.loads(message)["header"]
+        found = {"workers": 4, "sums": [45] * 4, "mismatches": []}
+        for kind, content in (
+            ("stream", {"name": "stdout", "text": f"dask-cell: {json.dumps(found)}\n"}),
+            ("status", {"execution_state": "idle"}),
+        ):
+            answer = {"msg_type": kind, "parent_header": parent, "content": content}
+            self.write_message(json.dumps(answer))
 
 
 class Status(RequestHandler):
@@ -110,6 +142,8 @@ def upstream(page_token=""):
             ("/lab", Lab),
             ("/login", Login),
             ("/api/events/subscribe", Events),
+            ("/api/kernels(?:/k1)?", Kernels),
+            ("/api/kernels/k1/channels", Channels),
             ("/api/me|/api/kernelspecs|/lab/api/settings", Api),
             ("/status", Status),
             ("/status/ws", Session),

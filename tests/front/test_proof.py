@@ -21,6 +21,7 @@ def asked(scene, **changed):
         "deadline_seconds": 2,
         "names": NAMES,
         "addresses": ["127.0.0.1"],
+        "workers": 0,
         "port": scene.front.https,
         "verified": False,
         "auth": scene.auth,

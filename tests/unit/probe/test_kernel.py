@@ -28,15 +28,13 @@ class Answers:
     def send(self, payload):
         self.sent.append(json.loads(payload))
 
-    def recv(self):
+    def receive(self, seconds):
+        assert 0 < seconds <= kernel.CELL_SECONDS
         if not self.messages:
             raise TimeoutError
         kind, content, *whose = self.messages.pop(0)
         parent = {"msg_id": whose[0] if whose else self.sent[0]["header"]["msg_id"]}
         return json.dumps({"msg_type": kind, "content": content, "parent_header": parent})
-
-    def settimeout(self, timeout):
-        assert 0 < timeout <= kernel.CELL_SECONDS
 
     def close(self):
         self.closed = True

@@ -6,9 +6,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from health.probe import UnprovenError
+from health.probe import notebook as notebook_module
 from health.probe.dialogue import Notebook
-from health.probe.notebook import wait_for_notebook
+from health.probe.notebook import compute, wait_for_notebook
 from health.probe.patience import deadline
+from health.probe.session import Session
+from tests.front.services import JUPYTER_PASSWORD, upstream
 
 TOKEN = "not-a-real-token"
 
@@ -38,7 +41,7 @@ def notebook(monkeypatch, tmp_path):
     with ThreadingHTTPServer(("127.0.0.1", 0), Jupyter) as server:
         threading.Thread(target=server.serve_forever, args=[0.01]).start()
         url = f"http://127.0.0.1:{server.server_port}/hub/"
-        yield Notebook(url=url, token_file=str(token_file))
+        yield Notebook(url=url, kind="token", secret_file=str(token_file), cell=False)
         server.shutdown()
 
 
@@ -69,14 +72,43 @@ def test_a_notebook_with_another_token_is_refused(notebook, tmp_path):
     assert "another-token" not in str(refused.value)
 
 
-def test_with_a_password_only_strangers_are_tried(notebook, tmp_path):
-    """There is no token to show."""
-    (tmp_path / "token").write_text("another-token")
-    wait_for_notebook(Notebook(url=notebook.url, token_file=None))
-
-
 def test_an_absent_notebook_is_waited_for():
     """It may still be starting; the deadline ends the wait."""
-    absent = Notebook(url="http://127.0.0.1:9", token_file=None)
+    absent = Notebook(url="http://127.0.0.1:9", kind="token", secret_file="", cell=False)
     with pytest.raises(UnprovenError, match="not proven in time"), deadline(0.3):
         wait_for_notebook(absent)
+
+
+@pytest.fixture
+def kernels(tmp_path, run_application):
+    """Return a notebook with kernels, which are real in tests/swarm, and a password."""
+    secret_file = tmp_path / "secret"
+    secret_file.write_text(JUPYTER_PASSWORD)
+    url = run_application(upstream())
+    return Notebook(url=url, kind="password", secret_file=str(secret_file), cell=True)
+
+
+def test_a_password_opens_the_notebook(kernels, tmp_path):
+    """By the form of the login page; another one does not."""
+    Session(kernels.url, JUPYTER_PASSWORD)
+    with pytest.raises(UnprovenError, match="accept the notebook's token or password") as refused:
+        Session(kernels.url, "another password")
+    assert "another password" not in str(refused.value)
+
+
+def test_a_cell_of_the_notebook_computes(kernels):
+    """With cookies and the token against forged requests, as JupyterLab does it."""
+    compute(kernels, 4)
+    with pytest.raises(UnprovenError, match="compute on 5 workers"):
+        compute(kernels, 5)
+
+
+def test_a_notebook_that_goes_away_is_named(kernels, monkeypatch):
+    """Its address is in the message."""
+    monkeypatch.setattr(notebook_module, "compute_in_notebook", lose)
+    with pytest.raises(UnprovenError, match=f"{kernels.url} broke off while it ran a cell: gone"):
+        compute(kernels, 4)
+
+
+def lose(*_):
+    raise OSError("gone")
