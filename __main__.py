@@ -43,6 +43,7 @@ Shutdown("dask-shutdown", ShutdownArgs(settings=settings, front=front, cluster=c
 pulumi.export("scheduler_address", cluster.scheduler_address)
 pulumi.export("dashboard_url", front.dashboard_url)
 pulumi.export("notebook_url", front.notebook_url)
+pulumi.export("prefect_url", front.prefect_url)
 pulumi.export("notebook_token", cluster.notebook.token)
 pulumi.export("login_user", front.user)
 pulumi.export("login_password", front.password)

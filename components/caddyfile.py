@@ -26,7 +26,7 @@ class FrontText:
     """The values of one stack; a field in capitals is the place that it fills.
 
     What the chosen `auth` (authelia, basic or none) does not use may be empty, and so may what
-    ACME needs where `certificates` is internal.
+    ACME needs where `certificates` is internal. Without a `prefect_name` there is no such site.
     """
 
     notebook_name: str
@@ -39,6 +39,7 @@ class FrontText:
     basic_user: str = ""
     acme_email: str = ""
     acme_directory: str = ""
+    prefect_name: str = ""
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
@@ -55,13 +56,14 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 
 def fragments(text: FrontText, basic_hash: str = "") -> dict[str, str]:
-    """Return what any Caddy needs to serve both sites, by the names in `caddy/Caddyfile`."""
+    """Return what any Caddy needs to serve the sites, by the names in `caddy/Caddyfile`."""
     return {**sites(text), "login.caddy": login(text, basic_hash)}
 
 
 def sites(text: FrontText) -> dict[str, str]:
     """Return the fragments that know nothing of the login."""
-    files = ("site.caddy", "notebook.caddy", "dashboard.caddy")
+    files = ["site.caddy", "notebook.caddy", "dashboard.caddy"]
+    files += ["prefect.caddy"] if text.prefect_name else []
     return {name: _filled(name, _values(text)) for name in files}
 
 
@@ -91,7 +93,7 @@ def options(text: FrontText) -> dict[str, str]:
 def joined(files: Mapping[str, str]) -> str:
     """Return the fragments as the one file that an existing Caddy imports."""
     order = ("site.caddy", "login.caddy", "notebook.caddy", "dashboard.caddy")
-    return "\n".join(files[name] for name in order)
+    return "\n".join(files[name] for name in (*order, "prefect.caddy") if name in files)
 
 
 def _values(text: FrontText) -> dict[str, str]:

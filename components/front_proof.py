@@ -91,7 +91,11 @@ def front_request(args: FrontProofArgs) -> dict[str, Any]:
     user, password = logins[settings.auth]
     return {
         "deadline_seconds": settings.health_deadline,
-        "names": {"notebook": text.notebook_name, "dashboard": text.dashboard_name},
+        "names": {
+            "notebook": text.notebook_name,
+            "dashboard": text.dashboard_name,
+            **({"prefect": text.prefect_name} if text.prefect_name else {}),
+        },
         "addresses": list(args.site.front_addresses),
         "verified": not settings.is_local,
         "auth": settings.auth,

@@ -8,7 +8,7 @@ from typing import Any
 from docker import types
 
 from health import parcel
-from health.request import Request
+from health.request import Notebook, Prefect, Request
 from health.rollout import ENDED, Snapshot, moment
 
 PREFIX = "dask_health-"
@@ -18,6 +18,7 @@ DEADLINE_LABEL = "dask.swarm/deadline"  # seconds since 1970, after which nobody
 LINGER_SECONDS = 30  # a launcher reads its finished service's last lines within it
 
 _TOKEN_NAME = "dask-health-token"  # noqa: S105  the name of a file
+_VARIABLES_NAME = "dask-health-environment"
 _CPUS = 10**9
 _MEMORY = 512 * 2**20
 
@@ -36,6 +37,7 @@ def order(request: Request, seconds: float) -> str:
         "scheduler_address": request.scheduler_address,
         "expected": expected,
         "notebook": notebook,
+        "prefect": _prefect(request),
         "packages": request.packages,
     }
     return json.dumps(told)
@@ -79,13 +81,26 @@ def _has_token(request: Request) -> bool:
     return request.notebook is not None and request.notebook.kind == "token"
 
 
+def _prefect(request: Request) -> dict[str, Any] | None:
+    if request.prefect is None:
+        return None
+    return {
+        "api_url": request.prefect.api_url,
+        "managed": request.prefect.managed,
+        "variables_file": f"/run/secrets/{_VARIABLES_NAME}",
+    }
+
+
 def _secrets(request: Request) -> list[types.SecretReference]:
-    if request.notebook is None or not _has_token(request):
-        return []
+    needed: list[tuple[Notebook | Prefect | None, str]] = [
+        (request.notebook if _has_token(request) else None, _TOKEN_NAME),
+        (request.prefect, _VARIABLES_NAME),
+    ]
     # Readable for all, because images differ in their user; nothing else runs in this container.
-    found = request.notebook
     return [
-        types.SecretReference(found.secret_id, found.secret_name, filename=_TOKEN_NAME, mode=0o444)
+        types.SecretReference(source.secret_id, source.secret_name, filename=name, mode=0o444)
+        for source, name in needed
+        if source is not None
     ]
 
 

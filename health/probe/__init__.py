@@ -6,6 +6,7 @@
     visits.py       a task on every worker; transfers.py data from host to host
     tasks.py        how workers are made to do either
     notebook.py     whom the notebook lets in
+    flow.py         a flow of Prefect's, where there is a server for it
 
 It travels as arguments of a Python (`parcel.py`), the notebook image's, 3.10 or newer. So it needs
 nothing but the standard library and distributed, imports all of its own parts at once, relative to

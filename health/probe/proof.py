@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from . import UnprovenError
 from .dialogue import Order, say
+from .flow import prove_flow
 from .members import MovedError, check_answers, moved_or, wait_for_members, workers_of
 from .notebook import wait_for_notebook
 from .patience import PAUSE_SECONDS, deadline
@@ -76,7 +77,7 @@ def prove_cluster(client: Client, order: Order) -> dict[str, Any]:
     while True:
         members = wait_for_members(client, order.expected)
         try:
-            return prove_members(client, members, order.packages)
+            return prove_members(client, members, order)
         except UnprovenError:
             raise
         except Exception as error:
@@ -89,14 +90,13 @@ def prove_cluster(client: Client, order: Order) -> dict[str, Any]:
         say(progress="workers came or went during the proof; starting again")
 
 
-def prove_members(
-    client: Client, members: Mapping[str, Any], packages: Sequence[str]
-) -> dict[str, Any]:
-    """Prove that these workers work: versions, packages, tasks, transfers.
+def prove_members(client: Client, members: Mapping[str, Any], order: Order) -> dict[str, Any]:
+    """Prove that these workers work: versions, packages, tasks, transfers, a flow if there may be.
 
     Raises `MovedError` when they are not the same any more.
     """
     say(progress=f"{len(members)} workers; comparing versions")
+    packages = order.packages
     found = client.get_versions(packages=[requirement_name(each) for each in packages])
     check_answers(client, members, found["workers"])
     versions = common_versions(found)
@@ -105,6 +105,7 @@ def prove_members(
     hosts = visit(client, sorted(members), packages)
     say(progress="moving data between workers")
     routes = transfer(client, hosts)
+    flow = _flow(client, order, sorted(members))
     if workers_of(client).keys() != members.keys():
         raise MovedError
     return {
@@ -117,4 +118,11 @@ def prove_members(
         "transfer_bytes": TRANSFER_BYTES,
         "members": sorted(members),
         "routes": routes,
+        **flow,
     }
+
+
+def _flow(client: Client, order: Order, workers: Sequence[str]) -> dict[str, Any]:
+    if order.prefect is None:
+        return {}
+    return {"prefect": prove_flow(client, order.prefect, order.scheduler_address, workers)}
