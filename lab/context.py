@@ -17,6 +17,10 @@ from lab.shell import LabError
 
 CADDY = "Dockerfile.caddy"
 SOURCE = Path(__file__).parent.parent / "images"
+_COPIED = (
+    "Dockerfile", "*.txt", "examples/*.ipynb", "ipython/startup/*.py", "jupyter/*.py",
+    "jupyter/labconfig/*.json",
+)  # fmt: skip
 _INDEX_SETTINGS = {
     "extra-index-url", "index-url", "proxy", "retries", "timeout", "trusted-host",
 }  # fmt: skip
@@ -45,13 +49,13 @@ def content_hash(base: str) -> str:
     """Twelve hex digits that change with the files of images/ and the base image's name."""
     digest = hashlib.sha256(base.encode())
     for path in _files():
-        digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
+        digest.update(f"\0{_name(path)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 
 def archive() -> io.BytesIO:
     """The build context as a tar file; equal files give equal bytes."""
-    contents = {path.name: path.read_bytes() for path in _files()} | _index_access()
+    contents = {_name(path): path.read_bytes() for path in _files()} | _index_access()
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
         for name, content in contents.items():
@@ -87,7 +91,12 @@ def proxies() -> dict[str, str]:
 
 
 def _files() -> list[Path]:
-    return [SOURCE / "Dockerfile", *sorted(SOURCE.glob("*.txt"))]
+    return [path for pattern in _COPIED for path in sorted(SOURCE.glob(pattern))]
+
+
+def _name(path: Path) -> str:
+    """Return the path of a file in the build context."""
+    return path.relative_to(SOURCE).as_posix()
 
 
 def _index_access() -> dict[str, bytes]:

@@ -1,6 +1,8 @@
 """The images are built from locks that agree, by a Dockerfile that leaves nothing behind."""
 
+import json
 import re
+import tarfile
 
 import pytest
 
@@ -64,14 +66,40 @@ class TestLocks:
         version = tuple(int(part) for part in locked("dask")["distributed"].split("."))
         assert (2026, 1, 1) <= version
 
-    @pytest.mark.parametrize("name", NAMES)
-    def test_nothing_reaches_around_the_proxy(self, name):
-        """jupyter-server-proxy would open every port of the cluster to a browser."""
-        assert "jupyter-server-proxy" not in locked(name)
+    def test_scheduler_and_workers_proxy_nothing(self):
+        """With jupyter-server-proxy beside it, distributed proxies every port to a browser."""
+        assert not {"jupyter-server-proxy", "dask-labextension"} & locked("dask").keys()
+
+    def test_the_notebooks_proxy_is_safe(self):
+        """Releases before 4.2.0 proxied websockets of strangers (CVE-2024-28179)."""
+        version = tuple(map(int, locked("notebook")["jupyter-server-proxy"].split(".")))
+        assert (4, 2, 0) <= version
+
+    def test_prefects_server_can_be_imported(self):
+        """Releases before 3.9 admit any FastAPI, also those that break its server."""
+        version = tuple(map(int, locked("dask")["prefect"].split(".")[:2]))
+        assert (3, 9) <= version
 
     def test_dask_and_distributed_are_of_one_release(self):
         """The two are released together and fail apart."""
         assert locked("dask")["dask"] == locked("dask")["distributed"]
+
+
+class TestExamples:
+    @pytest.mark.parametrize("path", sorted(context.SOURCE.glob("examples/*.ipynb")), ids=str)
+    def test_each_is_clean(self, path):
+        """It opens as it was written: nothing was run, and nothing of a person is in it."""
+        notebook = json.loads(path.read_text())
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        assert code
+        assert [] == [cell for cell in code if cell["outputs"] or cell["execution_count"]]
+        assert {"kernelspec", "language_info"} == notebook["metadata"].keys()
+
+    def test_all_are_in_the_image(self):
+        """The build context has them, so that the Dockerfile can copy them."""
+        names = [path.name for path in (context.SOURCE / "examples").iterdir()]
+        with tarfile.open(fileobj=context.archive()) as tar:
+            assert {f"examples/{name}" for name in names} <= set(tar.getnames())
 
 
 class TestDockerfile:

@@ -1,0 +1,106 @@
+"""The notebook as a person meets it: its examples run, its panels and its dashboard are there."""
+
+import json
+
+import pytest
+
+from tests.swarm.notebooks import EXAMPLES, deployed_notebook, run_example
+
+# Asks the server in its container as a browser does, and prints status and text of the answers.
+ASK = """
+import json, sys, urllib.error, urllib.request
+
+class Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *rest):
+        return None
+
+for path in {paths!r}:
+    headers = {headers!r}
+    request = urllib.request.Request("http://127.0.0.1:8888" + path, headers=headers)
+    try:
+        answer = urllib.request.build_opener(Stay).open(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        answer = error
+    print(json.dumps([answer.status, answer.read().decode()]))
+"""
+DASHBOARD = "/proxy/scheduler:8787/status"
+
+
+@pytest.fixture(scope="module")
+def cluster(deployed):
+    """Return a cluster with neither an object store nor a Prefect server."""
+    with deployed("rehearsal", prefect="none") as deployment:
+        yield deployment
+
+
+@pytest.fixture(scope="module")
+def notebook(cluster, lab):
+    """Return the notebook's container."""
+    with deployed_notebook(lab) as container:
+        yield container
+
+
+@pytest.fixture(scope="module")
+def login(cluster):
+    """Return the headers of somebody who has logged in."""
+    return {"Authorization": f"token {cluster.runner.outputs(secrets=True)['notebook_token']}"}
+
+
+def ask(container, paths, headers):
+    """Return status and text of the server's answer to each path."""
+    program = ASK.format(paths=paths, headers=headers)
+    status, output = container.exec_run(["python", "-c", program])
+    assert 0 == status, output.decode()
+    return [json.loads(line) for line in output.decode().splitlines()]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_each_example_runs(notebook, name):
+    """From a home that is a volume, every cell of it succeeds."""
+    run_example(notebook, name)
+
+
+def test_what_is_missing_is_said(notebook):
+    """Without an object store or a Prefect server, the examples say so and do nothing."""
+    assert "There is no object store" in run_example(notebook, "2-dataframes-on-s3")
+    assert "There is no Prefect server" in run_example(notebook, "3-prefect-flow")
+
+
+def test_the_examples_are_in_the_file_browser(notebook, login):
+    """JupyterLab lists them in the home, and opens them for reading only."""
+    paths = ["/api/contents/examples", f"/api/contents/examples/{EXAMPLES[0]}.ipynb"]
+    (status, folder), (opened, example) = ask(notebook, paths, login)
+    assert (200, 200) == (status, opened)
+    assert all(f"{name}.ipynb" in folder for name in EXAMPLES)
+    assert '"writable": false' in example
+
+
+def test_the_dashboard_is_behind_the_notebooks_login(notebook, login):
+    """Anonymous visitors are sent to the login; who is in sees the scheduler's dashboard."""
+    ((anonymous, _),) = ask(notebook, [DASHBOARD], {})
+    ((status, page),) = ask(notebook, [DASHBOARD], login)
+    assert (302, 200) == (anonymous, status)
+    assert "Dask" in page
+
+
+def test_nothing_else_is_reached_through_the_notebook(notebook, login):
+    """Neither another port of the scheduler, nor a worker, nor another address of the same."""
+    paths = [
+        f"/proxy/{to}/" for to in ("scheduler:8786", "dask_scheduler:8787", "dask_worker:8789")
+    ]
+    assert [403, 403, 403] == [status for status, _ in ask(notebook, paths, login)]
+
+
+def test_the_panels_show_this_cluster(notebook, login):
+    """JupyterLab's Dask panels are preset, and nobody is asked about news."""
+    path = "/lab/api/settings/dask-labextension:plugin"
+    (settings, page) = ask(notebook, [path, "/lab"], login)
+    assert '"/proxy/scheduler:8787"' in settings[1]
+    assert "@jupyterlab/apputils-extension:announcements" in page[1]
+
+
+def test_a_local_cluster_by_mistake_is_explained(notebook):
+    """`Client(n_workers=2)` fails because an address is configured, and the error says so."""
+    program = "from dask.distributed import Client; Client(n_workers=2)"
+    _, output = notebook.exec_run(["ipython", "--colors=NoColor", "-c", program])
+    assert "Client(LocalCluster(n_workers=2))" in output.decode()

@@ -1,0 +1,115 @@
+"""The notebook image's own settings: what is proxied, and what is made in an existing home."""
+
+import json
+import site
+from types import SimpleNamespace
+
+import pytest
+
+from lab.context import SOURCE
+
+JUPYTER = SOURCE / "jupyter"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """Return a home that is empty."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(site, "USER_SITE", str(tmp_path / ".local/lib/python/site-packages"))
+    return tmp_path
+
+
+def load():
+    """Load the settings as Jupyter does, and return them."""
+    found = SimpleNamespace(ServerProxy=SimpleNamespace())
+    path = JUPYTER / "jupyter_config.py"
+    exec(compile(path.read_text(), path, "exec"), {"get_config": lambda: found})
+    return found
+
+
+def request(host, port):
+    """Return a request for `/proxy/<host>:<port>/status` as jupyter-server-proxy has it."""
+    headers = {"Authorization": "token secret", "Cookie": "session=secret", "Accept": "*/*"}
+    return SimpleNamespace(
+        path_args=[host, port, "/status"], request=SimpleNamespace(headers=headers)
+    )
+
+
+@pytest.mark.usefixtures("home")
+class TestProxy:
+    @pytest.mark.parametrize(
+        ("host", "port", "expected"),
+        [
+            ("scheduler", "8787", True),
+            ("scheduler", "8786", False),
+            ("dask_scheduler", "8787", False),
+            ("tasks.dask_worker", "8787", False),
+        ],
+    )
+    def test_only_the_dashboard_is_reached(self, host, port, expected):
+        """No other host or port of the cluster's network is open to the notebook's browser."""
+        allowed = load().ServerProxy.host_allowlist
+        assert expected == allowed(request(host, port), host)
+
+    def test_the_scheduler_never_sees_the_notebooks_login(self):
+        """Code that runs in the scheduler cannot become the notebook's user."""
+        asked = request("scheduler", "8787")
+        load().ServerProxy.host_allowlist(asked, "scheduler")
+        assert {"Accept": "*/*"} == asked.request.headers
+
+
+class TestHome:
+    def test_the_examples_are_in_an_existing_home(self, home):
+        """JupyterLab's file browser shows them beside what the user has."""
+        (home / "mine.ipynb").touch()
+        load()
+        assert "/opt/examples" == str((home / "examples").readlink())
+
+    def test_nothing_of_the_users_is_replaced(self, home):
+        """A folder of the same name stays as it is."""
+        (home / "examples").mkdir()
+        (home / "examples" / "mine.ipynb").touch()
+        load()
+        load()
+        assert ["mine.ipynb"] == [path.name for path in (home / "examples").iterdir()]
+
+    def test_packages_are_found_where_pip_puts_them(self, home):
+        """The folder is there before the first kernel starts, or it would not look there."""
+        load()
+        assert (home / ".local/lib/python/site-packages").is_dir()
+
+    def test_a_home_that_cannot_be_written_is_no_failure(self, home):
+        """The server starts all the same."""
+        (home / ".local").touch()
+        load()
+
+
+def test_the_panels_know_their_cluster():
+    """JupyterLab's Dask panels show this cluster's dashboard, and offer to make no other."""
+    path = JUPYTER / "labconfig" / "default_setting_overrides.json"
+    settings = json.loads(path.read_text())["dask-labextension:plugin"]
+    assert {"defaultURL": "/proxy/scheduler:8787", "hideClusterManager": True} == settings
+
+
+class TestErrorOfClient:
+    @pytest.fixture
+    def explain(self):
+        """Return what IPython is told to do with a ValueError."""
+        chosen = []
+        shell = SimpleNamespace(set_custom_exc=lambda *args: chosen.append(args[1]))
+        path = SOURCE / "ipython" / "startup" / "client.py"
+        exec(compile(path.read_text(), path, "exec"), {"get_ipython": lambda: shell})
+        return chosen[0]
+
+    @pytest.mark.parametrize(
+        ("message", "notes"),
+        [("Unexpected keyword arguments: ['n_workers']", 1), ("invalid literal", 0)],
+    )
+    def test_it_says_what_to_write_instead(self, explain, message, notes):
+        """`Client(n_workers=2)` is told of LocalCluster; other errors stay as they are."""
+        shown, error = [], ValueError(message)
+        shell = SimpleNamespace(showtraceback=lambda what, **_: shown.append(what))
+        explain(shell, ValueError, error, None)
+        assert [(ValueError, error, None)] == shown
+        assert notes == len(getattr(error, "__notes__", []))
+        assert all("LocalCluster(n_workers=2)" in note for note in getattr(error, "__notes__", []))
