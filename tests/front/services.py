@@ -1,4 +1,4 @@
-"""Stand-ins for JupyterLab and Dask's dashboard, for tests only: as much as a visitor sees.
+"""Stand-ins for JupyterLab, Dask's dashboard and Prefect, for tests only: as much as one sees.
 
 They are enough to tell a front that lets somebody in from one that does not. The real ones stand
 behind the real front in tests/swarm.
@@ -85,8 +85,15 @@ class Session(Stream):
             self.send_error(403)
 
 
+class Flows(RequestHandler):
+    """Prefect's page, which asks for nothing."""
+
+    def get(self):
+        self.write("<title>Prefect Server</title>")
+
+
 def upstream():
-    """Return the application that stands for both services."""
+    """Return the application that stands for all services."""
     return Application(
         [
             ("/stream", Stream),
@@ -95,6 +102,8 @@ def upstream():
             ("/api/events/subscribe", Events),
             ("/status", Status),
             ("/status/ws", Session),
+            ("/v2/", Flows),
+            ("/api/events/out", Stream),
             ("/.*", Echo),
         ]
     )
