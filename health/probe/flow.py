@@ -7,21 +7,24 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 from uuid import uuid4
 
 from . import UnprovenError
 from .dialogue import Prefect, say
 from .members import moved_or, workers_of
-from .notebook import ask
 from .patience import PAUSE_SECONDS
 from .tasks import Client
 
 NAME = "dask-swarm-proof"
 PACKAGES = ("prefect", "prefect_dask")
 COMPLETED = "COMPLETED"
+ANSWER_SECONDS = 5
 SILENT_SECONDS = 30  # of a server that this deployment does not start
 RECORD_SECONDS = 15  # for what workers report of their tasks to be in the server's database
 LOOK_SECONDS = 1  # between two looks whether scheduler and workers are still there
@@ -36,11 +39,11 @@ def prove_flow(
     Raises `UnprovenError` when it does not end well or the server does not know of it,
     `MovedError` when workers came or went meanwhile.
     """
+    check_installed()
+    # Before Prefect is imported, which is late: that takes seconds of a CPU.
+    os.environ.update(variables(prefect))
     say(progress=f"waiting for the Prefect server at {prefect.api_url}")
     wait_for_server(prefect)
-    check_installed()
-    # Prefect reads its settings when it is imported, which is late: that takes seconds of a CPU.
-    os.environ.update(variables(prefect))
     say(progress="running a Prefect flow with a task on every worker")
     begun = time.monotonic()
     name = f"{NAME}-{uuid4().hex[:8]}"
@@ -61,14 +64,24 @@ def wait_for_server(prefect: Prefect) -> None:
     Raises `UnprovenError` when a server that was there before is silent for `SILENT_SECONDS`.
     """
     end = time.monotonic() + SILENT_SECONDS
-    while (answer := ask(prefect.api_url, "/health")) is None or answer[0] != 200:
+    while found := ailment(prefect.api_url):
         if not prefect.managed and time.monotonic() > end:
-            found = f"an answer of {answer[0]}" if answer else "no answer"
             raise UnprovenError(
                 f"expected {prefect.api_url}/health to answer 200, found {found} for "
                 f"{SILENT_SECONDS} s; correct prefectApiUrl, or let the Swarm's nodes reach it"
             )
         time.sleep(PAUSE_SECONDS)
+
+
+def ailment(api_url: str) -> str:
+    """Return why a server is not well, empty if it is."""
+    try:
+        with urlopen(f"{api_url}/health", timeout=ANSWER_SECONDS):  # noqa: S310  http or https
+            return ""
+    except HTTPError as error:
+        return f"an answer of {error.code}"
+    except (OSError, HTTPException) as error:
+        return f"no answer ({getattr(error, 'reason', error)})"
 
 
 def check_installed() -> None:
