@@ -3,7 +3,7 @@
     settings      every config key of the stack, checked                 components/settings.py
     site          what the Swarm has: image digests, Caddy's network     components/offline.py
     front         Caddy, its network and the names that it serves        components/caddy.py
-    cluster       overlay network, scheduler, workers, notebook          components/cluster.py
+    cluster       overlay network, scheduler, workers, notebook, Prefect components/cluster.py
     probe         a client on the overlay that proves all of it          components/probe.py
     front proof   a visitor from outside who has to log in               components/front_proof.py
     shutdown      ends the tasks before a destroy removes anything       components/shutdown.py
@@ -45,6 +45,7 @@ Shutdown("dask-shutdown", ShutdownArgs(settings=settings, front=front, cluster=c
 pulumi.export("scheduler_address", cluster.scheduler_address)
 pulumi.export("dashboard_url", front.dashboard_url)
 pulumi.export("notebook_url", front.notebook_url)
+pulumi.export("prefect_url", front.prefect_url)
 pulumi.export("notebook_token", cluster.notebook.token)
 pulumi.export("login_user", front.user)
 pulumi.export("login_password", front.password)

@@ -20,6 +20,7 @@ from components.lookup import Site
 from components.notebook import Notebook
 from components.own_caddy import OwnCaddyArgs, declare_own_caddy
 from components.parsing import split_address
+from components.prefect import Prefect
 from components.settings import Settings
 from components.swarm import DeclaredService, MountedFile, encoded
 
@@ -47,6 +48,7 @@ class Front(pulumi.ComponentResource):
     key: MountedFile | None = None
     notebook_url: str = Notebook.url
     dashboard_url: str = DaskCluster.dashboard_url
+    prefect_url: str | None
     user: str = ""
     password: pulumi.Input[str] = ""
     caddyfile: pulumi.Input[str] = ""
@@ -58,6 +60,7 @@ class Front(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         settings = args.settings
         self.network_id = args.site.caddy_network_id
+        self.prefect_url = Prefect.url if settings.prefect == "managed" else None
         if settings.has_front:
             text = front_text(settings)
             key = _generated(f"{name}-key", 48, child)
@@ -70,6 +73,7 @@ class Front(pulumi.ComponentResource):
             self.caddyfile = pulumi.Output.all(**files).apply(caddyfile.joined)
             self.notebook_url = f"https://{text.notebook_name}"
             self.dashboard_url = f"https://{text.dashboard_name}/status"
+            self.prefect_url = f"https://{text.prefect_name}" if text.prefect_name else None
             if settings.caddy_mode == "managed":
                 own = declare_own_caddy(
                     name,
@@ -164,6 +168,9 @@ def front_text(settings: Settings) -> FrontText:
         basic_user=settings.basic_user,
         acme_email=settings.acme_email,
         acme_directory=settings.acme_directory,
+        prefect_name=f"{settings.prefect_name}.{settings.domain}"
+        if settings.prefect == "managed"
+        else "",
     )
 
 

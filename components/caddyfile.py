@@ -27,7 +27,8 @@ class FrontText:
 
     What the chosen `auth` (authelia, basic or none) does not use may be empty, and so may what
     ACME needs where `certificates` is internal. `key` is how Caddy knows the notebook's front key:
-    by a file of its own, by its text or not at all (file, text or none).
+    by a file of its own, by its text or not at all (file, text or none). Without a `prefect_name`
+    there is no such site.
     """
 
     notebook_name: str
@@ -41,6 +42,7 @@ class FrontText:
     basic_user: str = ""
     acme_email: str = ""
     acme_directory: str = ""
+    prefect_name: str = ""
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
@@ -57,7 +59,7 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 
 def fragments(text: FrontText, basic_hash: str = "", front_key: str = "") -> dict[str, str]:
-    """Return what any Caddy needs to serve both sites, by the names in `caddy/Caddyfile`."""
+    """Return what any Caddy needs to serve the sites, by the names in `caddy/Caddyfile`."""
     return {
         **sites(text),
         "login.caddy": login(text, basic_hash),
@@ -67,7 +69,8 @@ def fragments(text: FrontText, basic_hash: str = "", front_key: str = "") -> dic
 
 def sites(text: FrontText) -> dict[str, str]:
     """Return the fragments that hold no secret."""
-    files = ("site.caddy", "notebook.caddy", "dashboard.caddy")
+    files = ["site.caddy", "notebook.caddy", "dashboard.caddy"]
+    files += ["prefect.caddy"] if text.prefect_name else []
     return {name: _filled(name, _values(text)) for name in files}
 
 
@@ -102,7 +105,7 @@ def options(text: FrontText) -> dict[str, str]:
 def joined(files: Mapping[str, str]) -> str:
     """Return the fragments as the one file that an existing Caddy imports."""
     order = ("site.caddy", "login.caddy", "key.caddy", "notebook.caddy", "dashboard.caddy")
-    return "\n".join(files[name] for name in order)
+    return "\n".join(files[name] for name in (*order, "prefect.caddy") if name in files)
 
 
 def _values(text: FrontText) -> dict[str, str]:

@@ -18,7 +18,7 @@ from health.causes import size, unmatched
 from health.nodes import Node, Task, free, hostname, matches, usable
 from health.nodes import platform as platform_of
 
-# What scheduler, notebook and Caddy need to start; up to their limits they share the node.
+# What all but the workers need to start; up to their limits they share the node.
 SMALL = ResourceLimit(cpus=Decimal("0.1"), memory_bytes=memory("256MiB"))
 WORKER = "dask_worker"
 Amount = tuple[int, int]  # CPUs in billionths, bytes of memory
@@ -41,6 +41,7 @@ class Demand:
 def demands(settings: Settings) -> list[Demand]:
     """Return what is to be placed, the largest last: it takes what is left."""
     small = ["dask_scheduler", "dask_notebook"]
+    small += ["dask_prefect"] if settings.prefect == "managed" else []
     small += ["dask_caddy", "dask_caddy_reloader"] if settings.caddy_mode == "managed" else []
     worker = ResourceLimit(cpus=settings.worker_cpus, memory_bytes=settings.worker_memory)
     return [

@@ -1,5 +1,7 @@
 """The Dask cluster: an overlay network with a scheduler, workers and a notebook on it.
 
+Where the stack runs a Prefect server, that is on it too.
+
 Owns how the parts are wired and which settings each one gets. It publishes nothing; what stands in
 front of it and what proves it are built beside it in `__main__.py`.
 """
@@ -13,6 +15,7 @@ from components.environment import declare_environment
 from components.lookup import Site
 from components.network import DaskNetwork
 from components.notebook import Notebook, NotebookArgs
+from components.prefect import Prefect, PrefectArgs, api_url, prefect_variables
 from components.scheduler import ADDRESS, DASHBOARD_PORT, Scheduler, SchedulerArgs
 from components.settings import Settings
 from components.swarm import DeclaredService, MountedFile, ResourceLimit
@@ -39,6 +42,8 @@ class DaskCluster(pulumi.ComponentResource):
     dashboard_url = f"http://dask_scheduler:{DASHBOARD_PORT}/status"
     network_id: pulumi.Output[str]
     notebook: Notebook
+    environment: MountedFile | None
+    prefect_api_url: str
     services: tuple[DeclaredService, ...]
 
     def __init__(
@@ -48,12 +53,19 @@ class DaskCluster(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         self.network_id = network_id = DaskNetwork(f"{name}-network", child).network_id
         scheduler = Scheduler(f"{name}-scheduler", _scheduler(args, network_id), child)
-        environment = declare_environment(f"{name}-environment", args.settings.environment, child)
+        self.prefect_api_url = api_url(args.settings.prefect, args.settings.prefect_api_url)
+        variables = {**prefect_variables(self.prefect_api_url), **args.settings.environment}
+        self.environment = environment = declare_environment(
+            f"{name}-environment", variables, child
+        )
         workers = Workers(f"{name}-workers", _workers(args, network_id, environment), child)
         self.notebook = Notebook(
             f"{name}-notebook", _notebook(args, network_id, environment), child
         )
         self.services = (scheduler.service, workers.service, self.notebook.service)
+        if args.settings.prefect == "managed":
+            prefect = Prefect(f"{name}-prefect", _prefect(args, network_id), child)
+            self.services += (prefect.service,)
         self.register_outputs(
             {
                 "scheduler_address": self.scheduler_address,
@@ -96,6 +108,21 @@ def _workers(
         environment=environment,
         scheduler_address=ADDRESS,
         network_id=network_id,
+    )
+
+
+def _prefect(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> PrefectArgs:
+    settings = args.settings
+    limit = ResourceLimit(cpus=settings.prefect_cpus, memory_bytes=settings.prefect_memory)
+    return PrefectArgs(
+        image=args.site.image,
+        limit=limit,
+        reservation=limit.at_most(SMALL),
+        constraints=settings.control_placement,
+        platform=settings.platform,
+        packages=settings.extra_pip_packages,
+        network_id=network_id,
+        caddy_network_id=args.caddy_network_id,
     )
 
 

@@ -93,7 +93,11 @@ def front_request(args: FrontProofArgs) -> dict[str, Any]:
     return {
         "deadline_seconds": settings.health_deadline,
         "workers": settings.workers if settings.proof == "full" else 0,
-        "names": {"notebook": text.notebook_name, "dashboard": text.dashboard_name},
+        "names": {
+            "notebook": text.notebook_name,
+            "dashboard": text.dashboard_name,
+            **({"prefect": text.prefect_name} if text.prefect_name else {}),
+        },
         "addresses": list(args.site.front_addresses),
         "verified": not settings.is_local,
         "auth": settings.auth,

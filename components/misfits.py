@@ -75,7 +75,14 @@ def _twins(known: Mapping[str, Any]) -> Iterator[str]:
         found = f"{known['dashboard_name']!r} is the notebook's name too"
         cure = set_command("dashboardName", "dashboard")
         yield complaint("dashboardName", found, "another name than notebookName", cure)
-    taken = [f"{known[each]}.{name}" for each in ("notebook_name", "dashboard_name")]
+    served = ["notebook_name", "dashboard_name"]
+    if known["prefect"] == "managed":
+        if known["prefect_name"] in [known[each] for each in served if known[each]]:
+            found = f"{known['prefect_name']!r} is the notebook's or the dashboard's name too"
+            allowed = "another name than notebookName and dashboardName"
+            yield complaint("prefectName", found, allowed, set_command("prefectName", "prefect"))
+        served.append("prefect_name")
+    taken = [f"{known[each]}.{name}" for each in served]
     if known["auth"] == "authelia" and host_of(known["authelia_portal"]) in taken:
         found = f"{known['authelia_portal']!r} is a name that this stack serves"
         cure = set_command("autheliaPortal", f"https://auth.{name}")
@@ -115,9 +122,18 @@ def _acme_misfits(known: Mapping[str, Any]) -> Iterator[str]:
 RESERVED_VARIABLES = ("EXTRA_PIP_PACKAGES", "AWS_SHARED_CREDENTIALS_FILE")
 
 
+# And where there is a Prefect server; the last is an older name of the second.
+PREFECT_VARIABLES = (
+    *("PREFECT_API_URL", "PREFECT_SERVER_EPHEMERAL_ENABLED"),
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE",
+)
+
+
 def _reserved_names(values: Mapping[str, Any]) -> Iterator[str]:
+    has_server = values.get("prefect", "none") != "none"
+    reserved = RESERVED_VARIABLES + (PREFECT_VARIABLES if has_server else ())
     for name in values.get("environment", {}):
-        if name in RESERVED_VARIABLES:
+        if name in reserved:
             cure = f"pulumi config rm --path environment.{name}"
             yield complaint("environment", f"{name} is set by the program", "other names", cure)
 

@@ -89,6 +89,7 @@ class HealthProbe(pulumi.ComponentResource):
 def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
     """Return what the program in `health/` reads on its standard input; sizes in bytes."""
     settings, cluster = args.settings, args.cluster
+    environment = cluster.environment
     return {
         "deadline_seconds": settings.health_deadline,
         # The notebook's own image, so that the probe's versions are the notebook's.
@@ -109,6 +110,14 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
             # Where there is a front, a cell is run through it.
             "cell": settings.proof == "full" and not settings.enters_front,
         },
+        "prefect": {
+            "api_url": cluster.prefect_api_url,
+            "managed": settings.prefect == "managed",
+            "secret_id": environment.id,
+            "secret_name": environment.name,
+        }
+        if environment and cluster.prefect_api_url
+        else None,
         "expected": {
             "workers": settings.workers,
             "threads": settings.workers * settings.worker_threads,

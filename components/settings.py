@@ -143,6 +143,8 @@ class Settings:
         str, Setting(parse=http_url, example="http://prefect.example.org:4200/api")
     ]
     prefect_name: Annotated[str, Setting(parse=dns_label, example="prefect")]
+    prefect_cpus: Annotated[Decimal, _CPUS]
+    prefect_memory: Annotated[int, _MEMORY]
 
     caddy_mode: Annotated[
         str, Setting(parse=one_of("external", "managed", "none"), example="external")

@@ -1,7 +1,7 @@
 """The proof of the front, from outside the cluster: nobody gets in without a login, a login does.
 
 Run as `python -m health.front < request.json > proof.json`, where Pulumi runs. The request is one
-JSON object (`Request`) and may hold credentials: nothing of it is printed. For both names it tries
+JSON object (`Request`) and may hold credentials: nothing of it is printed. For every name it tries
 
     anonymous    a page and a websocket without a login, and with forged headers of identity:
                  the login's answer (302 to the portal, or 401) and nothing of the service
@@ -51,9 +51,15 @@ UPGRADE = {
 MARKS = {
     "notebook": re.compile(r"jupyter-config-data|<title>\s*Jupyter"),
     "dashboard": re.compile(r"bokeh|<title>\s*Dask", re.IGNORECASE),
+    "prefect": re.compile(r"<title>\s*Prefect"),
 }
-PAGES = {"notebook": "/lab", "dashboard": "/status"}
-SOCKETS = {"notebook": "/api/events/subscribe", "dashboard": "/status/ws"}
+TITLES = {"notebook": "JupyterLab", "dashboard": "Dask's dashboard", "prefect": "Prefect's page"}
+PAGES = {"notebook": "/lab", "dashboard": "/status", "prefect": "/v2/"}
+SOCKETS = {
+    "notebook": "/api/events/subscribe",
+    "dashboard": "/status/ws",
+    "prefect": "/api/events/out",
+}
 # What JupyterLab asks for as soon as its page is there.
 FETCHED = ("/api/me", "/api/kernelspecs", "/lab/api/settings")
 _PAGE_CONFIG = re.compile(r'<script id="jupyter-config-data"[^>]*>(.*?)</script>', re.DOTALL)
@@ -68,10 +74,10 @@ class OpenDoorError(UnfitError):
 class Request:
     """What is to be proven.
 
-    `names` are the hosts of notebook and dashboard; `addresses` where they are, unless the name
-    servers know; `auth` is authelia, basic or none; `portal` Authelia's address; user and password
-    may be empty, and so may the notebook's token and password, which must open nothing else then.
-    A cell of the notebook computes on so many `workers`, none with 0.
+    `names` are the hosts of notebook, dashboard and, if any, prefect; `addresses` where they are,
+    unless the name servers know; `auth` is authelia, basic or none; `portal` Authelia's address;
+    user and password may be empty, and so may the notebook's token and password, which must open
+    nothing else then. A cell of the notebook computes on so many `workers`, none with 0.
     """
 
     deadline_seconds: float
@@ -266,8 +272,7 @@ class Proof:
         page = self._visitor.get(host, PAGES[site] + query, headers)
         what = f"https://{host}{PAGES[site]} with a login"
         if page.status != 200 or not MARKS[site].search(page.text):
-            wanted = "JupyterLab" if site == "notebook" else "Dask's dashboard"
-            raise UnfitError(f"{what}: expected {wanted}, found {page.status}")
+            raise UnfitError(f"{what}: expected {TITLES[site]}, found {page.status}")
         if token := re.search(r'"token":"([^"]+)"', page.text if site == "dashboard" else ""):
             headers["Sec-WebSocket-Protocol"] = f"bokeh, {token[1]}"
         opened = self._visitor.upgrade(host, SOCKETS[site], headers)

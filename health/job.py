@@ -8,7 +8,7 @@ from typing import Any
 from docker import types
 
 from health import parcel
-from health.request import Request
+from health.request import Notebook, Prefect, Request
 from health.rollout import ENDED, Snapshot, moment
 
 PREFIX = "dask_health-"
@@ -18,6 +18,7 @@ DEADLINE_LABEL = "dask.swarm/deadline"  # seconds since 1970, after which nobody
 LINGER_SECONDS = 30  # a launcher reads its finished service's last lines within it
 
 _SECRET_NAME = "dask-health-notebook"  # noqa: S105  the name of a file
+_VARIABLES_NAME = "dask-health-environment"
 _CPUS = 10**9
 _MEMORY = 512 * 2**20
 
@@ -39,6 +40,7 @@ def order(request: Request, seconds: float) -> str:
         "scheduler_address": request.scheduler_address,
         "expected": expected,
         "notebook": notebook,
+        "prefect": _prefect(request),
         "packages": request.packages,
         "use": request.use,
     }
@@ -79,12 +81,26 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
     }
 
 
+def _prefect(request: Request) -> dict[str, Any] | None:
+    if request.prefect is None:
+        return None
+    return {
+        "api_url": request.prefect.api_url,
+        "managed": request.prefect.managed,
+        "variables_file": f"/run/secrets/{_VARIABLES_NAME}",
+    }
+
+
 def _secrets(request: Request) -> list[types.SecretReference]:
+    needed: list[tuple[Notebook | Prefect | None, str]] = [
+        (request.notebook, _SECRET_NAME),
+        (request.prefect, _VARIABLES_NAME),
+    ]
     # Readable for all, because images differ in their user; nothing else runs in this container.
-    found = request.notebook
     return [
-        types.SecretReference(each.secret_id, each.secret_name, filename=_SECRET_NAME, mode=0o444)
-        for each in ([found] if found else [])
+        types.SecretReference(source.secret_id, source.secret_name, filename=name, mode=0o444)
+        for source, name in needed
+        if source is not None
     ]
 
 

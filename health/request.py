@@ -30,6 +30,19 @@ class Notebook:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prefect:
+    """The API of a Prefect server, which may be one of the services (`managed`).
+
+    The Swarm secret is the JSON object of environment variables that work gets.
+    """
+
+    api_url: str
+    managed: bool
+    secret_id: str
+    secret_name: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """Everything that the launcher is told; `services` is name to the revision to wait for.
 
@@ -48,6 +61,7 @@ class Request:
     notebook: Notebook | None
     packages: tuple[str, ...]
     use: bool
+    prefect: Prefect | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Request":
@@ -56,6 +70,7 @@ class Request:
             data = json.loads(text, parse_float=_number)
             data["expected"] = Expected(**data["expected"])
             data["notebook"] = Notebook(**data["notebook"]) if data["notebook"] else None
+            data["prefect"] = Prefect(**data["prefect"]) if data.get("prefect") else None
             data["healthy"] = tuple(data["healthy"])
             data["constraints"] = tuple(data["constraints"])
             data["packages"] = tuple(data["packages"])

@@ -26,6 +26,8 @@ def summary(outputs: dict[str, Any], token_command: str) -> str:
         f"  dashboard  {outputs['dashboard_url']}",
         f"  notebook   {outputs['notebook_url']}",
     ]
+    if outputs.get("prefect_url"):
+        lines.append(f"  prefect    {outputs['prefect_url']}")
     if outputs.get("notebook_token"):
         lines.append(f"  token      {token_command}")
     if outputs.get("login_user"):

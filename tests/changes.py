@@ -11,6 +11,7 @@ BREAKS_OFF = "It is lost: the new scheduler knows nothing of it, clients begin a
 KERNELS_END = "It ends with the kernel that runs it; files stay"
 SCHEDULER, WORKER, NOTEBOOK = "dask_scheduler", "dask_worker", "dask_notebook"
 CADDY = "dask_caddy"
+PREFECT = "dask_prefect"
 OWN_CADDY = {"caddyMode": "managed", "domain": "localhost", "auth": "none"}
 REBUILT, NEWER = "rebuilt", "newer"  # images that the tests stand others in for
 
@@ -112,6 +113,22 @@ CHANGES = [
         restarts=(SCHEDULER, WORKER, NOTEBOOK),
         notice=BREAKS_OFF,
         tried={"daskConfig": {"array": {"chunk-size": "64MiB"}}},
+    ),
+    Change(
+        what="The address of the Prefect server",
+        keys=("prefect", "prefectApiUrl"),
+        restarts=(WORKER, NOTEBOOK),
+        notice=HANDED_ON,
+        tried={"prefectApiUrl": "http://other.example.org/api"},
+        base={"prefect": "external", "prefectApiUrl": "http://one.example.org/api"},
+    ),
+    Change(
+        what="What the Prefect server may use",
+        keys=("prefectMemory", "prefectCpus"),
+        restarts=(PREFECT,),
+        notice=f"{GOES_ON}; flows wait for the server",
+        tried={"prefectMemory": "2GiB"},
+        base={"prefect": "managed"},
     ),
     Change(
         what="The image of scheduler and workers",

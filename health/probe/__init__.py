@@ -8,6 +8,7 @@
     tasks.py        how workers are made to do either
     notebook.py     whom the notebook lets in; session.py somebody who is logged in there
     kernel.py       a cell that it runs
+    flow.py         a flow of Prefect's, where there is a server for it
 
 It travels as arguments of a Python (`parcel.py`), the notebook image's, 3.10 or newer. So it needs
 nothing but the standard library and distributed, imports all of its own parts at once, relative to

@@ -34,6 +34,18 @@ class Notebook:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prefect:
+    """The API of a Prefect server; one that is `managed` starts together with the cluster.
+
+    `variables_file` is a JSON object of environment variables that work with it needs, if any.
+    """
+
+    api_url: str
+    managed: bool
+    variables_file: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Order:
     """What to prove, and the seconds there are for it.
 
@@ -45,19 +57,21 @@ class Order:
     expected: Expected
     notebook: Notebook | None
     packages: tuple[str, ...]
+    prefect: Prefect | None = None
     use: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "Order":
         """Read an order from JSON with the fields' names as keys."""
         data = json.loads(text)
-        notebook = data["notebook"]
+        notebook, prefect = data["notebook"], data.get("prefect")
         return cls(
             deadline_seconds=data["deadline_seconds"],
             scheduler_address=data["scheduler_address"],
             expected=Expected(**data["expected"]),
             notebook=Notebook(**notebook) if notebook else None,
             packages=tuple(data["packages"]),
+            prefect=Prefect(**prefect) if prefect else None,
             use=data["use"],
         )
 

@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from . import UnprovenError
 from .dialogue import Order, say
 from .exchange import exchange
+from .flow import prove_flow
 from .members import MovedError, check_answers, moved_or, wait_for_members, workers_of
 from .notebook import compute, wait_for_notebook
 from .patience import PAUSE_SECONDS, deadline
@@ -94,7 +95,7 @@ def prove_cluster(client: Client, order: Order) -> dict[str, Any]:
 
 
 def prove_members(client: Client, members: Mapping[str, Any], order: Order) -> dict[str, Any]:
-    """Prove that these workers work: versions, packages, tasks, transfers.
+    """Prove that these workers work: versions, packages, tasks, transfers, a flow if there may be.
 
     Raises `MovedError` when they are not the same any more.
     """
@@ -111,6 +112,7 @@ def prove_members(client: Client, members: Mapping[str, Any], order: Order) -> d
     if order.use:
         say(progress="sending arrays and frames there and back")
         exchange(client, sorted(members))
+    flow = _flow(client, order, sorted(members))
     if workers_of(client).keys() != members.keys():
         raise MovedError
     return {
@@ -123,4 +125,11 @@ def prove_members(client: Client, members: Mapping[str, Any], order: Order) -> d
         "transfer_bytes": TRANSFER_BYTES,
         "members": sorted(members),
         "routes": routes,
+        **flow,
     }
+
+
+def _flow(client: Client, order: Order, workers: Sequence[str]) -> dict[str, Any]:
+    if not order.prefect or not order.use:
+        return {}
+    return {"prefect": prove_flow(client, order.prefect, order.scheduler_address, workers)}

@@ -21,7 +21,7 @@ from tests.front.portal import PASSWORD, USER, portal
 from tests.front.services import KEY, upstream
 
 PORTAL = "https://portal.localhost"
-NAMES = {"notebook": "notebook.localhost", "dashboard": "dashboard.localhost"}
+NAMES = {site: f"{site}.localhost" for site in ("notebook", "dashboard", "prefect")}
 BASIC = {"Authorization": "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()}
 KEYS = {"authelia": "text", "basic": "file"}  # so that both are tried
 SALT = "0123456789abcdef" * 2
@@ -91,7 +91,7 @@ class Front:
             (self.folder / name).write_text(there)
 
     def wait(self):
-        """Wait until Caddy answers for both names."""
+        """Wait until Caddy answers for every name."""
         deadline = time.monotonic() + START_SECONDS
         for name in NAMES.values():
             while True:
@@ -201,11 +201,13 @@ class Scene:
             authelia_address=f"127.0.0.1:{self.portal.port}",
             authelia_uri=path + endpoint,
             basic_user=USER,
+            prefect_name=NAMES["prefect"],
         )
         self.files = options(self.text) | fragments(self.text, bcrypt_hash(PASSWORD, SALT), KEY)
         ports = {
             "dask_notebook 8888": notebook or self.upstream.port,
             "dask_scheduler 8787": self.upstream.port,
+            "dask_prefect 4200": self.upstream.port,
         }
         self.front = Front(program, folder, self.files, ports)
         opened.append(self.front)

@@ -1,4 +1,4 @@
-"""Stand-ins for JupyterLab and Dask's dashboard, for tests only: as much as a visitor sees.
+"""Stand-ins for JupyterLab, Dask's dashboard and Prefect, for tests only: as much as one sees.
 
 They are enough to tell a front that lets somebody in from one that does not. The real ones stand
 behind the real front in tests/swarm.
@@ -134,8 +134,15 @@ class Session(Stream):
             self.send_error(403)
 
 
+class Flows(RequestHandler):
+    """Prefect's page, which asks for nothing."""
+
+    def get(self):
+        self.write("<title>Prefect Server</title>")
+
+
 def upstream(page_token=""):
-    """Return the application that stands for both services; a `page_token` breaks JupyterLab."""
+    """Return the application that stands for all services; a `page_token` breaks JupyterLab."""
     return Application(
         [
             ("/stream", Stream),
@@ -147,6 +154,8 @@ def upstream(page_token=""):
             ("/api/me|/api/kernelspecs|/lab/api/settings", Api),
             ("/status", Status),
             ("/status/ws", Session),
+            ("/v2/", Flows),
+            ("/api/events/out", Stream),
             ("/.*", Echo),
         ],
         page_token=page_token,

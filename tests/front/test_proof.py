@@ -40,7 +40,7 @@ def proof(scene, **changed):
 
 
 def test_a_good_front_is_proven(scene):
-    """Both names, anonymous and, with credentials, behind the login."""
+    """Every name, anonymous and, with credentials, behind the login."""
     found = proof(scene)
     inside = {"login": 200, "websocket": 101} if scene.auth == "basic" else {}
     for site, host in NAMES.items():

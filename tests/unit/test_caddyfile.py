@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from components import caddyfile, notebook, scheduler
+from components import caddyfile, notebook, prefect, scheduler
 from components.caddyfile import FrontText, fill, fragments, joined, options
 from components.parsing import split_address, upstream
 
@@ -25,6 +25,7 @@ EXAMPLE = FrontText(
     basic_user="dask",
     acme_email="admin@example.org",
     acme_directory="https://acme-v02.api.letsencrypt.org/directory",
+    prefect_name="prefect.example.org",
 )
 
 label = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
@@ -36,7 +37,7 @@ word = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,30}", fullmatch=True)
 def texts(draw):
     """Return values such as the settings let through, of every kind."""
     at = draw(domain)
-    first, second = draw(st.lists(label, min_size=2, max_size=2, unique=True))
+    first, second, third = draw(st.lists(label, min_size=3, max_size=3, unique=True))
     legacy = f"/api/verify?rd=https://{draw(domain)}:{draw(st.integers(1, 65535))}/{draw(word)}"
     at_port = f"{draw(domain)}:{draw(st.integers(1, 65535).filter(lambda p: p not in (80, 443)))}"
     address = st.sampled_from([at_port, f"http://{at_port}/{first}", f"https://{at}/{first}"])
@@ -53,6 +54,7 @@ def texts(draw):
         basic_user=draw(word.filter(lambda name: name != "import")),
         acme_email=f"{draw(word)}@{at}",
         acme_directory=f"https://{draw(domain)}/{draw(word)}",
+        prefect_name=draw(st.sampled_from(["", f"{third}.{at}"])),
     )
 
 
@@ -179,4 +181,5 @@ def test_the_upstreams_are_the_services():
     files = fragments(EXAMPLE, HASH, KEY)
     assert f"dask_notebook {notebook.PORT}\n" in files["notebook.caddy"]
     assert f"dask_scheduler {scheduler.DASHBOARD_PORT}\n" in files["dashboard.caddy"]
+    assert f"{prefect.SERVICE} {prefect.PORT}\n" in files["prefect.caddy"]
     assert notebook.Notebook.url == f"http://dask_notebook:{notebook.PORT}"

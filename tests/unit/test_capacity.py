@@ -131,6 +131,14 @@ def test_a_full_master_is_named(missing):
     assert line.endswith("docker node ps master")
 
 
+def test_a_prefect_server_takes_room_too(missing):
+    """It shares the master with scheduler and notebook."""
+    full = [task("master", memory=3.5)]
+    assert [] == missing(tasks=full)
+    (line,) = missing(tasks=full, prefect="managed")
+    assert "controlPlacement: dask_prefect has no room" in line
+
+
 def test_services_of_one_node_share_it(missing):
     """On a single node the small ones come first and the workers get the rest."""
     alone = node("laptop", "data-worker", cpus=2.25, memory=8)

@@ -50,6 +50,13 @@ def test_the_summary_says_how_to_log_in():
     assert "  password   pulumi stack output login_password --stack dev" == lines[-1]
 
 
+def test_the_summary_says_where_prefect_is():
+    """Where the stack runs its server."""
+    lines = summary(OUTPUTS | {"prefect_url": "https://prefect.localhost"}, "x").splitlines()
+    assert "  prefect    https://prefect.localhost" in lines
+    assert "prefect" not in summary(OUTPUTS | {"prefect_url": None}, "x")
+
+
 def test_the_summary_tells_what_could_not_be_tried():
     """Without an account of Authelia's the half behind the login is not proven."""
     health = OUTPUTS["health"] | {"front": {"auth": "authelia", "login_tried": False}}

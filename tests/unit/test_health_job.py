@@ -56,6 +56,21 @@ def test_what_opens_the_notebook_is_mounted(kind):
     assert (kind, True) == (order.notebook.kind, order.notebook.cell)
 
 
+PREFECT = {"api_url": "http://dask_prefect:4200/api", "managed": True}
+
+
+def test_where_there_is_a_prefect_server_the_probe_has_the_environment_of_work():
+    """A server of somebody else's may want a key, which is in it."""
+    secret = {"secret_id": "e1", "secret_name": "dask-environment-1"}
+    asked = request(notebook=None, prefect=PREFECT | secret)
+    (mounted,) = container(asked)["Secrets"]
+    assert ("e1", "dask-environment-1") == (mounted["SecretID"], mounted["SecretName"])
+    prefect = Order.parse(job.order(asked, 170)).prefect
+    assert f"/run/secrets/{mounted['File']['Name']}" == prefect.variables_file
+    assert (PREFECT["api_url"], True) == (prefect.api_url, prefect.managed)
+    assert Order.parse(job.order(request(), 170)).prefect is None
+
+
 def test_the_service_is_modest_and_marked():
     """It has limits, no capabilities, no health check of the image, and its role as a label."""
     spec = job.spec(request(), "dask_health-1", 170, NOW)

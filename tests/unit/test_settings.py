@@ -193,6 +193,51 @@ def test_settings_of_the_front_that_do_not_fit_are_refused(defaults, config, sai
     assert "Example: pulumi config set " in line
 
 
+PREFECT = {"prefect": "managed"}
+PREFECT_ELSEWHERE = {"prefect": "external", "prefectApiUrl": "https://flows.example.org/api"}
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            FRONT | PREFECT | {"prefectName": "notebook"},
+            "prefectName: 'notebook' is the notebook's or the dashboard's name too",
+        ),
+        (
+            FRONT | PREFECT | {"autheliaPortal": "https://prefect.example.org"},
+            "autheliaPortal: 'https://prefect.example.org' is a name that this stack serves",
+        ),
+        (
+            PREFECT | {"environment": '{"PREFECT_API_URL": "http://other/api"}'},
+            "environment: PREFECT_API_URL is set by the program",
+        ),
+        (
+            PREFECT_ELSEWHERE | {"environment": '{"PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "1"}'},
+            "environment: PREFECT_SERVER_ALLOW_EPHEMERAL_MODE is set by the program",
+        ),
+    ],
+)
+def test_settings_of_prefect_that_do_not_fit_are_refused(defaults, config, said):
+    """Two names that are one, or a variable that would be set twice."""
+    (line,) = problems(defaults | config)
+    assert line.startswith(f"  - {said}")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"environment": '{"PREFECT_API_URL": "http://other/api"}'},
+        PREFECT_ELSEWHERE | {"environment": '{"PREFECT_API_AUTH_STRING": "admin:s3cret"}'},
+        FRONT | {"prefectName": "notebook"},
+        FRONT | {"autheliaPortal": "https://prefect.example.org"},
+    ],
+)
+def test_what_the_program_does_not_set_or_serve_is_the_users(defaults, config):
+    """Without a server of the program's the names are free, and a key of another one fits."""
+    assert parse_settings(defaults | config, (), {})
+
+
 @pytest.mark.parametrize(
     ("config", "asks"),
     [
