@@ -4,6 +4,7 @@ Owns: the archive of `probe/`, and the few lines that unpack it there.
 """
 
 import base64
+import bz2
 import io
 from pathlib import Path
 from zipfile import ZipFile, ZipInfo
@@ -16,10 +17,10 @@ _UNIX = 3
 # Python imports from archives that are files; with the import of `main` all of this one is read.
 # A client that lost its scheduler has threads that would keep the interpreter.
 UNPACK = """
-import binascii, os, sys
+import binascii, bz2, os, sys
 path = f"/tmp/dask-health-{os.urandom(8).hex()}.zip"
 with open(path, "xb") as file:
-    file.write(binascii.a2b_base64(sys.argv[1]))
+    file.write(bz2.decompress(binascii.a2b_base64(sys.argv[1])))
 sys.path.insert(0, path)
 try:
     from probe.proof import main
@@ -33,13 +34,14 @@ os._exit(0)
 
 def command(order: str) -> list[str]:
     """Return the command that carries out an order, which is JSON; for Python 3.10 and newer."""
-    return ["python", "-c", UNPACK, base64.b64encode(archive()).decode(), order]
+    packed = base64.b64encode(bz2.compress(archive())).decode()
+    return ["python", "-c", UNPACK, packed, order]
 
 
 def archive() -> bytes:
     """Return the probe as a zip archive, the same bytes for the same source everywhere.
 
-    Not compressed, because each zlib does that in its own way.
+    Stored, because each zlib compresses in its own way; bzip2, which all have, packs it as a whole.
     """
     content = io.BytesIO()
     with ZipFile(content, "w") as opened:
