@@ -41,7 +41,7 @@ def command(order: str) -> list[str]:
 def archive() -> bytes:
     """Return the probe as a zip archive, the same bytes for the same source everywhere.
 
-    Stored, because each zlib compresses in its own way; bzip2, which all have, packs it as a whole.
+    Stored, because each zlib compresses in its own way; bzip2 packs it as a whole.
     """
     content = io.BytesIO()
     with ZipFile(content, "w") as opened:
