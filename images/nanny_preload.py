@@ -157,6 +157,9 @@ async def start_anew(nanny: Nanny) -> None:
     with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(nanny.kill(timeout=1), 3)
     end_leftovers()
+    # It runs from distributed's copy, which is read-only like the mounted file, and copied again.
+    with suppress(OSError):
+        Path(__file__).chmod(0o644)
     await asyncio.sleep(max(0, LIFE_SECONDS - (time.monotonic() - started)))
     # A stop that comes together with the loss must not be lost itself: what was caught until here
     # still comes to `told_to_stop`, and what comes later ends this process, or the next one.

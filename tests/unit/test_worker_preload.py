@@ -28,6 +28,8 @@ from tests.conftest import ROOT
 
 NUMBERS = itertools.count()
 PATIENCE = 30  # seconds for anything that is awaited
+# Containers have no capabilities; this one lets root write to read-only files.
+CONFINED = [] if os.geteuid() else ["setpriv", "--bounding-set", "-dac_override"]
 LIMIT = ResourceLimit(cpus=Decimal("0.5"), memory_bytes=2**29)
 
 
@@ -80,6 +82,7 @@ def preloads(tmp_path):
             assert 1 == text.count(f"{line}  #")
             text = text.replace(line, f"{line.partition(' ')[0]} = {value}")
         (tmp_path / file).write_text(text)
+        (tmp_path / file).chmod(0o444)  # as the Swarm mounts it
     return tmp_path
 
 
@@ -107,7 +110,14 @@ def launch(tmp_path, preloads, dask_config):
         path = tmp_path / f"{name}.log"
         with path.open("w") as log:
             process = subprocess.Popen(
-                [*program.split(), "--name", name, "--local-directory", str(tmp_path / name)],
+                [
+                    *CONFINED,
+                    *program.split(),
+                    "--name",
+                    name,
+                    "--local-directory",
+                    str(tmp_path / name),
+                ],
                 stderr=log,
                 env=os.environ | {"DASK_CONFIG": str(dask_config)},
                 start_new_session=True,
