@@ -52,12 +52,16 @@ asyncio.run(serve())
 
 @dataclass(kw_only=True)
 class Front:
-    """A deployment with a front; `refusal` is what a page answers who has no login."""
+    """A deployment with a front; `refusal` is what a page answers to those without a login.
+
+    `user` is the name of those with one.
+    """
 
     deployment: object
     config: dict
     address: str
     refusal: int
+    user: str
 
     @property
     def hosts(self):

@@ -1,10 +1,11 @@
-"""The whole thing in a real browser: portal, JupyterLab, a cell, the dashboard's live stream."""
+"""The whole thing in a real browser: one login, all that JupyterLab does, the dashboard."""
 
 import os
 import re
+import secrets
 import shutil
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import docker
 import pytest
@@ -13,33 +14,73 @@ from playwright.sync_api import expect, sync_playwright
 from lab.packages import ensure_packages
 from tests.conftest import ROOT
 from tests.front.portal import PASSWORD, USER
-from tests.swarm.fronts import container_of, healthy, joining
+from tests.swarm.fronts import OWN_CADDY, container_of, healthy, joining
 
-NAMES = {"notebook": "notebook.dask.localhost", "dashboard": "dashboard.dask.localhost"}
+DOMAIN = "dask.localhost"  # under which a browser lets names share a cookie
+NAMES = {site: f"{site}.{DOMAIN}" for site in ("notebook", "dashboard")}
 BACK_SECONDS = 5
 START_SECONDS = 60
 PATIENCE = 60_000  # milliseconds; everything shares two CPUs
+HOME = "/home/jovyan"
+GREETING = {"environment": {"GREETING": "hello"}}
 CELL = """
-from dask.distributed import Client; import dask.array as da, time
-client = Client("scheduler:8786"); client.wait_for_workers(4)
+from dask.distributed import Client; import dask.array as da, os, time
+client = Client(); client.wait_for_workers(4)
 workers = client.scheduler_info(n_workers=-1)["workers"].values()
 print("found", len(workers), sum(w["nthreads"] for w in workers),
       f"{sum(w['memory_limit'] for w in workers) / 2**30:.2f} GiB",
-      da.arange(1_000_000, chunks=50_000).sum().compute())
+      da.arange(1_000_000, chunks=50_000).sum().compute(), os.environ["GREETING"])
 LAST = True
 """.strip()
+FOUND = "found 4 4 4.00 GiB 499999500000 hello"
 
 
-@pytest.fixture(scope="module")
-def front(edge, deployed):
-    """Return a deployment under a domain that a browser lets cookies be shared in."""
-    with deployed("rehearsal", **config(edge)) as deployment:
-        yield deployment
+class Front:
+    """A deployment behind a login, and how a browser gets past that."""
+
+    def __init__(self, deployment, config):
+        self.deployment, self.config = deployment, config
+
+    def up(self, **changes):
+        """Deploy with some config changed."""
+        self.deployment.configure(**self.config, **changes)
+        self.deployment.run("up")
+
+    def outputs(self):
+        return self.deployment.runner.outputs(secrets=True)
+
+    @contextmanager
+    def visit(self, browser):
+        """Yield a browser's context in which somebody has logged in, once."""
+        pair = {}
+        if self.config.get("auth") == "basic":
+            outputs = self.outputs()
+            pair = {"username": outputs["login_user"], "password": outputs["login_password"]}
+        context = browser.new_context(
+            ignore_https_errors=True, viewport={"width": 1280, "height": 800},
+            http_credentials=pair or None,
+        )  # fmt: skip
+        context.set_default_timeout(PATIENCE)
+        try:
+            if not pair:
+                log_in_at_portal(context)
+            yield context
+        finally:
+            context.close()
 
 
-def config(edge, **changes):
-    names = {"domain": "dask.localhost", "autheliaPortal": "https://portal.dask.localhost"}
-    return joining(edge) | names | changes
+def log_in_at_portal(context, picture=None):
+    """Log in as whoever opens the dashboard first is asked to."""
+    page = context.new_page()
+    page.goto(f"https://{NAMES['dashboard']}/status")
+    assert page.url.startswith(f"https://portal.{DOMAIN}/?rd=https%3A%2F%2Fdashboard.")
+    if picture:
+        page.screenshot(path=picture)
+    page.fill("[name=username]", USER)
+    page.fill("[name=password]", PASSWORD)
+    page.click("button")
+    page.wait_for_url(f"https://{NAMES['dashboard']}/status")
+    page.close()
 
 
 @pytest.fixture(scope="module")
@@ -62,68 +103,75 @@ def browser(lab):
         chromium.close()
 
 
-@pytest.fixture(scope="module")
-def visitor(front, browser, pictures):
-    """Return a browser's context in which somebody has logged in at the portal."""
-    context = browser.new_context(
-        ignore_https_errors=True, viewport={"width": 1280, "height": 800}
-    )
-    context.set_default_timeout(PATIENCE)
-    page = context.new_page()
-    page.goto(f"https://{NAMES['dashboard']}/status")
-    assert page.url.startswith("https://portal.dask.localhost/?rd=https%3A%2F%2Fdashboard.")
-    page.screenshot(path=pictures / "login.png")
-    page.fill("[name=username]", USER)
-    page.fill("[name=password]", PASSWORD)
-    page.click("button")
-    page.wait_for_url(f"https://{NAMES['dashboard']}/status")
-    page.close()
-    yield context
-    context.close()
+@pytest.fixture
+def folder(front, lab):
+    """Return the name of an empty folder in the notebook's home, whatever else is there."""
+    name = f"browser-{secrets.token_hex(4)}"
+    with closing(docker.DockerClient(lab.docker_host)) as engine:
+        in_notebook = lambda *command: container_of(engine, "dask_notebook").exec_run(command)  # noqa: E731
+        assert 0 == in_notebook("mkdir", f"{HOME}/{name}").exit_code
+        yield name
+        in_notebook("rm", "-r", f"{HOME}/{name}")
+        in_notebook("sh", "-c", f"rm -f {HOME}/.jupyter/lab/workspaces/{name}-*")
 
 
-def test_a_cell_computes_while_the_dashboard_moves(front, visitor, edge, pictures):
-    """JupyterLab runs a cell on four workers; the task stream's websocket is live and stays."""
-    dashboard = visitor.new_page()
-    frames, closed = [], []
-    dashboard.on("websocket", lambda ws: watch(ws, frames, closed))
-    dashboard.goto(f"https://{NAMES['dashboard']}/status")
-    dashboard.wait_for_selector(".bk-Figure, canvas")
-    until(dashboard, lambda: frames, "a frame of the dashboard")
+class Lab:
+    """JupyterLab's page in a folder, in a workspace of its own, and what was answered to it."""
 
-    lab_page = visitor.new_page()
-    token = front.runner.outputs(secrets=True)["notebook_token"]
-    lab_page.goto(f"https://{NAMES['notebook']}/lab?token={token}")
-    lab_page.click('.jp-LauncherCard[data-category="Notebook"] >> nth=0')
-    cell = lab_page.locator(".jp-Notebook .cm-content").first
-    lab_page.wait_for_selector("text=/Python 3 .ipykernel. . Idle/")
-    cell.fill(CELL)
-    expect(cell).to_contain_text("LAST = True", timeout=PATIENCE)
-    before = len(frames)
-    lab_page.keyboard.press("Shift+Enter")
-    output = lab_page.locator(".jp-OutputArea-output", has_text="found").first
-    expect(output).to_contain_text("found 4 4 4.00 GiB 499999500000", timeout=PATIENCE)
-    until(dashboard, lambda: len(frames) > before, "the task stream to move")
-    lab_page.screenshot(path=pictures / "notebook.png")
-    dashboard.screenshot(path=pictures / "dashboard.png")
+    def __init__(self, context, folder, query=""):
+        self.context, self.refused, self.shown = context, [], []
+        self.page = context.new_page()
+        self.page.on("response", self._answered)
+        self.page.on("websocket", self._opened)
+        address = f"https://{NAMES['notebook']}/lab/workspaces/{folder}/tree/{folder}{query}"
+        self.page.goto(address)
+        self.page.wait_for_selector('.jp-LauncherCard[data-category="Notebook"]')
 
-    # A change of the fragments is rolled out: the websocket stays, and goes on.
-    place = edge / "sites" / "dask-swarm.caddy"
-    old = place.stat().st_mtime_ns
-    front.configure(**config(edge, notebookName="lab"))
-    front.run("up")
-    assert old != place.stat().st_mtime_ns
-    count = len(frames)
-    until(dashboard, lambda: len(frames) > count, "frames after a reload")
-    assert not closed
-    front.configure(**config(edge))
-    front.run("up")
+    def _answered(self, response):
+        if response.status >= 400:
+            self.refused.append((response.status, response.url))
 
+    def _opened(self, socket):
+        if "/terminals/websocket/" in socket.url:
+            socket.on("framereceived", lambda frame: self.shown.append(str(frame)))
 
-def watch(socket, frames, closed):
-    if re.search(r"/ws(\?|$)", socket.url):
-        socket.on("framereceived", lambda _: frames.append(1))
-        socket.on("close", lambda _: closed.append(1))
+    def compute(self, source):
+        """Run a cell in a new notebook and return where its output appears."""
+        self.page.click('.jp-LauncherCard[data-category="Notebook"] >> nth=0')
+        cell = self.page.locator(".jp-Notebook .cm-content").first
+        self.page.wait_for_selector("text=/Python 3 .ipykernel. . Idle/")
+        cell.fill(source)
+        expect(cell).to_contain_text(source.splitlines()[-1], timeout=PATIENCE)
+        self.page.keyboard.press("Shift+Enter")
+        return self.page.locator(".jp-OutputArea-output", has_text="found").first
+
+    def open_terminal(self):
+        """Open a terminal beside what is there."""
+        self.page.click(".lm-MenuBar-itemLabel:text-is('File')")
+        self.page.hover(".lm-Menu-itemLabel:text-is('New')")
+        self.page.click(".lm-Menu-itemLabel:text-is('Terminal')")
+        self.page.wait_for_selector(".jp-Terminal-body .xterm-helper-textarea", state="attached")
+        until(self.page, lambda: self.shown, "a prompt")
+
+    def type(self, command, awaited):
+        """Type a command into the terminal and wait for what it prints."""
+        self.page.click(".jp-Terminal-body")
+        self.page.keyboard.type(command + "\n")
+        until(self.page, lambda: awaited in "".join(self.shown), f"{awaited} of {self.shown}")
+
+    def upload(self, path):
+        """Upload a file into the folder."""
+        with self.page.expect_file_chooser() as chooser:
+            self.page.click("[title^='Upload Files']")
+        chooser.value.set_files(path)
+        self.page.wait_for_selector(f".jp-DirListing-item:has-text('{path.name}')")
+
+    def download(self, name):
+        """Return the content of a file of the folder, downloaded."""
+        self.page.click(f".jp-DirListing-item:has-text('{name}')", button="right")
+        with self.page.expect_download() as download:
+            self.page.click(".lm-Menu-itemLabel:text-is('Download')")
+        return download.value.path().read_bytes()
 
 
 def until(page, met, what):
@@ -134,15 +182,109 @@ def until(page, met, what):
         page.wait_for_timeout(50)
 
 
-def test_the_page_comes_back_after_the_notebooks_task_was_killed(front, visitor, lab):
-    """Within 5 s of the new task being healthy the page is there again."""
-    page = visitor.new_page()
-    with closing(docker.DockerClient(lab.docker_host)) as engine:
-        old = container_of(engine, "dask_notebook")
-        old.kill()
-        until(page, lambda: healthy(engine, "dask_notebook", old.id), "a new task")
-    start = time.monotonic()
-    while page.goto(f"https://{NAMES['notebook']}/login").status != 200:
-        assert time.monotonic() - start < BACK_SECONDS
-    assert time.monotonic() - start < BACK_SECONDS
-    assert "Jupyter" in page.title()
+class EveryFront:
+    """What both modes and both logins promise."""
+
+    def test_all_of_jupyterlab_works_after_one_login(self, front, browser, folder, tmp_path):
+        """A cell, a terminal, a file up and down again; not one request is refused."""
+        file = tmp_path / "some.bin"
+        file.write_bytes(bytes(range(256)) * 4096)
+        with front.visit(browser) as context:
+            lab = Lab(context, folder)
+            expect(lab.compute(CELL)).to_contain_text(FOUND, timeout=PATIENCE)
+            lab.open_terminal()
+            lab.type('echo "<$GREETING>"', "<hello>")
+            lab.upload(file)
+            assert file.read_bytes() == lab.download(file.name)
+            assert [] == lab.refused
+
+
+class TestManaged(EveryFront):
+    """The stack's own Caddy, with a basic login."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def front(cls, deployed):
+        """Return a deployment with a Caddy of its own."""
+        config = OWN_CADDY | GREETING | {"domain": DOMAIN}
+        with deployed("rehearsal", **config) as deployment:
+            yield Front(deployment, config)
+
+    def test_jupyterlab_works_where_it_asks_for_a_login_of_its_own(self, front, browser, folder):
+        """Its token is in the address only, and takes the basic login's place nowhere."""
+        front.up(notebookLogin=True)
+        with front.visit(browser) as context:
+            lab = Lab(context, folder, f"?token={front.outputs()['notebook_token']}")
+            expect(lab.compute(CELL)).to_contain_text(FOUND, timeout=PATIENCE)
+            assert [] == lab.refused
+        with front.visit(browser) as context:
+            page = context.new_page()
+            page.goto(f"https://{NAMES['notebook']}/lab")
+            assert page.url.startswith(f"https://{NAMES['notebook']}/login")
+        front.up()
+
+
+class TestExternal(EveryFront):
+    """A Caddy that was there before, behind a stand-in for Authelia that is as strict."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def front(cls, edge, deployed):
+        """Return a deployment that joins the existing Caddy."""
+        config = joining(edge) | GREETING
+        config |= {"domain": DOMAIN, "autheliaPortal": f"https://portal.{DOMAIN}"}
+        with deployed("rehearsal", **config) as deployment:
+            yield Front(deployment, config)
+
+    def test_a_cell_computes_while_the_dashboard_moves(
+        self, front, browser, folder, edge, pictures
+    ):
+        """The task stream's websocket is live, and stays through a change of the sites."""
+        with front.visit(browser) as context:
+            dashboard, frames, closed = context.new_page(), [], []
+            dashboard.on("websocket", lambda socket: watch(socket, frames, closed))
+            dashboard.goto(f"https://{NAMES['dashboard']}/status")
+            dashboard.wait_for_selector(".bk-Figure, canvas")
+            until(dashboard, lambda: frames, "a frame of the dashboard")
+            before, lab = len(frames), Lab(context, folder)
+            expect(lab.compute(CELL)).to_contain_text(FOUND, timeout=PATIENCE)
+            until(dashboard, lambda: len(frames) > before, "the task stream to move")
+            lab.page.screenshot(path=pictures / "notebook.png")
+            dashboard.screenshot(path=pictures / "dashboard.png")
+
+            place = edge / "sites" / "dask-swarm.caddy"
+            old = place.stat().st_mtime_ns
+            front.up(notebookName="lab")
+            assert old != place.stat().st_mtime_ns
+            count = len(frames)
+            until(dashboard, lambda: len(frames) > count, "frames after a reload")
+            assert not closed
+            front.up()
+
+    def test_the_portal_is_what_a_stranger_sees(self, front, browser, pictures):
+        """A picture of the login for the README."""
+        context = browser.new_context(ignore_https_errors=True)
+        log_in_at_portal(context, pictures / "login.png")
+        context.close()
+
+    def test_the_page_comes_back_after_the_notebooks_task_was_killed(self, front, browser, lab):
+        """Within 5 s of the new task being healthy the page is there again."""
+        with (
+            front.visit(browser) as context,
+            closing(docker.DockerClient(lab.docker_host)) as engine,
+        ):
+            page = context.new_page()
+            old = container_of(engine, "dask_notebook")
+            old.kill()
+            until(page, lambda: healthy(engine, "dask_notebook", old.id), "a new task")
+            start = time.monotonic()
+            while page.goto(f"https://{NAMES['notebook']}/lab").status != 200:
+                assert time.monotonic() - start < BACK_SECONDS
+            assert time.monotonic() - start < BACK_SECONDS
+            assert "Jupyter" in page.title()
+
+
+def watch(socket, frames, closed):
+    if re.search(r"/ws(\?|$)", socket.url):
+        socket.on("framereceived", lambda _: frames.append(1))
+        socket.on("close", lambda _: closed.append(1))

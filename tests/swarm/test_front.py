@@ -30,6 +30,18 @@ from tests.swarm.fronts import (
     request_for,
 )
 
+# A program that asks for the notebook as any container on its networks can.
+STRANGERS = """
+from http.client import HTTPConnection
+for address in {addresses}:
+    for headers in {headers}:
+        connection = HTTPConnection(address, 8888, timeout=10)
+        try:
+            connection.request("GET", "/api/status", headers=headers)
+            print(connection.getresponse().status)
+        except OSError as error:
+            print(address, error)
+"""
 BACK_SECONDS = 5  # within which a new task is found at its new address
 
 
@@ -74,15 +86,27 @@ class EveryFront:
         by_portal |= {"user": USER, "password": PASSWORD}
         by_caddy = {"user": outputs["login_user"], "password": outputs["login_password"]}
         asked = by_caddy if front.refusal == 401 else by_portal
-        token = {"notebook_token": outputs["notebook_token"]}
-        found = prove(request_for(front.address, names=front.hosts, **token, **asked), Progress())
+        found = prove(request_for(front.address, names=front.hosts, **asked), Progress())
         for site in front.hosts:
             assert {"login": 200, "websocket": 101}.items() <= found[site].items()
 
-    def test_jupyter_asks_for_its_own_token_behind_the_login(self, front, visitor, login):
-        """Whoever is past the login still has to know it."""
+    def test_the_login_in_front_is_enough(self, front, visitor, login):
+        """JupyterLab opens with it, and takes the user's name from it alone."""
         page = visitor.get(front.hosts["notebook"], "/lab", login)
-        assert (302, True) == (page.status, page.location.startswith("/login?"))
+        assert (200, True) == (page.status, bool(MARKS["notebook"].search(page.text)))
+        user = visitor.fetch(front.hosts["notebook"], "/api/me", FORGED | login)
+        assert front.user == json.loads(user.text)["identity"]["username"]
+
+    def test_no_stranger_on_either_network_gets_in(self, front, lab):
+        """Whoever reaches the notebook without Caddy is refused, with a forged key as well."""
+        with closing(docker.DockerClient(lab.docker_host)) as engine:
+            notebook = container_of(engine, "dask_notebook")
+            networks = notebook.attrs["NetworkSettings"]["Networks"].values()
+            addresses = [network["IPAddress"] for network in networks]
+            asked = STRANGERS.format(addresses=addresses, headers=[{}, FORGED])
+            done = container_of(engine, "dask_scheduler").exec_run(["python", "-c", asked])
+        assert 2 <= len(addresses)
+        assert {"403"} == set(done.output.decode().split())
 
     def test_a_second_up_changes_nothing(self, front, swarm):
         """The hash, the files and the proof are as they were, and nothing is delivered again."""
@@ -136,7 +160,9 @@ class TestManaged(EveryFront):
         """Return a deployment with a Caddy of its own, which is destroyed afterwards."""
         address = lab.master.address
         with deployed(request.param, **OWN_CADDY) as made:
-            yield Front(deployment=made, config=OWN_CADDY, address=address, refusal=401)
+            yield Front(
+                deployment=made, config=OWN_CADDY, address=address, refusal=401, user="dask"
+            )
         assert not wait_until_gone(swarm)
 
     def test_only_caddy_publishes(self, front, swarm):
@@ -162,8 +188,8 @@ class TestManaged(EveryFront):
         ports = {int(port, 16) for address, _, port in found if address != "0B00007F"}
         assert {80, 443, 8081} == ports
 
-    def test_no_credential_is_in_a_spec_or_log(self, front, swarm):
-        """The password reaches Caddy as a hash, the token passes by it unwritten."""
+    def test_no_credential_is_in_a_spec_or_log(self, front, swarm, lab):
+        """The password reaches Caddy as a hash, the key as a file; neither is written anywhere."""
         outputs = front.outputs()
         services = swarm.services.list()
         texts = [json.dumps(each.attrs) for each in services]
@@ -173,8 +199,12 @@ class TestManaged(EveryFront):
             if each.name.startswith("dask_caddy")
         ]
         assert any("handled request" in text for text in texts)
-        for key in ("login_password", "notebook_token"):
-            assert not [text for text in texts if outputs[key] in text]
+        with closing(docker.DockerClient(lab.docker_host)) as engine:
+            key = container_of(engine, "dask_caddy").exec_run(["cat", "/run/secrets/front_key"])
+        known = [outputs["login_password"], outputs["notebook_token"], key.output.decode()]
+        assert [24, 48, 48] == [len(each) for each in known]
+        for credential in known:
+            assert not [text for text in texts if credential in text]
         assert "[secret]" == front.deployment.runner.outputs()["login_password"]
 
     def test_another_password_is_refused(self, front, visitor):
@@ -185,12 +215,12 @@ class TestManaged(EveryFront):
     @pytest.fixture(scope="class")
     @classmethod
     def replaced(cls, front, lab, images):
-        """Replace Caddy and the notebook; return the certificate that was there before."""
+        """Replace Caddy, let Jupyter ask as well; return the certificate that was there before."""
         before = certificate(front)
         with closing(docker.DockerClient(lab.docker_host)) as engine:
             old = container_of(engine, "dask_caddy").id
             image = next_version(engine, images["caddyImage"])
-            front.up(caddyImage=image, notebookLogin=False)
+            front.up(caddyImage=image, notebookLogin=True)
             assert old != container_of(engine, "dask_caddy").id
         return before
 
@@ -198,12 +228,15 @@ class TestManaged(EveryFront):
         """Its task is replaced, gets the sites at once, and finds the certificates."""
         assert replaced == certificate(front)
 
-    def test_the_login_in_front_may_be_the_only_one(self, front, replaced, visitor, login):
-        """JupyterLab opens with it alone, and not without it."""
-        page = visitor.get(front.hosts["notebook"], "/lab", login)
-        assert (200, True) == (page.status, bool(MARKS["notebook"].search(page.text)))
-        assert 401 == visitor.get(front.hosts["notebook"], "/lab", {}).status
-        assert "notebook_token" not in front.outputs()
+    def test_jupyter_may_ask_for_its_own_token_behind_the_login(
+        self, front, replaced, visitor, login
+    ):
+        """Whoever is past the login has to know it too, and a forged key is no help."""
+        page = visitor.get(front.hosts["notebook"], "/lab", FORGED | login)
+        assert (302, True) == (page.status, page.location.startswith("/login?"))
+        token = front.outputs()["notebook_token"]
+        assert 200 == visitor.get(front.hosts["notebook"], f"/lab?token={token}", login).status
+        assert 401 == visitor.get(front.hosts["notebook"], f"/lab?token={token}", {}).status
 
 
 def next_version(engine, image):
@@ -225,11 +258,16 @@ class TestExternal(EveryFront):
         """Return a deployment that joins the existing Caddy and Authelia."""
         address, config = lab.master.address, joining(edge)
         with deployed(request.param, **config) as made:
-            yield Front(deployment=made, config=config, address=address, refusal=302)
+            yield Front(deployment=made, config=config, address=address, refusal=302, user=USER)
         # Nothing of the stack is left in somebody else's Caddy, whose own site goes on.
         assert [] == list((edge / "sites").iterdir())
         assert "other's content" == other(lab)
         assert not wait_until_gone(swarm)
+
+    def test_the_text_that_holds_the_key_is_a_secret(self, front):
+        """The output shows it to those only who ask for secrets."""
+        assert "[secret]" == front.deployment.runner.outputs()["caddyfile"]
+        assert "request_header X-Dask-Swarm-Key " in front.outputs()["caddyfile"]
 
     def test_what_caddy_refuses_fails_the_deployment_and_changes_nothing(self, front, lab):
         """A name that another site has: Caddy's own message, and all sites go on."""
