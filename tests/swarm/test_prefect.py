@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import docker
@@ -114,18 +115,16 @@ def test_a_flow_of_the_notebooks_runs_on_the_cluster(notebook):
     assert ["COMPLETED"] == runs_of(notebook, "eight")
 
 
-def test_a_flow_goes_on_while_workers_are_replaced(swarm, notebook, lab):
+def test_a_flow_goes_on_while_workers_are_replaced(swarm, notebook):
     """Each worker is another one in the end, and no task that was finished ran twice."""
     (workers,) = swarm.services.list(filters={"name": "dask_worker"})
     before = {each["ID"] for each in workers.tasks(filters={"desired-state": "running"})}
     done_before = len(json.loads(python_in(notebook, EVENTS)[1]))
-    with closing(docker.DockerClient(lab.docker_host)) as engine:
-        begun = engine.api.exec_create(notebook.id, ["python", "-c", FLOW, "rolled", "40", "3"])
-        output = engine.api.exec_start(begun["Id"], stream=True)
+    with ThreadPoolExecutor(1) as executor:
+        running = executor.submit(python_in, notebook, FLOW, "rolled", 40, 3)
         wait_for(lambda: len(json.loads(python_in(notebook, EVENTS)[1])) > done_before, 90)
         workers.force_update()
-        text = b"".join(output).decode()
-    assert ["COMPLETED", [number**2 for number in range(40)]] == result_of(text)
+    assert ["COMPLETED", [number**2 for number in range(40)]] == result_of(running.result()[1])
     wait_for(lambda: _updated(swarm, before), 120)
     squared = json.loads(python_in(notebook, EVENTS)[1])[done_before:]
     assert list(range(40)) == sorted(squared)
