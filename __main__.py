@@ -30,7 +30,9 @@ host, ssh_opts = provider_host(settings), ssh_options(settings.docker_host)
 swarm = pulumi.ResourceOptions(providers=[docker.Provider("swarm", host=host, ssh_opts=ssh_opts)])
 
 front = Front("front", FrontArgs(settings=settings, site=site), swarm)
-cluster_args = DaskClusterArgs(settings=settings, site=site, caddy_network_id=front.network_id)
+cluster_args = DaskClusterArgs(
+    settings=settings, site=site, caddy_network_id=front.network_id, front_key=front.key
+)
 cluster = DaskCluster("dask", cluster_args, swarm)
 probe_args = HealthProbeArgs(settings=settings, site=site, front=front, cluster=cluster)
 probe = HealthProbe("dask-health", probe_args, swarm)

@@ -12,14 +12,18 @@ from bench.context import Context, prepared
 from bench.deploying import deploying
 from bench.floor import floor
 from bench.front import front
+from bench.recovery import recovery
 from bench.scaling import scaling
+from bench.working import working
 
 # Each yields its tables, measured in so many rounds.
 BENCHES: dict[str, Callable[[Context, int], Iterator[str]]] = {
     "deploy": deploying,
     "floor": floor,
     "front": front,
+    "recovery": recovery,
     "scaling": scaling,
+    "work": working,
 }
 
 

@@ -1,5 +1,6 @@
 """What every bench starts from: the lab, and a stack of defaults with the ways to deploy it."""
 
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -59,6 +60,22 @@ def _runners(folder: Path, config_file: Path) -> tuple[Runner, ...]:
     pulumi = PulumiCli(stack="bench", cli=cli, config_file=config_file, settings=settings)
     pulumi.create()
     return (pulumi, rehearsal)
+
+
+def run_in_notebook(docker_host: str, program: str, seconds: int, *arguments: str) -> str:
+    """Return what a Python program prints in the notebook's container, of either stack."""
+    with closing(docker.APIClient(docker_host)) as engine:
+        wanted = {"label": "com.docker.swarm.service.name=dask_notebook"}
+        (notebook,) = engine.containers(filters=wanted)
+    enter = ["docker", "--host", docker_host, "exec", notebook["Id"]]
+    done = subprocess.run(
+        [*enter, "timeout", str(seconds), "python", "-c", program, *arguments],
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        timeout=seconds + 10,
+    )
+    return done.stdout
 
 
 def wait_until_empty(lab: Lab) -> None:

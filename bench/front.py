@@ -127,6 +127,7 @@ def _request(address: str) -> Request:
         deadline_seconds=LIVE_SECONDS,
         names={},
         addresses=(address,),
+        workers=0,
         verified=False,
         auth="basic",
         portal="",

@@ -1,8 +1,8 @@
 """The front: notebook and dashboard on HTTPS names of their own, behind a login.
 
-Owns which names there are, who may pass, and what an existing Caddy (`external`) is given: one
-file, by the program in `delivery/`. The stack's own Caddy (`managed`) is `own_caddy.py`'s, the
-text itself `caddyfile.py`'s.
+Owns which names there are, who may pass, the key that opens the notebook to them, and what an
+existing Caddy (`external`) is given: one file, by the program in `delivery/`. The stack's own
+Caddy (`managed`) is `own_caddy.py`'s, the text itself `caddyfile.py`'s.
 """
 
 import json
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pulumi
 import pulumi_command as command
+import pulumi_docker as docker
 import pulumi_random as random
 
 from components import caddyfile
@@ -18,10 +19,12 @@ from components.cluster import DaskCluster
 from components.lookup import Site
 from components.notebook import Notebook
 from components.own_caddy import OwnCaddyArgs, declare_own_caddy
+from components.parsing import split_address
 from components.prefect import Prefect
 from components.settings import Settings
-from components.swarm import DeclaredService
+from components.swarm import DeclaredService, MountedFile, encoded
 
+KEY_FILE = "front_key"  # in /run/secrets, of Caddy and the notebook
 DELIVERY = "exec .venv/bin/python -m delivery"
 
 
@@ -36,11 +39,13 @@ class FrontArgs:
 class Front(pulumi.ComponentResource):
     """Caddy's part of the stack; without a domain only the network to which Caddy is attached.
 
-    `user` and `password` are those of a basic login, else empty.
+    `user` and `password` are those of a basic login, else empty. `key` is the Swarm secret by
+    which the notebook knows whom Caddy has let in.
     """
 
     network_id: pulumi.Input[str] | None
     services: tuple[DeclaredService, ...] = ()
+    key: MountedFile | None = None
     notebook_url: str = Notebook.url
     dashboard_url: str = DaskCluster.dashboard_url
     prefect_url: str | None
@@ -58,7 +63,13 @@ class Front(pulumi.ComponentResource):
         self.prefect_url = Prefect.url if settings.prefect == "managed" else None
         if settings.has_front:
             text = front_text(settings)
-            files = self._files(name, text, settings, child)
+            key = _generated(f"{name}-key", 48, child)
+            self.key = mounted = _mounted_key(f"{name}-key", key, child)
+            files = {
+                **caddyfile.sites(text),
+                "login.caddy": self._login(name, text, settings, child),
+                "key.caddy": _key_fragment(text, key),
+            }
             self.caddyfile = pulumi.Output.all(**files).apply(caddyfile.joined)
             self.notebook_url = f"https://{text.notebook_name}"
             self.dashboard_url = f"https://{text.dashboard_name}/status"
@@ -70,6 +81,7 @@ class Front(pulumi.ComponentResource):
                         settings=settings,
                         image=args.site.caddy_image,
                         files={**caddyfile.options(text), **files},
+                        key=mounted,
                     ),
                     child,
                 )
@@ -80,19 +92,30 @@ class Front(pulumi.ComponentResource):
             {"notebook_url": self.notebook_url, "dashboard_url": self.dashboard_url}
         )
 
-    def _files(
+    def _login(
         self, name: str, text: FrontText, settings: Settings, child: pulumi.ResourceOptions
-    ) -> dict[str, pulumi.Input[str]]:
-        """Return the fragments, of which only a basic login's is not known beforehand."""
+    ) -> pulumi.Input[str]:
+        """Return the login's fragment, of which only a basic one's is not known beforehand."""
         if settings.auth != "basic":
-            return {**caddyfile.fragments(text)}
+            return caddyfile.login(text)
         self.user, self.password = settings.basic_user, _password(name, settings, child)
         # The salt is kept, or every run would make another hash.
         salt = random.RandomId(f"{name}-salt", byte_length=16, opts=child)
-        login = pulumi.Output.all(self.password, salt.hex).apply(
+        return pulumi.Output.all(self.password, salt.hex).apply(
             lambda known: caddyfile.login(text, caddyfile.bcrypt_hash(known[0], known[1]))
         )
-        return {**caddyfile.sites(text), "login.caddy": login}
+
+
+def _mounted_key(name: str, key: pulumi.Output[str], opts: pulumi.ResourceOptions) -> MountedFile:
+    secret = docker.Secret(name, data=encoded(key), opts=opts)
+    return MountedFile(id=secret.id, name=secret.name, file_name=KEY_FILE)
+
+
+def _key_fragment(text: FrontText, key: pulumi.Output[str]) -> pulumi.Input[str]:
+    """Return the key's fragment, a secret only where it holds the key itself."""
+    if text.key != "text":
+        return caddyfile.key(text)
+    return key.apply(lambda known: caddyfile.key(text, known))
 
 
 def _deliver(
@@ -132,13 +155,15 @@ def front_text(settings: Settings) -> FrontText:
     endpoint = settings.authelia_endpoint
     # Only since 4.38 does Authelia know by itself where its portal is.
     legacy = f"?rd={settings.authelia_portal}" if endpoint == "/api/verify" else ""
+    address, path = split_address(settings.authelia_address)
     return FrontText(
         notebook_name=f"{settings.notebook_name}.{settings.domain}",
         dashboard_name=f"{settings.dashboard_name}.{settings.domain}",
         auth=settings.auth,
         certificates="internal" if settings.is_local else "acme",
-        authelia_address=settings.authelia_address,
-        authelia_uri=endpoint + legacy,
+        key=_key_variant(settings),
+        authelia_address=address,
+        authelia_uri=path + endpoint + legacy,
         authelia_cookie=settings.authelia_cookie,
         basic_user=settings.basic_user,
         acme_email=settings.acme_email,
@@ -149,7 +174,18 @@ def front_text(settings: Settings) -> FrontText:
     )
 
 
+def _key_variant(settings: Settings) -> str:
+    if settings.notebook_asks:
+        return "none"
+    # No file of ours is on the host of a Caddy that was there before.
+    return "file" if settings.caddy_mode == "managed" else "text"
+
+
 def _password(name: str, settings: Settings, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
     if settings.basic_password:
         return pulumi.Output.secret(settings.basic_password)
-    return random.RandomPassword(f"{name}-password", length=24, special=False, opts=opts).result
+    return _generated(f"{name}-password", 24, opts)
+
+
+def _generated(name: str, length: int, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+    return random.RandomPassword(name, length=length, special=False, opts=opts).result

@@ -26,13 +26,16 @@ class FrontText:
     """The values of one stack; a field in capitals is the place that it fills.
 
     What the chosen `auth` (authelia, basic or none) does not use may be empty, and so may what
-    ACME needs where `certificates` is internal. Without a `prefect_name` there is no such site.
+    ACME needs where `certificates` is internal. `key` is how Caddy knows the notebook's front key:
+    by a file of its own, by its text or not at all (file, text or none). Without a `prefect_name`
+    there is no such site.
     """
 
     notebook_name: str
     dashboard_name: str
     auth: str
     certificates: str
+    key: str
     authelia_address: str = ""
     authelia_uri: str = ""
     authelia_cookie: str = AUTHELIA_COOKIE
@@ -55,13 +58,17 @@ def fill(template: str, values: Mapping[str, str]) -> str:
     return _PLACE.sub(value_of, template)
 
 
-def fragments(text: FrontText, basic_hash: str = "") -> dict[str, str]:
+def fragments(text: FrontText, basic_hash: str = "", front_key: str = "") -> dict[str, str]:
     """Return what any Caddy needs to serve the sites, by the names in `caddy/Caddyfile`."""
-    return {**sites(text), "login.caddy": login(text, basic_hash)}
+    return {
+        **sites(text),
+        "login.caddy": login(text, basic_hash),
+        "key.caddy": key(text, front_key),
+    }
 
 
 def sites(text: FrontText) -> dict[str, str]:
-    """Return the fragments that know nothing of the login."""
+    """Return the fragments that hold no secret."""
     files = ["site.caddy", "notebook.caddy", "dashboard.caddy"]
     files += ["prefect.caddy"] if text.prefect_name else []
     return {name: _filled(name, _values(text)) for name in files}
@@ -70,6 +77,11 @@ def sites(text: FrontText) -> dict[str, str]:
 def login(text: FrontText, basic_hash: str = "") -> str:
     """Return the one fragment that knows a password's hash, where there is one."""
     return _filled(f"login-{text.auth}.caddy", _values(text) | {"BASIC_HASH": basic_hash})
+
+
+def key(text: FrontText, front_key: str = "") -> str:
+    """Return the fragment that opens the notebook; only its text variant holds the key itself."""
+    return _filled(f"key-{text.key}.caddy", {"FRONT_KEY": front_key})
 
 
 def boot() -> str:
@@ -92,7 +104,7 @@ def options(text: FrontText) -> dict[str, str]:
 
 def joined(files: Mapping[str, str]) -> str:
     """Return the fragments as the one file that an existing Caddy imports."""
-    order = ("site.caddy", "login.caddy", "notebook.caddy", "dashboard.caddy")
+    order = ("site.caddy", "login.caddy", "key.caddy", "notebook.caddy", "dashboard.caddy")
     return "\n".join(files[name] for name in (*order, "prefect.caddy") if name in files)
 
 

@@ -24,11 +24,15 @@ from components.workers import Workers, WorkersArgs
 
 @dataclass(frozen=True, kw_only=True)
 class DaskClusterArgs:
-    """The settings of the stack, what was found on its Swarm and, if any, the network of Caddy."""
+    """The settings of the stack, what was found on its Swarm and, if any, Caddy's network and key.
+
+    The key is the notebook's front key.
+    """
 
     settings: Settings
     site: Site
     caddy_network_id: pulumi.Input[str] | None
+    front_key: MountedFile | None
 
 
 class DaskCluster(pulumi.ComponentResource):
@@ -134,7 +138,7 @@ def _notebook(
         constraints=settings.control_placement,
         platform=settings.platform,
         password=settings.notebook_password,
-        login=settings.notebook_login,
+        front_key=args.front_key,
         scheduler_address=ADDRESS,
         packages=settings.extra_pip_packages,
         dask_config=settings.dask_config,

@@ -89,8 +89,10 @@ def front_request(args: FrontProofArgs) -> dict[str, Any]:
         "none": ("", ""),
     }
     user, password = logins[settings.auth]
+    asks, notebook = settings.notebook_asks, args.cluster.notebook
     return {
         "deadline_seconds": settings.health_deadline,
+        "workers": settings.workers if settings.proof == "full" else 0,
         "names": {
             "notebook": text.notebook_name,
             "dashboard": text.dashboard_name,
@@ -102,6 +104,7 @@ def front_request(args: FrontProofArgs) -> dict[str, Any]:
         "portal": settings.authelia_portal,
         "user": user,
         "password": password,
-        "notebook_token": args.cluster.notebook.token or "",
-        "notebook_password": settings.notebook_password,
+        # Where the front key is to open it, nothing else is tried.
+        "notebook_token": (asks and notebook.token) or "",
+        "notebook_password": settings.notebook_password if asks else "",
     }

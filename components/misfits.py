@@ -21,7 +21,6 @@ def misfits(values: Mapping[str, Any]) -> list[str]:
     return [
         *_starved_threads(values),
         *_front_misfits(values),
-        *_open_notebook(values),
         *_reserved_names(values),
         *_object_store_misfits(values),
         *_prefect_misfits(values),
@@ -117,23 +116,6 @@ def _acme_misfits(known: Mapping[str, Any]) -> Iterator[str]:
         if known.get("acme_" + key.removeprefix("acme").lower()) == "":
             found = f"it is not set, and {known['domain']} needs certificates"
             yield complaint(key, found, "any valid value", set_command(key, example))
-
-
-def _open_notebook(values: Mapping[str, Any]) -> Iterator[str]:
-    """A notebook without a login of its own needs one in front: it runs any code."""
-    known = defaultdict(str, values)
-    if values.get("notebook_login", True):
-        return
-    reasons = {
-        "caddyMode none puts no login in front of it": known["caddy_mode"] == "none",
-        "without a domain there is no login in front of it": values.get("domain") == "",
-        "auth none puts no login in front of it": known["auth"] == "none",
-        "notebookPassword is set for the notebook to ask for": bool(known["notebook_password"]),
-    }
-    for reason in [reason for reason, holds in reasons.items() if holds][:1]:
-        allowed = "true; false only where a login is in front of the notebook, and no password set"
-        cure = set_command("notebookLogin", "true")
-        yield complaint("notebookLogin", f"it is false, and {reason}", allowed, cure)
 
 
 # What the program itself sets for every container; others of Dask's are the user's.

@@ -1,7 +1,8 @@
 """The Jupyter notebook server next to the cluster; `Client()` in it finds the scheduler.
 
 Owns the server's configuration, its token or password, its home and its service. The secret has
-one path: generated or from the config, a Swarm secret, a file in the container.
+one path: generated or from the config, a Swarm secret, a file in the container. The front key,
+which opens it to whom Caddy has let in, is `caddy.py`'s.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,9 @@ import pulumi_random as random
 
 from components.dask_config import Config, mount_dask_config
 from components.health_check import HealthCheck
+from components.network import NETWORK_NAME
 from components.parsing import Platform
+from components.scheduler import ALIAS, DASHBOARD_PORT
 from components.swarm import (
     Attachment,
     DeclaredService,
@@ -35,16 +38,11 @@ CONFIG_SOURCE = Path(__file__).parent.parent / "images" / "jupyter_server_config
 CONFIG_TARGET = "/etc/jupyter/jupyter_server_config.py"
 # Not a resource: the node makes it when a task needs it, and it outlives the stack.
 HOME = Volume(name="dask-notebook", target="/home/jovyan")
-# Its presence, not the absence of a secret, is what opens the notebook: nothing missing ever does.
-LOGIN_ELSEWHERE = "/etc/jupyter/login_elsewhere"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotebookArgs:
-    """What the notebook is made of; with an empty `password` a token is generated.
-
-    Without `login` there is neither: a login in front of the notebook is the only one.
-    """
+    """What the notebook is made of; with an empty `password` a token is generated."""
 
     image: str
     limit: ResourceLimit
@@ -52,7 +50,7 @@ class NotebookArgs:
     constraints: Sequence[str]
     platform: Platform
     password: str
-    login: bool
+    front_key: MountedFile | None
     scheduler_address: str
     packages: Sequence[str] = ()
     dask_config: Config = field(default_factory=dict)
@@ -65,9 +63,9 @@ class Notebook(pulumi.ComponentResource):
     """The service `dask_notebook`, its configuration and its login."""
 
     service: DeclaredService
-    secret: MountedFile | None = None
-    login_kind: str = "none"
-    token: pulumi.Output[str] | None = None
+    secret: MountedFile
+    login_kind: str
+    token: pulumi.Output[str] | None
     url = f"http://dask_notebook:{PORT}"
 
     def __init__(
@@ -76,17 +74,14 @@ class Notebook(pulumi.ComponentResource):
         super().__init__("dask:swarm:Notebook", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         settings = CONFIG_SOURCE.read_text(encoding="utf-8")
-        ours = {"scheduler-address": args.scheduler_address}
+        ours = dask_config(args.scheduler_address)
         files = [
             mount_config(f"{name}-config", CONFIG_TARGET, settings, child),
             mount_dask_config(name, ours, args.dask_config, child),
         ]
-        if args.login:
-            self.secret = self._secret(name, args, child)
-        else:
-            text = "notebookLogin is false\n"
-            files.append(mount_config(f"{name}-login-elsewhere", LOGIN_ELSEWHERE, text, child))
-        secrets = [each for each in (self.secret, args.environment) if each]
+        self.secret = self._secret(name, args, child)
+        optional = (args.front_key, args.environment)
+        secrets = [self.secret, *(secret for secret in optional if secret)]
         spec = _spec(args, secrets, files)
         self.service = declare_service(f"{name}-service", spec, child)
         self.register_outputs({"url": self.url})
@@ -101,6 +96,19 @@ class Notebook(pulumi.ComponentResource):
         )
         file_name = f"notebook_{self.login_kind}"
         return MountedFile(id=secret.id, name=secret.name, file_name=file_name)
+
+
+def dask_config(scheduler_address: str) -> Config:
+    """Return Dask's configuration of kernels: `Client()` is this cluster's.
+
+    The dashboard's link leads through the notebook's own proxy, which every browser reaches that
+    reaches the notebook, with or without a front.
+    """
+    link = f"/proxy/{ALIAS}:{DASHBOARD_PORT}/status"
+    return {
+        "scheduler-address": scheduler_address,
+        "distributed": {"dashboard": {"link": link}},
+    }
 
 
 def _generated_token(name: str, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
@@ -129,6 +137,8 @@ def _spec(
         # A notebook that does not start must not cost the kernels of the old one.
         rolling=Rolling(start_first=True),
         volumes=[HOME],
+        # Caddy's network may have a `scheduler` too, and its name may come first.
+        search_domains=[NETWORK_NAME],
     )
 
 

@@ -49,11 +49,15 @@ CAPABILITIES = ("NET_BIND_SERVICE",)
 
 @dataclass(frozen=True, kw_only=True)
 class OwnCaddyArgs:
-    """The settings of the stack, Caddy's image, and the files by their names in `caddy/`."""
+    """The settings of the stack, Caddy's image, its files by their names in `caddy/`, its key.
+
+    Caddy has the key even where no file names it: so no change of the files costs it its task.
+    """
 
     settings: Settings
     image: str | None
     files: Mapping[str, pulumi.Input[str]]
+    key: MountedFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +78,7 @@ def declare_own_caddy(name: str, args: OwnCaddyArgs, opts: pulumi.ResourceOption
     boot = _config(name, "boot.caddy", caddyfile.boot(), opts)
     files = {"reloader.sh": caddyfile.reloader(), **args.files}
     handed = [_config(name, file, text, opts) for file, text in files.items()]
-    caddy = _caddy(args.settings, args.image, network.id, boot)
+    caddy = _caddy(args, args.image, network.id, boot)
     reloader = _reloader(args.settings, args.image, handed)
     return OwnCaddy(
         network_id=network.id,
@@ -93,7 +97,7 @@ def _config(
 
 
 def _caddy(
-    settings: Settings, image: str, network_id: pulumi.Input[str], boot: MountedFile
+    args: OwnCaddyArgs, image: str, network_id: pulumi.Input[str], boot: MountedFile
 ) -> ServiceSpec:
     return ServiceSpec(
         name=SERVICE,
@@ -105,9 +109,10 @@ def _caddy(
         reservation=LIMIT.at_most(SMALL),
         health_check=HealthCheck(port=HEALTH_PORT, path="/", by_wget=True),
         networks=[Attachment(network_id=network_id)],
-        constraints=settings.control_placement,
-        platform=settings.platform,
+        constraints=args.settings.control_placement,
+        platform=args.settings.platform,
         configs=[boot],
+        secrets=[args.key],
         volumes=[DATA],
         node_ports=[80, 443],
         capabilities=CAPABILITIES,

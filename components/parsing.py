@@ -39,7 +39,12 @@ _CONSTRAINT = re.compile(
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DNS_NAME = rf"{_LABEL}(?:\.{_LABEL})*"
 _DOMAIN = re.compile(rf"localhost|(?:{_LABEL}\.)+(?![0-9]+$){_LABEL}", re.ASCII)
-_HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})):(?P<port>[0-9]{1,5})")
+_UPSTREAM = re.compile(
+    r"(?P<server>(?:(?P<scheme>https?)://)?[A-Za-z0-9][A-Za-z0-9._-]{0,252}(?::(?P<port>[0-9]{1,5}))?)"
+    r"(?P<path>(?:/[A-Za-z0-9._~-]+)*)/?",
+    re.ASCII,
+)
+_OTHER_SCHEMES_PORT = {"http": "443", "https": "80"}  # Caddy takes neither
 _HTTPS_URL = re.compile(
     rf"https://(?P<host>{_DNS_NAME})(?::(?P<port>[0-9]{{1,5}}))?(?:/[A-Za-z0-9._~/-]*)?", re.ASCII
 )
@@ -248,12 +253,30 @@ def dns_label(text: str) -> str:
     return text
 
 
-def host_port(text: str) -> str:
-    """Parse `host:port`, where another service is reached."""
-    match = _HOST_PORT.fullmatch(text)
-    if match is None or int(match["port"]) not in _PORTS:
-        raise ValueError("host:port with a port from 1 to 65535, without http://")
-    return text
+def upstream(text: str) -> str:
+    """Parse where another service is reached, returned without a slash at its end."""
+    match = _UPSTREAM.fullmatch(text)
+    if match is None or not _is_upstream(match["scheme"], match["port"], match["path"]):
+        raise ValueError(
+            "host:port with a port from 1 to 65535, or an http:// or https:// address; no query"
+        )
+    return text.rstrip("/")
+
+
+def _is_upstream(scheme: str | None, port: str | None, path: str) -> bool:
+    if scheme is None and (port is None or path):
+        return False
+    if port is None:
+        return True
+    return int(port) in _PORTS and _OTHER_SCHEMES_PORT.get(scheme or "") != str(int(port))
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """Return the server of an address that `upstream` has returned, and its path."""
+    match = _UPSTREAM.fullmatch(address)
+    if match is None:
+        raise ValueError(f"{address!r} is no address of a service")
+    return match["server"], match["path"]
 
 
 def https_url(text: str) -> str:

@@ -89,7 +89,7 @@ class HealthProbe(pulumi.ComponentResource):
 def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
     """Return what the program in `health/` reads on its standard input; sizes in bytes."""
     settings, cluster = args.settings, args.cluster
-    secret, environment = cluster.notebook.secret, cluster.environment
+    environment = cluster.environment
     return {
         "deadline_seconds": settings.health_deadline,
         # The notebook's own image, so that the probe's versions are the notebook's.
@@ -105,8 +105,10 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         "notebook": {
             "url": cluster.notebook.url,
             "kind": cluster.notebook.login_kind,
-            "secret_id": secret.id if secret else "",
-            "secret_name": secret.name if secret else "",
+            "secret_id": cluster.notebook.secret.id,
+            "secret_name": cluster.notebook.secret.name,
+            # Where there is a front, a cell is run through it.
+            "cell": settings.proof == "full" and not settings.enters_front,
         },
         "prefect": {
             "api_url": cluster.prefect_api_url,
@@ -123,6 +125,7 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
             "workers_per_node": settings.workers_per_node,
         },
         "packages": list(settings.extra_pip_packages),
+        "use": settings.proof == "full",
     }
 
 

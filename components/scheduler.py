@@ -6,6 +6,7 @@ Owns the scheduler's command line and its service. It publishes no port: 8786 (D
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pulumi
 
@@ -20,14 +21,17 @@ from components.swarm import (
     Rolling,
     ServiceSpec,
     declare_service,
+    mount_config,
     package_environment,
 )
 
 ALIAS = "scheduler"
 COMM_PORT = 8786
 DASHBOARD_PORT = 8787
+PRELOAD_SOURCE = Path(__file__).parent.parent / "images" / "scheduler_preload.py"
+PRELOAD_TARGET = "/etc/dask-swarm/scheduler_preload.py"
 ADDRESS = f"tcp://{ALIAS}:{COMM_PORT}"
-# Without it the scheduler advertises an address that other nodes cannot reach.
+# What the preload has the scheduler advertise.
 DASK_CONFIG = {"distributed": {"scheduler": {"contact-address": ADDRESS}}}
 
 
@@ -56,12 +60,16 @@ class Scheduler(pulumi.ComponentResource):
     ) -> None:
         super().__init__("dask:swarm:Scheduler", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        config = mount_dask_config(name, DASK_CONFIG, args.dask_config, child)
-        self.service = declare_service(f"{name}-service", _spec(args, config), child)
+        source = PRELOAD_SOURCE.read_text(encoding="utf-8")
+        files = [
+            mount_config(f"{name}-preload", PRELOAD_TARGET, source, child),
+            mount_dask_config(name, DASK_CONFIG, args.dask_config, child),
+        ]
+        self.service = declare_service(f"{name}-service", _spec(args, files), child)
         self.register_outputs({"address": ADDRESS})
 
 
-def _spec(args: SchedulerArgs, config: MountedFile) -> ServiceSpec:
+def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
     networks = [Attachment(network_id=args.network_id, aliases=[ALIAS])]
     if args.caddy_network_id is not None:
         networks.append(Attachment(network_id=args.caddy_network_id))
@@ -76,7 +84,7 @@ def _spec(args: SchedulerArgs, config: MountedFile) -> ServiceSpec:
         networks=networks,
         constraints=args.constraints,
         platform=args.platform,
-        configs=[config],
+        configs=configs,
         # A scheduler that does not start must not cost the work that the old one holds together.
         rolling=Rolling(start_first=True),
     )
@@ -88,4 +96,5 @@ def scheduler_args() -> list[str]:
         "dask", "scheduler",
         "--port", str(COMM_PORT),
         "--dashboard-address", f":{DASHBOARD_PORT}",
+        "--preload", PRELOAD_TARGET,
     ]  # fmt: skip

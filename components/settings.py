@@ -33,7 +33,6 @@ from components.parsing import (
     domain,
     email,
     environment_variables,
-    host_port,
     http_url,
     https_url,
     image_reference,
@@ -49,6 +48,7 @@ from components.parsing import (
     requirements,
     short_password,
     ssh_host,
+    upstream,
     whole_number,
     word,
     yes_or_no,
@@ -65,6 +65,7 @@ class Setting:
     parse: Callable[[str], Any]
     example: str
     secret: bool = False
+    plain: bool = False  # what containers show in clear, so that no secret may be in it
 
 
 _CPUS = Setting(parse=cpus, example="0.5")
@@ -108,7 +109,7 @@ class Settings:
     notebook_password: Annotated[
         str, Setting(parse=password, example="--secret notebookPassword", secret=True)
     ] = field(repr=False)
-    notebook_login: Annotated[bool, Setting(parse=yes_or_no, example="true")]
+    notebook_login: Annotated[bool, Setting(parse=yes_or_no, example="false")]
     control_placement: Annotated[
         tuple[str, ...], Setting(parse=placement, example="node.labels.role==master")
     ]
@@ -119,7 +120,11 @@ class Settings:
     ] = field(repr=False)
     dask_config: Annotated[
         Mapping[str, Any],
-        Setting(parse=dask_configuration, example="--path daskConfig.array.chunk-size 64MiB"),
+        Setting(
+            parse=dask_configuration,
+            example="--path daskConfig.array.chunk-size 64MiB",
+            plain=True,
+        ),
     ]
     s3_endpoint: Annotated[str, Setting(parse=http_url, example="https://s3.example.org")]
     s3_region: Annotated[str, Setting(parse=optional_word, example="us-east-1")]
@@ -160,7 +165,7 @@ class Settings:
     notebook_name: Annotated[str, Setting(parse=dns_label, example="notebook")]
     dashboard_name: Annotated[str, Setting(parse=dns_label, example="dashboard")]
     auth: Annotated[str, Setting(parse=one_of("authelia", "basic", "none"), example="authelia")]
-    authelia_address: Annotated[str, Setting(parse=host_port, example="authelia:9091")]
+    authelia_address: Annotated[str, Setting(parse=upstream, example="authelia:9091")]
     authelia_portal: Annotated[str, Setting(parse=https_url, example="https://auth.example.org")]
     authelia_endpoint: Annotated[
         str,
@@ -183,6 +188,7 @@ class Settings:
         str,
         Setting(parse=https_url, example="https://acme-v02.api.letsencrypt.org/directory"),
     ]
+    proof: Annotated[str, Setting(parse=one_of("full", "quick"), example="full")]
     health_deadline: Annotated[int, Setting(parse=whole_number(10, 3600), example="300")]
 
     @property
@@ -191,9 +197,19 @@ class Settings:
         return self.caddy_mode != "none" and bool(self.domain)
 
     @property
+    def notebook_asks(self) -> bool:
+        """Whether its own token or password opens the notebook, and not the login in front."""
+        return self.notebook_login or not self.has_front or self.auth == "none"
+
+    @property
     def proves_front(self) -> bool:
         """Whether the deployment itself brings the front about, and so has to prove it."""
         return self.has_front and (self.caddy_mode == "managed" or self.delivers)
+
+    @property
+    def enters_front(self) -> bool:
+        """Whether the proof of the front can log in, and so work behind the login."""
+        return self.proves_front and (self.auth != "authelia" or bool(self.authelia_user))
 
     @property
     def delivers(self) -> bool:
@@ -262,10 +278,15 @@ def _parse(
     text = config[key]
     if setting.secret and text and key not in encrypted:
         raise ValueError(complaint(key, "it is kept in plain text", "an encrypted value", cure))
+    if setting.plain and key in encrypted:
+        found = "it is kept as a secret, and every container's configuration shows it in clear"
+        cure = set_command("environment", "--secret --path environment.DASK_NAME value")
+        raise ValueError(complaint(key, found, "values that are no secrets", cure))
     try:
         return setting.parse(text)
     except ValueError as error:
-        found = f"{'the value' if setting.secret else repr(text)} is not valid"
+        hidden = setting.secret or key in encrypted
+        found = f"{'the value' if hidden else repr(text)} is not valid"
         raise ValueError(complaint(key, found, str(error), cure)) from None
 
 

@@ -100,6 +100,7 @@ class ServiceSpec:
     volumes: Sequence[Volume] = ()
     node_ports: Sequence[int] = ()  # TCP ports that a task takes on its node
     capabilities: Sequence[str] = ()
+    search_domains: Sequence[str] = ()  # networks where names without a dot are looked up first
     user: str | None = None  # the image's own unless given
     rolling: Rolling = Rolling()
     grace_period: str = "30s"  # from SIGTERM to SIGKILL
@@ -252,6 +253,13 @@ def _extras(spec: ServiceSpec) -> dict[str, Any]:
         extras["cap_adds"] = list(spec.capabilities)
     if spec.user:
         extras["user"] = spec.user
+    if spec.search_domains:
+        extras["dns_config"] = {
+            "nameservers": [],
+            "searches": list(spec.search_domains),
+            # With the engine's own `ndots:0` the search domains would come last.
+            "options": ["ndots:1"],
+        }
     if spec.volumes:
         # Without labels: to mount one that has them, the provider makes the service anew.
         extras["mounts"] = [

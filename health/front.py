@@ -5,8 +5,9 @@ JSON object (`Request`) and may hold credentials: nothing of it is printed. For 
 
     anonymous    a page and a websocket without a login, and with forged headers of identity:
                  the login's answer (302 to the portal, or 401) and nothing of the service
-    login        with valid credentials, where there are any: the service's own page, and its
-                 websocket opens
+    login        with valid credentials, where there are any: the service's own page, its websocket
+                 opens, JupyterLab gets what it asks for once its page is there, and a cell of the
+                 notebook computes on all workers
 
 An answer that is merely missing is waited for until the deadline; an open door fails at once.
 """
@@ -25,6 +26,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from health import UnfitError
+from health.probe.kernel import CellError, WebSocket, compute_in_notebook
 from health.progress import Progress
 
 ANSWER_SECONDS = 15
@@ -37,6 +39,7 @@ FORGED = {
     "X-Forwarded-For": "127.0.0.1",
     "X-Forwarded-User": "admin",
     "X-Real-Ip": "127.0.0.1",
+    "X-Dask-Swarm-Key": "forged",
 }
 UPGRADE = {
     "Connection": "Upgrade",
@@ -57,6 +60,9 @@ SOCKETS = {
     "dashboard": "/status/ws",
     "prefect": "/api/events/out",
 }
+# What JupyterLab asks for as soon as its page is there.
+FETCHED = ("/api/me", "/api/kernelspecs", "/lab/api/settings")
+_PAGE_CONFIG = re.compile(r'<script id="jupyter-config-data"[^>]*>(.*?)</script>', re.DOTALL)
 REFUSALS = {"authelia": (302, 303, 401), "basic": (401,)}
 
 
@@ -70,12 +76,14 @@ class Request:
 
     `names` are the hosts of notebook, dashboard and, if any, prefect; `addresses` where they are,
     unless the name servers know; `auth` is authelia, basic or none; `portal` Authelia's address;
-    user and password may be empty, and so may what opens the notebook: its token or its password.
+    user and password may be empty, and so may the notebook's token and password, which must open
+    nothing else then. A cell of the notebook computes on so many `workers`, none with 0.
     """
 
     deadline_seconds: float
     names: Mapping[str, str]
     addresses: tuple[str, ...]
+    workers: int
     port: int = 443
     verified: bool
     auth: str
@@ -107,9 +115,13 @@ class Answer:
 
 
 class Visitor:
-    """Somebody with a browser: asks by name, at the given addresses, and keeps cookies."""
+    """Somebody with a browser: asks by name, at the given addresses, and keeps cookies.
+
+    `cookies` are those of each host, by their names.
+    """
 
     def __init__(self, request: Request) -> None:
+        self.cookies: dict[str, dict[str, str]] = {}
         self._request = request
         self._tls = ssl.create_default_context()
         if not request.verified:
@@ -121,6 +133,14 @@ class Visitor:
         """Ask for a page."""
         return self._ask("GET", host, path, {"Accept": "text/html", **headers})
 
+    def fetch(
+        self, method: str, host: str, path: str, headers: Mapping[str, str], body: str = ""
+    ) -> Answer:
+        """Ask as JupyterLab's own program does."""
+        xsrf = self.cookies.get(host, {}).get("_xsrf", "")
+        ours = {"Accept": "*/*", "X-XSRFToken": xsrf}
+        return self._ask(method, host, path, {**ours, **headers}, body)
+
     def post(self, host: str, path: str, headers: Mapping[str, str], body: str) -> Answer:
         """Send a form or a document."""
         return self._ask("POST", host, path, headers, body)
@@ -129,16 +149,25 @@ class Visitor:
         """Try to open a websocket."""
         return self._ask("GET", host, path, {**UPGRADE, "Origin": f"https://{host}", **headers})
 
+    def websocket(self, host: str, path: str, headers: Mapping[str, str]) -> WebSocket:
+        """Return an open websocket."""
+        sock = self._tls.wrap_socket(self._reach(host), server_hostname=host)
+        cookies = _with_cookies(headers, self.cookies.get(host, {}))
+        return WebSocket(f"wss://{host}{path}", cookies, sock)
+
     def _ask(
         self, method: str, host: str, path: str, headers: Mapping[str, str], body: str = ""
     ) -> Answer:
         connection = HTTPSConnection(host, timeout=ANSWER_SECONDS)
+        kept = self.cookies.setdefault(host, {})
         try:
             connection.sock = self._tls.wrap_socket(self._reach(host), server_hostname=host)
-            connection.request(method, path, body or None, dict(headers))
-            return _read(connection.getresponse())
+            connection.request(method, path, body or None, _with_cookies(headers, kept))
+            answer = _read(connection.getresponse())
         finally:
             connection.close()
+        kept.update(answer.cookies)
+        return answer
 
     def _reach(self, host: str) -> socket.socket:
         # Names under localhost are where the addresses say, a portal's included.
@@ -188,10 +217,11 @@ class Proof:
         return self._request.auth == "none" or bool(self._request.password)
 
     def _anonymous(self, site: str, host: str) -> int:
+        stranger = Visitor(self._request)
         for who, headers in (("anonymous", {}), ("forged", FORGED)):
-            page = self._visitor.get(host, PAGES[site], headers)
+            page = stranger.get(host, PAGES[site], headers)
             self._check_refused(f"{who} request to https://{host}{PAGES[site]}", site, page)
-            opened = self._visitor.upgrade(host, SOCKETS[site], headers)
+            opened = stranger.upgrade(host, SOCKETS[site], headers)
             self._check_refused(f"{who} websocket to https://{host}{SOCKETS[site]}", site, opened)
         return page.status
 
@@ -235,33 +265,66 @@ class Proof:
         return {"Cookie": _spelled(answer.cookies)}
 
     def _inside(self, site: str, host: str, login: Mapping[str, str]) -> dict[str, int]:
-        key = self._notebook_key(host, login) if site == "notebook" else {}
-        query, headers = key.get("query", ""), _with_cookie(login, key.get("cookie", ""))
+        query, headers = (
+            self._open_notebook(host, login) if site == "notebook" else "",
+            dict(login),
+        )
         page = self._visitor.get(host, PAGES[site] + query, headers)
         what = f"https://{host}{PAGES[site]} with a login"
         if page.status != 200 or not MARKS[site].search(page.text):
             raise UnfitError(f"{what}: expected {TITLES[site]}, found {page.status}")
         if token := re.search(r'"token":"([^"]+)"', page.text if site == "dashboard" else ""):
             headers["Sec-WebSocket-Protocol"] = f"bokeh, {token[1]}"
-        opened = self._visitor.upgrade(host, SOCKETS[site] + query, headers)
+        opened = self._visitor.upgrade(host, SOCKETS[site], headers)
         if opened.status != 101:
             raise UnfitError(f"{what}: its websocket was answered {opened.status} instead of 101")
+        if site == "notebook":
+            self._use_notebook(host, login, page)
         return {"login": page.status, "websocket": opened.status}
 
-    def _notebook_key(self, host: str, login: Mapping[str, str]) -> dict[str, str]:
-        """Return what opens JupyterLab behind the login: a query or a cookie."""
+    def _open_notebook(self, host: str, login: Mapping[str, str]) -> str:
+        """Log in to JupyterLab itself where it asks for that; return the query of its page."""
         if self._request.notebook_token:
-            return {"query": "?" + urlencode({"token": self._request.notebook_token})}
-        if not self._request.notebook_password:
-            return {}
-        cookies = self._visitor.get(host, "/login", login).cookies
-        form = {"password": self._request.notebook_password, "_xsrf": cookies.get("_xsrf", "")}
-        headers = {
-            **_with_cookie(login, _spelled(cookies)),
-            "Content-Type": "application/x-www-form-urlencoded",
-        }
-        answer = self._visitor.post(host, "/login", headers, urlencode(form))
-        return {"cookie": _spelled({**cookies, **answer.cookies})}
+            return "?" + urlencode({"token": self._request.notebook_token})
+        if self._request.notebook_password:
+            self._visitor.get(host, "/login", login)
+            xsrf = self._visitor.cookies[host].get("_xsrf", "")
+            form = {"password": self._request.notebook_password, "_xsrf": xsrf}
+            headers = {**login, "Content-Type": "application/x-www-form-urlencoded"}
+            self._visitor.post(host, "/login", headers, urlencode(form))
+        return ""
+
+    def _use_notebook(self, host: str, login: Mapping[str, str], page: Answer) -> None:
+        """Do what JupyterLab does once its page is there; its cookies are the visitor's."""
+        headers = dict(login)
+        if token := _page_token(page.text):
+            # In the place of what the browser would send for a basic login.
+            headers["Authorization"] = f"token {token}"
+        for path in FETCHED:
+            answer = self._visitor.fetch("GET", host, path, headers)
+            if answer.status != 200:
+                what = f"JupyterLab's own request for https://{host}{path} with a login"
+                raise UnfitError(f"{what}: expected 200, found {answer.status}")
+        if self._request.workers:
+            compute_in_notebook(JupyterLab(self._visitor, host, headers), self._request.workers)
+
+
+@dataclass(frozen=True)
+class JupyterLab:
+    """What JupyterLab's own program asks, once somebody has opened its page."""
+
+    visitor: Visitor
+    host: str
+    headers: Mapping[str, str]
+
+    def ask(self, method: str, path: str, body: str = "") -> tuple[int, str]:
+        """Return status and text of the answer."""
+        answer = self.visitor.fetch(method, self.host, path, self.headers, body)
+        return answer.status, answer.text
+
+    def open(self, path: str) -> WebSocket:
+        """Return an open websocket."""
+        return self.visitor.websocket(self.host, path, self.headers)
 
 
 def _leads_to(portal: str, answer: Answer) -> bool:
@@ -273,9 +336,18 @@ def _spelled(cookies: Mapping[str, str]) -> str:
     return "; ".join(f"{name}={value}" for name, value in cookies.items())
 
 
-def _with_cookie(headers: Mapping[str, str], cookie: str) -> dict[str, str]:
-    both = "; ".join(filter(None, [headers.get("Cookie", ""), cookie]))
+def _with_cookies(headers: Mapping[str, str], cookies: Mapping[str, str]) -> dict[str, str]:
+    both = "; ".join(filter(None, [headers.get("Cookie", ""), _spelled(cookies)]))
     return {**headers, "Cookie": both} if both else dict(headers)
+
+
+def _page_token(text: str) -> str:
+    """Return the token that JupyterLab's page gives to its program, empty if none."""
+    found = _PAGE_CONFIG.search(text)
+    try:
+        return str(json.loads(found[1]).get("token", "")) if found else ""
+    except ValueError:
+        return ""
 
 
 def prove(request: Request, progress: Progress) -> dict[str, Any]:
@@ -285,6 +357,8 @@ def prove(request: Request, progress: Progress) -> dict[str, Any]:
             return {**Proof(request).result(), "seconds": round(progress.elapsed, 1)}
         except OpenDoorError:
             raise
+        except CellError as error:
+            raise UnfitError(str(error)) from None
         except ssl.SSLCertVerificationError as error:
             reason = f"the certificate is not trusted: {error.verify_message}"
         except (OSError, HTTPException) as error:

@@ -17,7 +17,7 @@ DEADLINE_LABEL = "dask.swarm/deadline"  # seconds since 1970, after which nobody
 
 LINGER_SECONDS = 30  # a launcher reads its finished service's last lines within it
 
-_TOKEN_NAME = "dask-health-token"  # noqa: S105  the name of a file
+_SECRET_NAME = "dask-health-notebook"  # noqa: S105  the name of a file
 _VARIABLES_NAME = "dask-health-environment"
 _CPUS = 10**9
 _MEMORY = 512 * 2**20
@@ -29,9 +29,12 @@ def order(request: Request, seconds: float) -> str:
     del expected["workers_per_node"]  # only the Swarm knows nodes
     notebook = None
     if request.notebook:
-        token_file = f"/run/secrets/{_TOKEN_NAME}" if _has_token(request) else None
-        is_open = request.notebook.kind == "none"
-        notebook = {"url": request.notebook.url, "token_file": token_file, "is_open": is_open}
+        notebook = {
+            "url": request.notebook.url,
+            "kind": request.notebook.kind,
+            "secret_file": f"/run/secrets/{_SECRET_NAME}",
+            "cell": request.notebook.cell,
+        }
     told = {
         "deadline_seconds": seconds,
         "scheduler_address": request.scheduler_address,
@@ -39,6 +42,7 @@ def order(request: Request, seconds: float) -> str:
         "notebook": notebook,
         "prefect": _prefect(request),
         "packages": request.packages,
+        "use": request.use,
     }
     return json.dumps(told)
 
@@ -77,10 +81,6 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
     }
 
 
-def _has_token(request: Request) -> bool:
-    return request.notebook is not None and request.notebook.kind == "token"
-
-
 def _prefect(request: Request) -> dict[str, Any] | None:
     if request.prefect is None:
         return None
@@ -93,7 +93,7 @@ def _prefect(request: Request) -> dict[str, Any] | None:
 
 def _secrets(request: Request) -> list[types.SecretReference]:
     needed: list[tuple[Notebook | Prefect | None, str]] = [
-        (request.notebook if _has_token(request) else None, _TOKEN_NAME),
+        (request.notebook, _SECRET_NAME),
         (request.prefect, _VARIABLES_NAME),
     ]
     # Readable for all, because images differ in their user; nothing else runs in this container.

@@ -17,12 +17,16 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class Notebook:
-    """Where the notebook answers on the overlay, and the Swarm secret, if any, that opens it."""
+    """Where the notebook answers on the overlay, and the Swarm secret that opens it.
+
+    With `cell` the probe runs a cell there.
+    """
 
     url: str
-    kind: Literal["token", "password", "none"]
+    kind: Literal["token", "password"]
     secret_id: str
     secret_name: str
+    cell: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,7 @@ class Request:
     expected: Expected
     notebook: Notebook | None
     packages: tuple[str, ...]
+    use: bool
     prefect: Prefect | None = None
 
     @classmethod

@@ -1,11 +1,10 @@
 """How a Dask worker leaves: with its work handed over, or not at all.
 
 A preload of `dask worker`, mounted into containers of any image as a Swarm config: hence one file,
-which needs nothing but distributed. Told to stop (SIGTERM), the worker gives back the tasks that
-it has not begun, has the scheduler move its data to the other workers, finishes what runs, has
-that moved too, and ends. A second signal or a lost scheduler ends it at once. A worker that loses
-its scheduler, or that a client restarts, while nobody told it to stop starts anew in its place:
-distributed cannot connect it to another scheduler, and the Swarm takes seconds longer to do it.
+which needs nothing but distributed. Told to leave by its nanny (`nanny_preload.py`), the worker
+gives back the tasks that it has not begun, has the scheduler move its data to the other workers,
+finishes what runs, has that moved too, and ends. A lost scheduler ends it at once, and so does
+whatever else closes it: its nanny starts the next one.
 """
 
 import asyncio
@@ -25,36 +24,37 @@ MOVING_SECONDS = 10  # of these, for what the last tasks have made
 TAKER_SECONDS = 5  # for another worker to come that takes the data; for one that is paused longer
 ANSWER_SECONDS = 10  # a scheduler that is silent for longer counts as lost
 CLOSE_SECONDS = 5
-CAUGHT_SECONDS = 0.05  # for a signal that was caught to be acted on
-LIFE_SECONDS = 5  # what a worker lives at least before it starts anew, lest it spin
+LEAVE = signal.SIGUSR1  # what the nanny sends
 
 logger = logging.getLogger("distributed.worker.leaving")
-started = time.monotonic()
 departures: list["asyncio.Task[None]"] = []  # of the one worker that this process is
 left: list[str] = []  # its address, when it has nothing more to hand over
 
 
 async def dask_setup(worker: Worker) -> None:
-    """Replace distributed's own answer to SIGTERM, which is to drop everything."""
+    """Take the order to leave from the nanny alone."""
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, told_to_stop, worker)
+    signal.signal(LEAVE, lambda *_: loop.call_soon_threadsafe(told_to_leave, worker))
+    # A forked worker has the nanny's answer to SIGTERM; the nanny uses it when memory is full.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A signal to the nanny's process group, as the official images send it, stops the nanny alone.
+    # The nanny can end what tasks have started with the worker's own group.
+    os.setpgid(0, 0)
 
 
 async def dask_teardown(worker: Worker) -> None:
-    """Act on a worker that closes; distributed calls it first of all."""
+    """End a worker that closes, with tasks that would keep it; distributed calls this early."""
     if departures and worker.address not in left:
         end("the scheduler is lost")
     elif not departures and worker.periodic_callbacks["heartbeat"].is_running():
-        # One that was never registered has nothing to come back to: the Swarm shows why it failed.
-        await start_anew()
+        # One that was never registered goes on to tell its nanny why it failed.
+        end("closed")
 
 
-def told_to_stop(worker: Worker) -> None:
-    """Leave, or end at once when told a second time or with nothing to hand over."""
-    if departures:
-        end("told to stop a second time")
+def told_to_leave(worker: Worker) -> None:
+    """Leave, or end at once with nothing to hand over."""
     if worker.status not in (Status.running, Status.paused):
-        end("told to stop without a scheduler")
+        end("told to leave without a scheduler")
     departures.append(asyncio.get_running_loop().create_task(leave(worker)))
 
 
@@ -63,7 +63,7 @@ async def leave(worker: Worker) -> None:
     begun = time.monotonic()
     work = asyncio.create_task(hand_over(worker, begun + DRAIN_SECONDS - MOVING_SECONDS))
     watch = asyncio.create_task(watch_scheduler(worker))
-    logger.info("told to stop; handing over %d results", len(worker.data))
+    logger.info("told to leave; handing over %d results", len(worker.data))
     done, _ = await asyncio.wait(
         {work, watch}, timeout=DRAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED
     )
@@ -163,27 +163,11 @@ async def close(worker: Worker) -> None:
     end("closed")
 
 
-async def start_anew() -> None:
-    """Replace this process by a new one with the same command line."""
-    await asyncio.sleep(max(0, LIFE_SECONDS - (time.monotonic() - started)))
-    # A stop that comes together with the loss must not be lost itself: what was caught until here
-    # still comes to `told_to_stop`, and what comes later ends this process, or the next one.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    await asyncio.sleep(CAUGHT_SECONDS)
-    flush("closed, and nobody told it to stop; starting anew")
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  no shell wanted
-
-
 def end(reason: str) -> None:
-    """End the process now, with threads that would keep it; the Swarm knows that it had to."""
-    flush(f"ending: {reason}")
-    os._exit(0)
-
-
-def flush(last_words: str) -> None:
-    """Log the last words and write out what was printed."""
-    logger.info(last_words)
+    """End the process now, with threads that would keep it, and write out what was printed."""
+    logger.info("ending: %s", reason)
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
+    os._exit(0)

@@ -9,6 +9,7 @@ from typing import Any
 from components.offline import OFFLINE, RECORD
 from lab.runners import Rehearsal, Runner, runner_for, say
 
+NAMED_VERSIONS = ("dask", "distributed", "python")  # of those that are equal everywhere
 DRIFT = ("--refresh", "--expect-no-changes", "--non-interactive")
 
 
@@ -16,7 +17,7 @@ def summary(outputs: dict[str, Any], token_command: str) -> str:
     """Return what a person wants to know after a deployment, from the stack's outputs."""
     health = outputs["health"]
     nodes = ", ".join(f"{node} {count}" for node, count in sorted(health["nodes"].items()))
-    versions = ", ".join(f"{name} {number}" for name, number in health["versions"].items())
+    versions = ", ".join(f"{name} {health['versions'][name]}" for name in NAMED_VERSIONS)
     total = f"threads {health['threads']}, memory {health['memory_bytes'] / 2**30:.2f} GiB"
     lines = [
         f"Proven in {health['seconds']:.1f} s: workers {health['workers']}, {total}",

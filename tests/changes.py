@@ -94,8 +94,8 @@ CHANGES = [
         tried={"notebookMemory": "1536MiB"},
     ),
     Change(
-        what="The notebook's own login",
-        keys=("notebookPassword", "notebookLogin"),
+        what="The notebook's own password",
+        keys=("notebookPassword",),
         restarts=(NOTEBOOK,),
         notice=KERNELS_END,
         tried={"notebookPassword": "correct-horse-battery"},
@@ -153,7 +153,7 @@ CHANGES = [
     ),
     Change(
         what="Names and login in front",
-        keys=("domain", "notebookName", "dashboardName", "auth"),
+        keys=("domain", "notebookName", "dashboardName", "auth", "notebookLogin"),
         restarts=(f"{CADDY}_reloader",),
         notice=GOES_ON,
         tried={"notebookName": "lab"},

@@ -4,8 +4,10 @@
     dialogue.py     what it is asked and what it answers; patience.py how long it waits
     members.py      the workers and their size; versions.py theirs and their packages'
     visits.py       a task on every worker; transfers.py data from host to host
+    exchange.py     an array and a frame there and back
     tasks.py        how workers are made to do either
-    notebook.py     whom the notebook lets in
+    notebook.py     whom the notebook lets in; session.py somebody who is logged in there
+    kernel.py       a cell that it runs
     flow.py         a flow of Prefect's, where there is a server for it
 
 It travels as arguments of a Python (`parcel.py`), the notebook image's, 3.10 or newer. So it needs

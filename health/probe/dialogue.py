@@ -6,6 +6,7 @@ text, and perhaps `members`), at the end with `proof` or `failure`.
 
 import json
 from dataclasses import dataclass
+from typing import Literal
 
 MARK = "dask-health: "
 
@@ -21,14 +22,15 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class Notebook:
-    """Where the notebook answers; `token_file` is None when only its refusals can be tested.
+    """Where the notebook answers, and the file with its token or password.
 
-    One that `is_open` has no login of its own, and lets in whoever is on its networks.
+    With `cell` a cell is run there.
     """
 
     url: str
-    token_file: str | None
-    is_open: bool = False
+    kind: Literal["token", "password"]
+    secret_file: str
+    cell: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,10 @@ class Prefect:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What to prove, and the seconds there are for it."""
+    """What to prove, and the seconds there are for it.
+
+    With `use` the probe also does on the cluster what its users do.
+    """
 
     deadline_seconds: float
     scheduler_address: str
@@ -53,6 +58,7 @@ class Order:
     notebook: Notebook | None
     packages: tuple[str, ...]
     prefect: Prefect | None = None
+    use: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "Order":
@@ -66,6 +72,7 @@ class Order:
             notebook=Notebook(**notebook) if notebook else None,
             packages=tuple(data["packages"]),
             prefect=Prefect(**prefect) if prefect else None,
+            use=data["use"],
         )
 
 

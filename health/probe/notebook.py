@@ -9,31 +9,49 @@ from urllib.parse import urlsplit
 
 from . import UnprovenError
 from .dialogue import Notebook
+from .kernel import CellError, compute_in_notebook
 from .patience import PAUSE_SECONDS
+from .session import Session
+
+FORGED = {"X-Dask-Swarm-Key": "forged", "Remote-User": "admin"}
 
 
 def wait_for_notebook(notebook: Notebook) -> None:
-    """Return when the notebook answers, refuses a stranger and accepts its token, if it is to.
+    """Return when the notebook answers, refuses strangers and lets its owner in.
 
     The deadline ends the wait. Raises `UnprovenError` when it lets strangers in, or not its owner.
     """
     while not is_jupyter(ask(notebook.url, "/api")):
         time.sleep(PAUSE_SECONDS)
     private = f"{notebook.url}/api/status"
-    stranger = answered(notebook.url, "/api/status")
-    if notebook.is_open and stranger != 200:
-        raise UnprovenError(f"expected {private} to ask for no login (200), found {stranger}")
-    if not notebook.is_open and stranger not in (401, 403):
-        raise UnprovenError(f"expected {private} to refuse a stranger (403), found {stranger}")
-    if notebook.token_file is None:
+    for who, headers in (("a stranger", {}), ("a forged front key", FORGED)):
+        status = answered(notebook.url, "/api/status", headers)
+        if status not in (401, 403):
+            raise UnprovenError(f"expected {private} to refuse {who} (403), found {status}")
+    secret = Path(notebook.secret_file).read_text().strip()
+    if notebook.kind == "password":
+        Session(notebook.url, secret)
         return
-    token = Path(notebook.token_file).read_text().strip()
-    owner = answered(notebook.url, "/api/status", {"Authorization": f"token {token}"})
+    owner = answered(notebook.url, "/api/status", {"Authorization": f"token {secret}"})
     if owner != 200:
         raise UnprovenError(
             f"expected {private} to accept the notebook's token (200), found {owner}; "
             "was the notebook started with another secret?"
         )
+
+
+def compute(notebook: Notebook, workers: int) -> None:
+    """Have a cell of the notebook compute on all workers.
+
+    Raises `UnprovenError` when it does not.
+    """
+    secret = Path(notebook.secret_file).read_text().strip()
+    try:
+        compute_in_notebook(Session(notebook.url, secret), workers)
+    except CellError as error:
+        raise UnprovenError(str(error)) from None
+    except OSError as error:
+        raise UnprovenError(f"{notebook.url} broke off while it ran a cell: {error}") from None
 
 
 def is_jupyter(answer: tuple[int, bytes] | None) -> bool:

@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 
 from . import UnprovenError
 from .dialogue import Order, say
+from .exchange import exchange
 from .flow import prove_flow
 from .members import MovedError, check_answers, moved_or, wait_for_members, workers_of
-from .notebook import wait_for_notebook
+from .notebook import compute, wait_for_notebook
 from .patience import PAUSE_SECONDS, deadline
 from .tasks import Client
 from .transfers import TRANSFER_BYTES, transfer
-from .versions import common_versions, package_versions, requirement_name
+from .versions import asked_versions, common_versions, everyone, package_versions
 from .visits import visit
 
 
@@ -45,6 +46,9 @@ def prove(order: Order) -> dict[str, Any]:
     if order.notebook:
         say(progress="waiting for the notebook")
         wait_for_notebook(order.notebook)
+        if order.notebook.cell:
+            say(progress="running a cell in the notebook")
+            compute(order.notebook, order.expected.workers)
     return proof
 
 
@@ -96,15 +100,18 @@ def prove_members(client: Client, members: Mapping[str, Any], order: Order) -> d
     Raises `MovedError` when they are not the same any more.
     """
     say(progress=f"{len(members)} workers; comparing versions")
-    packages = order.packages
-    found = client.get_versions(packages=[requirement_name(each) for each in packages])
+    found = client.get_versions(packages=asked_versions(order.packages))
     check_answers(client, members, found["workers"])
-    versions = common_versions(found)
-    installed = package_versions(found["workers"], packages)
+    owners = everyone(found)
+    versions = common_versions(owners)
+    installed = package_versions(owners, order.packages)
     say(progress="running a task on every worker")
-    hosts = visit(client, sorted(members), packages)
+    hosts = visit(client, sorted(members), order.packages)
     say(progress="moving data between workers")
     routes = transfer(client, hosts)
+    if order.use:
+        say(progress="sending arrays and frames there and back")
+        exchange(client, sorted(members))
     flow = _flow(client, order, sorted(members))
     if workers_of(client).keys() != members.keys():
         raise MovedError
@@ -123,6 +130,6 @@ def prove_members(client: Client, members: Mapping[str, Any], order: Order) -> d
 
 
 def _flow(client: Client, order: Order, workers: Sequence[str]) -> dict[str, Any]:
-    if order.prefect is None:
+    if not order.prefect or not order.use:
         return {}
     return {"prefect": prove_flow(client, order.prefect, order.scheduler_address, workers)}

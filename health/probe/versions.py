@@ -8,24 +8,39 @@ from typing import Any
 
 from . import UnprovenError
 
-COMPARED = ("python", "dask", "distributed")
+# What `Client.get_versions(check=True)` compares, and what dataframes travel in. Stricter than
+# distributed, also on the scheduler: it unpickles graphs, which hold arrays and frames.
+COMPARED = (
+    "python", "dask", "distributed", "msgpack", "cloudpickle", "tornado", "toolz",
+    "numpy", "pandas", "pyarrow", "lz4",
+)  # fmt: skip
 
 
-def common_versions(found: Mapping[str, Any]) -> dict[str, str]:
-    """Return the one version of each of `COMPARED`; raises `UnprovenError` if there are several.
+def asked_versions(requirements: Sequence[str]) -> list[str]:
+    """Return the packages whose versions are asked for beyond those that distributed reports."""
+    return ["pyarrow", *map(requirement_name, requirements)]
 
-    `found` is what `Client.get_versions` returns; the client runs the notebook's image.
+
+def everyone(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the packages of scheduler, workers and client, which has the notebook's image."""
+    named = {"the scheduler": found["scheduler"], "the notebook's image": found["client"]}
+    return named | dict(found["workers"])
+
+
+def common_versions(owners: Mapping[str, Any]) -> dict[str, str]:
+    """Return the one version of each of `COMPARED` that is installed.
+
+    Raises `UnprovenError` if there are several, or if a package is missing in some places only.
+    `owners` is what `everyone` returns.
     """
-    everyone = {"the scheduler": found["scheduler"], "the notebook's image": found["client"]}
-    everyone |= found["workers"]
     versions = {}
     for package in COMPARED:
-        owners = group({who: plain(what["packages"][package]) for who, what in everyone.items()})
-        if len(owners) > 1:
-            listed = "; ".join(f"{each} in {', '.join(who)}" for each, who in owners.items())
+        who = group({name: plain(each["packages"][package]) for name, each in owners.items()})
+        if len(who) > 1:
+            listed = "; ".join(f"{each} in {', '.join(names)}" for each, names in who.items())
             raise UnprovenError(f"expected one version of {package} everywhere, found {listed}")
-        versions[package] = next(iter(owners))
-    return versions
+        versions[package] = next(iter(who))
+    return {package: version for package, version in versions.items() if version != "none"}
 
 
 def plain(version: str | None) -> str:
@@ -48,20 +63,20 @@ def requirement_name(requirement: str) -> str:
     return Requirement(requirement).name
 
 
-def package_versions(workers: Mapping[str, Any], requirements: Sequence[str]) -> dict[str, str]:
+def package_versions(owners: Mapping[str, Any], requirements: Sequence[str]) -> dict[str, str]:
     """Return the installed version of each required package.
 
-    Raises `UnprovenError` naming the workers that have none or one that does not satisfy.
+    Raises `UnprovenError` naming who has none, or a version that does not satisfy.
     """
     from packaging.requirements import Requirement
 
     installed = {}
     for requirement in map(Requirement, requirements):
         name = requirement.name
-        owners = group({who: what["packages"][name] or "" for who, what in workers.items()})
-        for version, who in owners.items():
+        found_in = group({who: what["packages"][name] or "" for who, what in owners.items()})
+        for version, who in found_in.items():
             if not version or not requirement.specifier.contains(version, prereleases=True):
                 found = f"version {version}" if version else "nothing"
                 raise UnprovenError(f"expected {requirement}, found {found} on {', '.join(who)}")
-        installed[name] = ", ".join(owners)
+        installed[name] = ", ".join(found_in)
     return installed

@@ -18,11 +18,12 @@ from tornado.netutil import bind_sockets
 
 from components.caddyfile import FrontText, bcrypt_hash, fragments, options
 from tests.front.portal import PASSWORD, USER, portal
-from tests.front.services import upstream
+from tests.front.services import KEY, upstream
 
 PORTAL = "https://portal.localhost"
 NAMES = {site: f"{site}.localhost" for site in ("notebook", "dashboard", "prefect")}
 BASIC = {"Authorization": "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()}
+KEYS = {"authelia": "text", "basic": "file"}  # so that both are tried
 SALT = "0123456789abcdef" * 2
 START_SECONDS = 20
 
@@ -81,6 +82,7 @@ class Front:
         here = {service: f"127.0.0.1 {port}" for service, port in self.ports.items()} | {
             ":8081": f":{free_port()}",
             "admin unix//var/tmp/admin.sock": options,
+            "/run/secrets": str(self.folder),
         }
         for name, text in files.items():
             there = text
@@ -118,11 +120,11 @@ class Front:
         connection.sock = context.wrap_socket(raw, server_hostname=name)
         return connection
 
-    def ask(self, name, path="/page", headers=None):
+    def ask(self, name, path="/page", headers=None, method="GET"):
         """Return status, headers and text of the answer to a request."""
         connection = self.connect(name)
         try:
-            connection.putrequest("GET", path, skip_host=True)
+            connection.putrequest(method, path, skip_host=True)
             usual = {"Host": name, "Accept": "text/html"}  # no port: a stack's Caddy is on 443
             for key, value in (usual | (headers or {})).items():
                 connection.putheader(key, value)
@@ -132,7 +134,7 @@ class Front:
         finally:
             connection.close()
 
-    def upgrade(self, name, headers=None):
+    def upgrade(self, name, headers=None, path="/stream"):
         """Return the connection and the status of an attempt to open a websocket."""
         connection = self.connect(name)
         wanted = {
@@ -144,7 +146,7 @@ class Front:
         }
         wire = connection.sock
         lines = [f"{key}: {value}" for key, value in (wanted | (headers or {})).items()]
-        request = "\r\n".join(["GET /stream HTTP/1.1", f"Host: {name}", *lines, "", ""])
+        request = "\r\n".join([f"GET {path} HTTP/1.1", f"Host: {name}", *lines, "", ""])
         wire.sendall(request.encode())
         return wire, int(wire.recv(4096).split()[1])
 
@@ -174,27 +176,39 @@ def closing_all():
 
 
 class Scene:
-    """A front, the stand-ins around it, and how to be somebody who is logged in."""
+    """A front, the stand-ins around it, and how to be somebody who is logged in.
 
-    def __init__(self, opened, program, folder, auth, endpoint="/api/authz/forward-auth"):
+    `key` is the variant of the front key's fragment; the key lies in the file `front_key`, for the
+    one that reads it. `notebook` is the port of another notebook than the stand-in.
+    """
+
+    def __init__(
+        self, opened, program, folder, auth, *, key="file", endpoint="/api/authz/forward-auth",
+        path="", page_token="", notebook=None,
+    ):  # fmt: skip
         self.opened = opened
-        self.upstream = Stand(upstream())
-        self.portal = Stand(portal())
+        self.upstream = Stand(upstream(page_token))
+        self.portal, self.path = Stand(portal(path)), path
         opened += [self.upstream, self.portal]
-        self.auth = auth
+        self.auth, self.key_file = auth, folder / "front_key"
+        self.key_file.write_text(KEY)
         self.text = FrontText(
             notebook_name=NAMES["notebook"],
             dashboard_name=NAMES["dashboard"],
             auth=auth,
             certificates="internal",
+            key=key,
             authelia_address=f"127.0.0.1:{self.portal.port}",
-            authelia_uri=endpoint,
+            authelia_uri=path + endpoint,
             basic_user=USER,
             prefect_name=NAMES["prefect"],
         )
-        self.files = options(self.text) | fragments(self.text, bcrypt_hash(PASSWORD, SALT))
-        services = ("dask_notebook 8888", "dask_scheduler 8787", "dask_prefect 4200")
-        ports = dict.fromkeys(services, self.upstream.port)
+        self.files = options(self.text) | fragments(self.text, bcrypt_hash(PASSWORD, SALT), KEY)
+        ports = {
+            "dask_notebook 8888": notebook or self.upstream.port,
+            "dask_scheduler 8787": self.upstream.port,
+            "dask_prefect 4200": self.upstream.port,
+        }
         self.front = Front(program, folder, self.files, ports)
         opened.append(self.front)
 
@@ -204,7 +218,7 @@ class Scene:
             return BASIC
         connection = HTTPConnection("127.0.0.1", self.portal.port, timeout=10)
         body = json.dumps({"username": USER, "password": PASSWORD})
-        connection.request("POST", "/api/firstfactor", body)
+        connection.request("POST", f"{self.path}/api/firstfactor", body)
         cookie = connection.getresponse().headers["Set-Cookie"].partition(";")[0]
         connection.close()
         return {"Cookie": cookie}
@@ -214,7 +228,8 @@ class Scene:
 def scene(request, real_caddy, tmp_path_factory):
     """Return a front with each kind of login."""
     with closing_all() as opened:
-        yield Scene(opened, real_caddy, tmp_path_factory.mktemp(request.param), request.param)
+        folder, key = tmp_path_factory.mktemp(request.param), KEYS[request.param]
+        yield Scene(opened, real_caddy, folder, request.param, key=key)
 
 
 @pytest.fixture

@@ -2,9 +2,12 @@
 
 Observed on Authelia 4.39: the check answers 200 with `Remote-*` headers for a session, sends a
 page request without one to the portal (302, `rd` and `rm`), and answers 401 to other requests.
-The login is `POST /api/firstfactor`, which sets the cookie `authelia_session`.
+It looks at `Authorization` before the cookie: it knows Basic, passes Bearer over, and answers 401
+to any other scheme, whatever the cookie; the legacy check does not look at it. The login is
+`POST /api/firstfactor`, which sets the cookie `authelia_session`.
 """
 
+import base64
 import json
 import secrets
 from urllib.parse import quote
@@ -12,7 +15,9 @@ from urllib.parse import quote
 from tornado.web import Application, RequestHandler
 
 USER, PASSWORD = "ada", "correct horse battery"
-CHECKS = ("/api/authz/forward-auth", "/api/verify")
+PAIR = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+LEGACY = "/api/verify"
+CHECKS = ("/api/authz/forward-auth", LEGACY)
 PAGE = """<!doctype html><title>Stand-in portal</title><h1>Stand-in for Authelia</h1>
 <form method="post"><input name="username" placeholder="user">
 <input name="password" type="password" placeholder="password"><button>Sign in</button></form>"""
@@ -22,15 +27,22 @@ class Check(RequestHandler):
     """What `forward_auth` asks about every request."""
 
     def get(self):
-        state = self.application.settings["state"]
-        if self.get_cookie("authelia_session") in state["sessions"]:
-            for name, value in (
-                ("User", USER),
-                ("Groups", "dev"),
-                ("Name", "Ada"),
-                ("Email", "a@b"),
-            ):
-                self.set_header(f"Remote-{name}", value)
+        scheme, _, value = self.request.headers.get("Authorization", "").partition(" ")
+        if LEGACY in self.request.path or scheme.lower() in ("", "bearer"):
+            self.check_session()
+        elif (scheme.lower(), value) == ("basic", PAIR):
+            self.let_in()
+        else:
+            self.set_status(401)
+
+    def let_in(self):
+        identity = {"User": USER, "Groups": "dev", "Name": "Ada", "Email": "a@b"}
+        for name, value in identity.items():
+            self.set_header(f"Remote-{name}", value)
+
+    def check_session(self):
+        if self.get_cookie("authelia_session") in self.application.settings["state"]["sessions"]:
+            self.let_in()
             return
         headers = self.request.headers
         if "text/html" not in headers.get("Accept", "") and "Upgrade" not in headers:
@@ -38,7 +50,8 @@ class Check(RequestHandler):
             return
         host, uri = headers["X-Forwarded-Host"], headers["X-Forwarded-Uri"]
         target = quote(f"https://{host}{uri}", safe="")
-        portal = self.get_query_argument("rd", f"https://portal.{parent(host)}")
+        path = self.application.settings["path"]
+        portal = self.get_query_argument("rd", f"https://portal.{parent(host)}{path}")
         self.redirect(f"{portal}/?rd={target}&rm={headers['X-Forwarded-Method']}", status=302)
 
 
@@ -81,8 +94,8 @@ def parent(host):
     return host.partition(".")[2]
 
 
-def portal():
+def portal(path=""):
     """Return the stand-in as an application; it has a name beside those that it protects."""
-    state = {"sessions": set()}
-    checks = [(check, Check) for check in CHECKS]
-    return Application([*checks, ("/api/firstfactor", FirstFactor), ("/", Page)], state=state)
+    pages = [("/api/firstfactor", FirstFactor), ("/", Page)] + [(check, Check) for check in CHECKS]
+    handlers = [(path + place, handler) for place, handler in pages]
+    return Application(handlers, state={"sessions": set()}, path=path)

@@ -31,6 +31,7 @@ TEXT = FrontText(
     dashboard_name="dashboard.localhost",
     auth="none",
     certificates="internal",
+    key="none",
 )
 
 

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from tests.front.conftest import NAMES, PORTAL, Stand
+from tests.front.conftest import BASIC, NAMES, PORTAL, Stand
 from tests.front.portal import PASSWORD, USER
-from tests.front.services import upstream
+from tests.front.services import KEY, TOKEN, upstream
 
 SITES = list(NAMES.values())
 CONTENT = "upstream's content"
@@ -18,6 +18,7 @@ FORGED = {
     "X-Forwarded-For": "127.0.0.1",
     "X-Forwarded-Host": "portal.localhost",
     "X-Forwarded-User": "root",
+    "X-Dask-Swarm-Key": "forged",
 }
 
 
@@ -79,6 +80,45 @@ def test_forged_identities_are_replaced(scene):
     assert ["X-Forwarded-Host", NAMES["notebook"]] in headers
 
 
+def keys(text):
+    """Return the front keys that the upstream was sent."""
+    return [value for name, value in received(text) if name.lower() == "x-dask-swarm-key"]
+
+
+def test_the_notebook_is_told_the_front_key(scene):
+    """Once, in the place of whatever the client sent; the dashboard has no use for it."""
+    for headers in ({}, FORGED):
+        _, _, text = scene.front.ask(NAMES["notebook"], headers=headers | scene.login())
+        assert [KEY] == keys(text)
+    _, _, text = scene.front.ask(NAMES["dashboard"], headers=scene.login())
+    assert [] == keys(text)
+
+
+def test_where_jupyter_asks_for_its_own_login_no_key_passes(new_scene):
+    """Neither Caddy's nor a client's."""
+    scene = new_scene("basic", key="none")
+    for headers in ({}, FORGED):
+        _, _, text = scene.front.ask(NAMES["notebook"], headers=headers | scene.login())
+        assert [] == keys(text)
+
+
+@pytest.mark.parametrize("scene", ["basic"], indirect=True)
+def test_a_key_that_caddy_cannot_read_opens_nothing(scene):
+    """A client's own does not take its place; a line break at the file's end does not count."""
+    try:
+        for content, sent in ((None, ""), ("", ""), (f"{KEY}\n", KEY)):
+            scene.key_file.unlink(missing_ok=True)
+            if content is not None:
+                scene.key_file.write_text(content)
+            for headers in ({}, FORGED):
+                _, _, text = scene.front.ask(NAMES["notebook"], headers=headers | scene.login())
+                assert [sent] == keys(text)
+            opened = scene.front.ask(NAMES["notebook"], "/lab", scene.login())[0]
+            assert (200 if sent else 302) == opened
+    finally:
+        scene.key_file.write_text(KEY)
+
+
 @pytest.mark.parametrize("scene", ["authelia"], indirect=True)
 @pytest.mark.parametrize(
     ("before", "after", "left"),
@@ -100,17 +140,53 @@ def test_the_logins_cookie_stays_at_caddy(scene, before, after, left):
 
 def test_a_password_stays_at_caddy(scene):
     """The credentials of a basic login are not the upstream's business."""
-    basic = {"Authorization": "Basic eDp5"}
-    _, _, text = scene.front.ask(NAMES["notebook"], headers=basic | scene.login())
+    _, _, text = scene.front.ask(NAMES["notebook"], headers=scene.login() | BASIC)
     assert "Basic" not in str(received(text))
 
 
 @pytest.mark.parametrize("scene", ["authelia"], indirect=True)
-def test_a_token_for_jupyter_passes_authelia(scene):
-    """Behind Authelia, Jupyter's own `Authorization: token …` still reaches it."""
-    headers = {"Authorization": "token abc"} | scene.login()
-    _, _, text = scene.front.ask(NAMES["notebook"], headers=headers)
-    assert ["Authorization", "token abc"] in received(text)
+@pytest.mark.parametrize("scheme", ["token", "Token"])
+def test_a_token_for_jupyter_passes_authelia(scene, scheme):
+    """Authelia would refuse its scheme, and Jupyter is still sent it."""
+    token = {"Authorization": f"{scheme} {TOKEN}"}
+    _, _, text = scene.front.ask(NAMES["notebook"], headers=token | scene.login())
+    assert ["Authorization", f"{scheme} {TOKEN}"] in received(text)
+    assert 302 == scene.front.ask(NAMES["notebook"], headers=token)[0]
+
+
+@pytest.mark.parametrize("scene", ["authelia"], indirect=True)
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [
+        (BASIC["Authorization"], 200),
+        ("Basic eDp5", 401),
+        ("Bearer abc", 302),
+        ("Digest abc", 401),
+        ("tokens abc", 401),
+    ],
+)
+def test_authelia_judges_every_other_authorization(scene, authorization, status):
+    """A script may log in by its Basic; what opens the portal stays there."""
+    headers = {"Authorization": authorization}
+    found, _, text = scene.front.ask(NAMES["notebook"], headers=headers)
+    assert status == found
+    if found == 200:
+        assert authorization not in str(received(text))
+    status, _, text = scene.front.ask(
+        NAMES["notebook"], headers={"Authorization": "Bearer abc"} | scene.login()
+    )
+    assert 200 == status
+    assert "Bearer" not in str(received(text))
+
+
+@pytest.mark.parametrize("endpoint", ["/api/authz/forward-auth", "/api/verify"])
+def test_a_portal_may_be_under_a_path(new_scene, endpoint):
+    """As https://example.org/auth: check and login are below it."""
+    scene = new_scene("authelia", path="/auth", endpoint=endpoint)
+    status, answer, _ = scene.front.ask(NAMES["notebook"])
+    assert 302 == status
+    assert answer["Location"].startswith(f"{PORTAL}/auth/?rd=https%3A%2F%2Fnotebook")
+    assert 200 == scene.front.ask(NAMES["notebook"], headers=scene.login())[0]
 
 
 @pytest.mark.parametrize("name", SITES)

@@ -21,13 +21,14 @@ def asked(scene, **changed):
         "deadline_seconds": 2,
         "names": NAMES,
         "addresses": ["127.0.0.1"],
+        "workers": 0,
         "port": scene.front.https,
         "verified": False,
         "auth": scene.auth,
         "portal": PORTAL,
         "user": USER if scene.auth == "basic" else "",
         "password": PASSWORD if scene.auth == "basic" else "",
-        "notebook_token": TOKEN,
+        "notebook_token": "",
         "notebook_password": "",
     }
     return request | changed
@@ -48,11 +49,28 @@ def test_a_good_front_is_proven(scene):
     assert (scene.auth, bool(inside)) == (found["auth"], found["login_tried"])
 
 
-@pytest.mark.parametrize("scene", ["basic"], indirect=True)
-def test_jupyters_own_password_opens_it_behind_the_login(scene):
-    """A stack with a password from its config is proven as well."""
-    found = proof(scene, notebook_token="", notebook_password=JUPYTER_PASSWORD)
+@pytest.mark.parametrize(
+    "known",
+    [{"notebook_token": TOKEN}, {"notebook_password": JUPYTER_PASSWORD}],
+    ids=["token", "password"],
+)
+def test_jupyters_own_login_opens_it_behind_the_one_in_front(new_scene, known):
+    """Where it asks for one itself, both are tried."""
+    found = proof(new_scene("basic", key="none"), **known)
     assert {"login": 200, "websocket": 101}.items() <= found["notebook"].items()
+
+
+def test_a_notebook_that_asks_and_should_not_is_refused(new_scene):
+    """Without the front key JupyterLab would ask a second time."""
+    with pytest.raises(UnfitError, match="expected JupyterLab, found 302"):
+        proof(new_scene("basic", key="none"))
+
+
+def test_a_page_that_takes_the_logins_place_is_refused(new_scene):
+    """With a token in its page JupyterLab opens, and then none of its own requests passes."""
+    scene = new_scene("basic", page_token=TOKEN)
+    with pytest.raises(UnfitError, match=r"own request for \S+/api/me .* expected 200, found 401"):
+        proof(scene)
 
 
 @pytest.mark.parametrize("scene", ["basic"], indirect=True)
@@ -60,11 +78,10 @@ def test_jupyters_own_password_opens_it_behind_the_login(scene):
     ("changed", "message"),
     [
         ({"password": "wrong"}, r"notebook.localhost/lab with a login: .* found 401"),
-        ({"notebook_token": "wrong"}, r"expected JupyterLab, found 302"),
         ({"port": 1}, r"no answer \(127\.0\.0\.1:1 "),
         ({"verified": True}, r"certificate is not trusted"),
     ],
-    ids=["login", "token", "address", "certificate"],
+    ids=["login", "address", "certificate"],
 )
 def test_what_is_wrong_is_said(scene, changed, message):
     """The message names the address, what was expected and what was found; no credentials."""

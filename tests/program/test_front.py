@@ -13,12 +13,13 @@ COMMAND = "command:local:Command"
 NETWORK = "docker:index/network:Network"
 CONFIG = "docker:index/serviceConfig:ServiceConfig"
 PASSWORD = "docker-horse-battery"
+KEY = "t" * 48  # as the mocks generate everything
 LOCAL = {"caddyMode": "managed", "domain": "localhost", "auth": "basic"}
 AUTHELIA = {"domain": "example.org", "autheliaPortal": "https://auth.example.org"}
 REAL = AUTHELIA | {"caddyMode": "managed", "acmeEmail": "admin@example.org"}
 FILES = [
     *("Caddyfile", "certificates.caddy", "dashboard.caddy"),
-    *("login.caddy", "notebook.caddy", "reloader.sh", "site.caddy"),
+    *("key.caddy", "login.caddy", "notebook.caddy", "reloader.sh", "site.caddy"),
 ]
 
 
@@ -43,14 +44,18 @@ class TestManaged:
 
     @pytest.mark.parametrize(
         "change",
-        [{"notebookName": "lab"}, {"basicPassword": PASSWORD}, {"domain": "dask.localhost"}],
+        [
+            *({"notebookName": "lab"}, {"basicPassword": PASSWORD}, {"domain": "dask.localhost"}),
+            *({"notebookLogin": "true"}, {"auth": "none"}),
+        ],
         ids=lambda change: next(iter(change)),
     )
-    def test_no_change_of_the_sites_touches_caddys_task(self, run, change):
-        """The files are the reloader's; a new task would cut off every websocket."""
+    def test_no_change_of_the_sites_touches_a_task_but_the_reloaders(self, run, change):
+        """The files are the reloader's; new tasks would cut off websockets and end kernels."""
         before, after = run(**LOCAL), run(**LOCAL | change)
         assert ["boot.caddy"] == list(files_of(before, "dask_caddy"))
-        assert before.service("dask_caddy") == after.service("dask_caddy")
+        for service in ("dask_caddy", "dask_notebook"):
+            assert before.service(service) == after.service(service)
         assert files_of(before, "dask_caddy") == files_of(after, "dask_caddy")
         assert files_of(before) != files_of(after)
 
@@ -156,6 +161,13 @@ class TestManaged:
 
 
 DELIVERED = AUTHELIA | {"caddyDirectory": "/srv/sites/"}
+# What of the text for an existing Caddy is a secret: a password's hash, the front key.
+SECRET_TEXTS = [
+    ({}, True),
+    ({"auth": "basic"}, True),
+    ({"auth": "basic", "notebookLogin": "true"}, True),
+    ({"notebookLogin": "true"}, False),
+]
 
 
 class TestDelivery:
@@ -199,11 +211,10 @@ class TestDelivery:
         assert before["triggers"] == renamed["triggers"]
         assert before["triggers"] != moved["triggers"]
 
-    def test_a_hash_in_it_is_a_secret(self, run):
-        """A basic login's text is encrypted in the state."""
-        config = DELIVERED | {"auth": "basic"}
-        assert "stdin" in self.delivery_of(run(**config)).secret
-        assert "stdin" not in self.delivery_of(run(**DELIVERED)).secret
+    @pytest.mark.parametrize(("config", "secret"), SECRET_TEXTS)
+    def test_a_key_or_hash_in_it_is_a_secret(self, run, config, secret):
+        """A text that holds one is encrypted in the state."""
+        assert secret == ("stdin" in self.delivery_of(run(**DELIVERED | config)).secret)
 
     def test_what_is_delivered_is_proven(self, run):
         """The deployment brought it about, so it answers for it."""
@@ -274,6 +285,14 @@ class TestAuthelia:
         text = run(**AUTHELIA, autheliaEndpoint="/api/verify").outputs["caddyfile"]
         assert "uri /api/verify?rd=https://auth.example.org\n" in text
 
+    def test_an_address_may_be_of_https_and_have_a_path(self, run):
+        """The check is below the path, the certificate that of the name."""
+        config = {"autheliaAddress": "https://example.org/auth", "autheliaEndpoint": "/api/verify"}
+        portal = {"autheliaPortal": "https://example.org/auth"}
+        text = run(**AUTHELIA | portal, **config).outputs["caddyfile"]
+        assert "forward_auth https://example.org {\n" in text
+        assert "uri /auth/api/verify?rd=https://example.org/auth\n" in text
+
     def test_address_and_cookie_are_the_configs(self, run):
         """An Authelia set up otherwise fits too."""
         program = run(**AUTHELIA, autheliaAddress="login:80", autheliaCookie="sso")
@@ -316,10 +335,71 @@ class TestBasic:
         """A second deployment leaves Caddy alone."""
         assert files_of(run(**LOCAL)) == files_of(run(**LOCAL))
 
-    def test_a_text_with_a_hash_is_a_secret_output(self, run):
-        """A hash can be guessed at: it is shown to those only who ask for it."""
-        assert "caddyfile" in run(**LOCAL).secret_outputs
-        assert "caddyfile" not in run(**AUTHELIA).secret_outputs
+    @pytest.mark.parametrize(("config", "secret"), SECRET_TEXTS)
+    def test_a_text_with_a_key_or_hash_is_a_secret_output(self, run, config, secret):
+        """It is shown to those only who ask for it."""
+        assert secret == ("caddyfile" in run(**AUTHELIA | config).secret_outputs)
+
+
+class TestKey:
+    """The front key, by which the notebook knows whom Caddy has let in."""
+
+    def key_of(self, program, service):
+        """Return the id of the secret that a service has as its key, None without one."""
+        secrets = program.container(service)["secrets"]
+        return next((s["secretId"] for s in secrets if s["fileName"] == "front_key"), None)
+
+    def test_a_managed_caddy_reads_it_from_a_swarm_secret(self, run):
+        """Caddy and notebook have the same file, and no text or config holds the key."""
+        program = run(**LOCAL)
+        assert "front-key-id" == self.key_of(program, "dask_caddy")
+        assert "front-key-id" == self.key_of(program, "dask_notebook")
+        expected = "request_header X-Dask-Swarm-Key {file./run/secrets/front_key}"
+        assert expected in files_of(program)["key.caddy"]
+        assert KEY not in "".join(files_of(program).values())
+
+    def test_an_existing_caddy_is_handed_the_key_itself(self, run):
+        """Its host is not the stack's to put files on; the whole text is a secret."""
+        program = run(**AUTHELIA)
+        assert "front-key-id" == self.key_of(program, "dask_notebook")
+        assert f"request_header X-Dask-Swarm-Key {KEY}\n" in program.outputs["caddyfile"]
+
+    @pytest.mark.parametrize(
+        "config",
+        [
+            AUTHELIA | {"notebookLogin": "true"},
+            LOCAL | {"notebookLogin": "true"},
+            LOCAL | {"auth": "none"},
+            {"domain": "localhost", "auth": "none"},
+        ],
+        ids=["external", "managed", "no-login", "external-no-login"],
+    )
+    def test_where_jupyter_asks_for_its_own_login_caddy_passes_none(self, run, config):
+        """A client's own header is removed, and the proof logs in at Jupyter."""
+        program = run(**config)
+        text = program.outputs["caddyfile"]
+        assert "request_header -X-Dask-Swarm-Key\n" in text
+        assert 1 == text.count("X-Dask-Swarm-Key")
+        assert KEY not in text
+        for command in program.of_type(COMMAND):
+            if command.name == "front-proof-run":
+                assert KEY == json.loads(command.inputs["stdin"])["notebook_token"]
+
+    @pytest.mark.parametrize("config", [{}, AUTHELIA | {"caddyMode": "none"}])
+    def test_without_a_front_there_is_none(self, run, config):
+        """The notebook's own token opens it, whatever `notebookLogin` says."""
+        program = run(**config)
+        assert ["notebook_token"] == [
+            secret["fileName"] for secret in program.container("dask_notebook")["secrets"]
+        ]
+        assert KEY == program.outputs["notebook_token"]
+
+    def test_is_in_no_spec_and_no_config(self, run):
+        """Whoever inspects services and configs finds neither key nor token."""
+        for resource in run(**LOCAL).resources:
+            plain = {k: v for k, v in resource.inputs.items() if k not in resource.secret}
+            assert KEY not in json.dumps(plain)
+            assert base64.b64encode(KEY.encode()).decode() not in json.dumps(plain)
 
 
 class TestProof:
@@ -335,8 +415,8 @@ class TestProof:
         assert program.outputs["health"]["front"]["login_tried"]
         assert "health" not in program.secret_outputs
 
-    def test_tries_the_generated_password_and_the_token(self, run):
-        """With a basic login there always are credentials."""
+    def test_tries_the_generated_password_alone(self, run):
+        """With a basic login there always are credentials, and they are enough."""
         request = self.request_of(run(**LOCAL))
         assert {"notebook": "notebook.localhost", "dashboard": "dashboard.localhost"} == request[
             "names"
@@ -346,9 +426,24 @@ class TestProof:
             request["user"],
             request["password"],
         )
-        assert "t" * 48 == request["notebook_token"]
+        assert ("", "") == (request["notebook_token"], request["notebook_password"])
         assert ["10.77.0.11", "127.0.0.1"] == request["addresses"]
         assert request["verified"] is False
+
+    @pytest.mark.parametrize(
+        ("config", "token", "password"),
+        [({}, "t" * 48, ""), ({"notebookPassword": PASSWORD}, "", PASSWORD)],
+        ids=["token", "password"],
+    )
+    def test_logs_in_at_jupyter_where_that_asks(self, run, config, token, password):
+        """Behind the login in front, by what opens the notebook itself."""
+        request = self.request_of(run(**LOCAL, notebookLogin="true", **config))
+        assert (token, password) == (request["notebook_token"], request["notebook_password"])
+
+    def test_a_password_of_the_notebook_is_not_asked_for_by_default(self, run):
+        """It is for those who come without Caddy."""
+        request = self.request_of(run(**LOCAL, notebookPassword=PASSWORD))
+        assert ("", "") == (request["notebook_token"], request["notebook_password"])
 
     def test_a_real_domain_is_looked_up_and_its_certificate_verified(self, run):
         """As any visitor would."""

@@ -1,5 +1,10 @@
 """What the program declares for each service, as the provider receives it."""
 
+import base64
+import json
+
+import dask
+import distributed  # noqa: F401  its defaults become part of the configuration
 import pytest
 
 SERVICES = ["dask_scheduler", "dask_worker", "dask_notebook"]
@@ -90,6 +95,9 @@ class TestScheduler:
         """Left alone it would advertise an address of its own node."""
         config = program.dask_config("dask_scheduler")
         assert "tcp://scheduler:8786" == config["distributed"]["scheduler"]["contact-address"]
+        arguments = program.container("dask_scheduler")["args"]
+        preload = arguments[arguments.index("--preload") + 1]
+        assert "contact-address" in program.mounted("dask_scheduler", preload)
 
     def test_runs_once_on_the_master(self, program):
         """One scheduler, on the node with the master's label."""
@@ -116,12 +124,29 @@ class TestWorkers:
         command = " ".join(program.container("dask_worker")["args"])
         assert "--nthreads 2 --memory-limit 1536MiB" in command
 
-    def test_leave_as_their_preload_says_in_any_image(self, program):
-        """The preload is mounted where the command line names it."""
-        container = program.container("dask_worker")
-        arguments = container["args"]
-        preload = arguments[arguments.index("--preload") + 1]
-        assert "async def dask_setup" in program.mounted("dask_worker", preload)
+    def test_start_and_leave_as_their_preloads_say_in_any_image(self, program):
+        """Both preloads are mounted where the command line names them."""
+        arguments = program.container("dask_worker")["args"]
+        for option, kind in (("--preload", "Worker"), ("--preload-nanny", "Nanny")):
+            preload = program.mounted("dask_worker", arguments[arguments.index(option) + 1])
+            assert f"from distributed import {kind}\n" in preload
+
+    def test_have_nannies_that_start_them_at_once_and_let_tasks_start_processes(self, program):
+        """Environ, UploadDirectory, PipInstall and restarts need a nanny."""
+        assert "--nanny" in program.container("dask_worker")["args"]
+        config = program.dask_config("dask_worker")["distributed"]["worker"]
+        assert {"multiprocessing-method": "fork", "daemon": False} == config
+
+    def test_begin_with_the_variables_that_a_fork_cannot_set_later(self, program):
+        """The command line sets them in any image, and needs no environment of the service."""
+        arguments = program.container("dask_worker")["args"]
+        assert "env" == arguments[0]
+        variables = dict(each.split("=") for each in arguments[1 : arguments.index("dask")])
+        threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
+        of_a_nanny = dask.config.get("distributed.nanny.pre-spawn-environ")
+        assert threads.items() < variables.items()
+        assert {name: str(value) for name, value in of_a_nanny.items()}.items() < variables.items()
+        assert "PYTHONHASHSEED" in variables
 
     @pytest.mark.parametrize(("count", "at_once"), [(1, 1), (4, 1), (7, 1), (8, 2), (16, 4)])
     def test_are_replaced_a_quarter_at_a_time(self, run, count, at_once):
@@ -146,11 +171,48 @@ class TestWorkers:
         assert not run(extraPipPackages="[]").container("dask_worker").get("env")
 
 
+@pytest.mark.parametrize("name", ["dask_scheduler", "dask_worker", "dask_notebook"])
+class TestSettingsForWork:
+    def test_extra_packages_reach_every_service(self, program, name):
+        """The official images install them at start; images that have them ignore the variable."""
+        env = {"EXTRA_PIP_PACKAGES": "prefect prefect-dask s3fs"}
+        assert env == program.container(name)["env"]
+
+    def test_dasks_configuration_is_the_users_where_both_set_a_value(self, run, name):
+        """What the user leaves alone stays, however a key is spelled."""
+        users = {"scheduler_address": "tcp://other:1", "array": {"chunk-size": "64MiB"}}
+        config = run(daskConfig=json.dumps(users)).dask_config(name)
+        assert "64MiB" == config["array"]["chunk-size"]
+        if name == "dask_notebook":
+            assert "tcp://other:1" == config["scheduler-address"]
+            assert "scheduler_address" not in config
+
+    def test_variables_are_one_secret_of_workers_and_notebook(self, run, name):
+        """No variable is in a service's spec, where everybody reads it."""
+        program = run(environment='{"GREETING": "hello", "DEBUG": true}')
+        names = [each["fileName"] for each in program.container(name).get("secrets", [])]
+        assert ("dask_environment" in names) == (name != "dask_scheduler")
+        (secret,) = [
+            each
+            for each in program.of_type("docker:index/secret:Secret")
+            if each.name == "dask-environment"
+        ]
+        assert {"data"} <= secret.secret
+        variables = json.loads(base64.b64decode(secret.inputs["data"]))
+        assert {"GREETING": "hello", "DEBUG": "true"} == variables
+
+
 class TestNotebook:
     def test_finds_the_scheduler_without_being_told(self, program):
         """`Client()` without an address is enough."""
         config = program.dask_config("dask_notebook")
         assert "tcp://scheduler:8786" == config["scheduler-address"]
+        assert "/proxy/scheduler:8787/status" == config["distributed"]["dashboard"]["link"]
+
+    def test_looks_names_up_on_the_overlay_first(self, program):
+        """A `scheduler` on Caddy's network, whose name comes first, is not the cluster's."""
+        dns = program.container("dask_notebook")["dnsConfig"]
+        assert (["dask-network"], ["ndots:1"]) == (dns["searches"], dns["options"])
 
     def test_reads_its_token_from_a_file_of_its_own(self, program):
         """The token is a Swarm secret, readable for the container's user alone."""
@@ -174,19 +236,15 @@ class TestNotebook:
         assert not program.of_type("random:index/randomPassword:RandomPassword")
         assert program.outputs["notebook_token"] is None
 
-    def test_without_a_login_of_its_own_it_has_no_secret(self, run):
-        """A file of its own says so to Jupyter; a secret that is missing opens nothing."""
+    @pytest.mark.parametrize("asks", ["true", "false"])
+    def test_it_has_its_own_token_whoever_asks_for_a_login(self, run, asks):
+        """No setting opens the notebook to whoever reaches it."""
         program = run(
-            domain="example.org", autheliaPortal="https://auth.example.org", notebookLogin="false"
+            domain="example.org", autheliaPortal="https://auth.example.org", notebookLogin=asks
         )
-        container = program.container("dask_notebook")
-        assert [] == container["secrets"]
-        assert "/etc/jupyter/login_elsewhere" in [
-            each["fileName"] for each in container["configs"]
-        ]
-        assert not program.of_type("docker:index/secret:Secret")
-        assert program.outputs["notebook_token"] is None
-        assert "/etc/jupyter/login_elsewhere" not in str(run().container("dask_notebook"))
+        secrets = [secret["fileName"] for secret in program.container("dask_notebook")["secrets"]]
+        assert ["notebook_token", "front_key"] == secrets
+        assert "notebook_token" in program.secret_outputs
 
 
 def test_without_caddy_nothing_leaves_the_overlay(run):

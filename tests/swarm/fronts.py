@@ -170,6 +170,7 @@ def request_for(address, **changed):
         "deadline_seconds": 10,
         "names": {},
         "addresses": [address],
+        "workers": 0,
         "verified": False,
         "auth": "basic",
         **dict.fromkeys(nothing, ""),

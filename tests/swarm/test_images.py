@@ -44,7 +44,14 @@ def running(engine, image, **options):
 def container(request, engine, images):
     """Return a container of each image."""
     with running(engine, images[request.param]) as found:
+        if request.param == "notebookImage":
+            start_jupyter(found)
         yield found
+
+
+def start_jupyter(container):
+    """Have Jupyter prepare the home, as it does whenever a program of it starts."""
+    call(container, "jupyter", "kernelspec", "list")
 
 
 @pytest.fixture

@@ -10,13 +10,16 @@ from hypothesis import strategies as st
 
 from components import caddyfile, notebook, prefect, scheduler
 from components.caddyfile import FrontText, fill, fragments, joined, options
+from components.parsing import split_address, upstream
 
+KEY = "k" * 48
 HASH = caddyfile.bcrypt_hash("correct horse", "0123456789abcdef" * 2)
 EXAMPLE = FrontText(
     notebook_name="notebook.example.org",
     dashboard_name="dashboard.example.org",
     auth="authelia",
     certificates="acme",
+    key="text",
     authelia_address="authelia:9091",
     authelia_uri="/api/authz/forward-auth",
     basic_user="dask",
@@ -36,13 +39,17 @@ def texts(draw):
     at = draw(domain)
     first, second, third = draw(st.lists(label, min_size=3, max_size=3, unique=True))
     legacy = f"/api/verify?rd=https://{draw(domain)}:{draw(st.integers(1, 65535))}/{draw(word)}"
+    at_port = f"{draw(domain)}:{draw(st.integers(1, 65535).filter(lambda p: p not in (80, 443)))}"
+    address = st.sampled_from([at_port, f"http://{at_port}/{first}", f"https://{at}/{first}"])
+    server, path = split_address(upstream(draw(address)))
     return FrontText(
         notebook_name=f"{first}.{at}",
         dashboard_name=f"{second}.{at}",
         auth=draw(st.sampled_from(["authelia", "basic", "none"])),
         certificates=draw(st.sampled_from(["acme", "internal"])),
-        authelia_address=f"{draw(domain)}:{draw(st.integers(1, 65535))}",
-        authelia_uri=draw(st.sampled_from(["/api/authz/forward-auth", legacy])),
+        key=draw(st.sampled_from(["file", "text", "none"])),
+        authelia_address=server,
+        authelia_uri=path + draw(st.sampled_from(["/api/authz/forward-auth", legacy])),
         authelia_cookie=draw(st.from_regex(r"[A-Za-z0-9_-]{1,30}", fullmatch=True)),
         basic_user=draw(word.filter(lambda name: name != "import")),
         acme_email=f"{draw(word)}@{at}",
@@ -100,7 +107,7 @@ class TestFill:
         """Caddy would fill what is left from its own environment."""
         for auth in ("authelia", "basic", "none"):
             text = FrontText(**{**vars(EXAMPLE), "auth": auth})
-            assert "{$" not in "".join((fragments(text, HASH) | options(text)).values())
+            assert "{$" not in "".join((fragments(text, HASH, KEY) | options(text)).values())
 
 
 class TestHash:
@@ -128,7 +135,7 @@ class TestRealCaddy:
     @example(text=EXAMPLE)
     def test_validates_what_is_rendered(self, real_caddy, tmp_path, text):
         """Every combination of values is a Caddyfile that Caddy would serve."""
-        main = write(tmp_path, options(text) | fragments(text, HASH))
+        main = write(tmp_path, options(text) | fragments(text, HASH, KEY))
         said, status = run_caddy(
             real_caddy, tmp_path, "validate", "--adapter", "caddyfile", "--config", main
         )
@@ -143,7 +150,7 @@ class TestRealCaddy:
     @example(text=EXAMPLE)
     def test_finds_each_file_well_formatted(self, real_caddy, tmp_path, text):
         """`caddy fmt` has nothing to change, in the fragments and in all of them as one."""
-        files = options(text) | fragments(text, HASH)
+        files = options(text) | fragments(text, HASH, KEY)
         files |= {"joined.caddy": joined(files), "boot.caddy": caddyfile.boot()}
         write(tmp_path, files)
         for name in files:
@@ -162,7 +169,7 @@ class TestRealCaddy:
             "{\n\tadmin off\n}\n\nimport sites/*.caddy\n\nhttp://other {\n\trespond 1\n}\n"
         )
         (tmp_path / "sites").mkdir()
-        write(tmp_path / "sites", {"dask-swarm.caddy": joined(fragments(text, HASH))})
+        write(tmp_path / "sites", {"dask-swarm.caddy": joined(fragments(text, HASH, KEY))})
         said, status = run_caddy(
             real_caddy, tmp_path, "validate", "--adapter", "caddyfile", "--config", main
         )
@@ -171,7 +178,7 @@ class TestRealCaddy:
 
 def test_the_upstreams_are_the_services():
     """The files name the services and ports that the components declare."""
-    files = fragments(EXAMPLE)
+    files = fragments(EXAMPLE, HASH, KEY)
     assert f"dask_notebook {notebook.PORT}\n" in files["notebook.caddy"]
     assert f"dask_scheduler {scheduler.DASHBOARD_PORT}\n" in files["dashboard.caddy"]
     assert f"{prefect.SERVICE} {prefect.PORT}\n" in files["prefect.caddy"]

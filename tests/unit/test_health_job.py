@@ -34,7 +34,7 @@ def test_the_program_understands_its_order():
     """Launcher and probe agree on the order's form."""
     order = Order.parse(job.order(request(), 170))
     assert Expected(workers=4, threads=4, memory_bytes=4 * 2**30) == order.expected
-    assert "/run/secrets/dask-health-token" == order.notebook.token_file
+    assert "/run/secrets/dask-health-notebook" == order.notebook.secret_file
     assert ("prefect", "s3fs>=2026.1") == order.packages
 
 
@@ -45,19 +45,15 @@ def test_without_a_notebook_there_is_no_secret():
     assert Order.parse(job.order(asked, 170)).notebook is None
 
 
-def test_a_password_is_not_mounted():
-    """Only refusals can be tested then."""
-    asked = request(notebook=ASKED["notebook"] | {"kind": "password"})
-    assert [] == container(asked)["Secrets"]
-    assert Order.parse(job.order(asked, 170)).notebook.token_file is None
-
-
-def test_a_notebook_without_a_login_of_its_own_is_to_be_open():
-    """There is no secret to mount; that it asks for nothing is part of the proof."""
-    asked = request(notebook=ASKED["notebook"] | {"kind": "none"})
-    assert [] == container(asked)["Secrets"]
-    notebook = Order.parse(job.order(asked, 170)).notebook
-    assert (None, True) == (notebook.token_file, notebook.is_open)
+@pytest.mark.parametrize("kind", ["token", "password"])
+def test_what_opens_the_notebook_is_mounted(kind):
+    """The probe reads it from a file that it is told of."""
+    asked = request(notebook=ASKED["notebook"] | {"kind": kind, "cell": True})
+    (secret,) = container(asked)["Secrets"]
+    assert ("x1", "notebook-1") == (secret["SecretID"], secret["SecretName"])
+    order = Order.parse(job.order(asked, 170))
+    assert order.notebook.secret_file.endswith(secret["File"]["Name"])
+    assert (kind, True) == (order.notebook.kind, order.notebook.cell)
 
 
 PREFECT = {"api_url": "http://dask_prefect:4200/api", "managed": True}

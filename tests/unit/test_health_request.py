@@ -25,9 +25,11 @@ ASKED = {
         "kind": "token",
         "secret_id": "x1",
         "secret_name": "notebook-1",
+        "cell": False,
     },
     "expected": {"workers": 4, "threads": 4, "memory_bytes": 4 * 2**30, "workers_per_node": 2},
     "packages": ["prefect", "s3fs>=2026.1"],
+    "use": False,
 }
 
 

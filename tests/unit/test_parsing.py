@@ -123,6 +123,37 @@ def test_passwords_that_no_form_accepts_are_refused(text):
         parsing.password(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "server", "path"),
+    [
+        ("authelia:9091", "authelia:9091", ""),
+        ("stack_authelia:80", "stack_authelia:80", ""),
+        ("http://authelia", "http://authelia", ""),
+        ("http://authelia:9091/", "http://authelia:9091", ""),
+        ("http://authelia:9091/auth", "http://authelia:9091", "/auth"),
+        ("https://example.org/a/b/", "https://example.org", "/a/b"),
+        ("https://example.org:8443", "https://example.org:8443", ""),
+    ],
+)
+def test_a_service_is_reached_at_a_port_or_by_its_address(text, server, path):
+    """As Caddy takes it, with a path of its own."""
+    assert (server, path) == parsing.split_address(parsing.upstream(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "authelia", "authelia/auth", "authelia:9091/auth", "authelia:0", "http://a:65536"),
+        *("http://authelia:443", "https://authelia:80", "ftp://authelia:21", "https://", "//a:1"),
+        *("https://a/?x=1", "https://user@a", "https://a/b c", "https://a//b", "https://a{b}"),
+    ],
+)
+def test_what_caddy_cannot_reach_a_service_by_is_refused(text):
+    """A scheme with the other one's port, a query or a user is nothing to forward to."""
+    with pytest.raises(ValueError, match="host:port with a port from 1 to 65535"):
+        parsing.upstream(text)
+
+
 @given(st.text(max_size=60))
 def test_no_text_breaks_a_parser(text):
     """Whatever stands in the config, the answer is a value or a `ValueError`."""
@@ -136,6 +167,7 @@ def test_no_text_breaks_a_parser(text):
         parsing.network_name,
         parsing.platform,
         parsing.whole_number(1, 9),
+        parsing.upstream,
     ]
     for parse in parsers:
         with contextlib.suppress(ValueError):

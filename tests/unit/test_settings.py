@@ -53,6 +53,20 @@ def test_the_defaults_are_valid(defaults):
         ("autheliaPortal", "http://auth.org", "begins with https://", "autheliaPortal https://"),
         ("autheliaPortal", "https://a.org/{x}", "begins with https://", "autheliaPortal https://"),
         ("autheliaEndpoint", "/api", "/api/verify", "autheliaEndpoint /api/authz/forward-auth"),
+        ("environment", "[1]", "an object of variable names", "--path environment.TZ"),
+        ("environment", '{"A B": "1"}', "names of letters", "--path environment.TZ"),
+        ("environment", '{"A": {"B": "1"}}', "a text for each variable", "--path environment.TZ"),
+        ("environment", '{"A": null}', "a text for each variable", "--path environment.TZ"),
+        ("daskConfig", "x", "as in Dask's own YAML", "--path daskConfig.array.chunk-size"),
+        ("s3Endpoint", "s3.example.org", "http:// or https://", "s3Endpoint https://"),
+        ("s3Endpoint", "https://u:p@h", "without a query or a password", "s3Endpoint https://"),
+        ("s3AccessKey", "a\nb", "without blanks", "s3AccessKey AKIA"),
+        ("s3CaBundle", "/etc/ca.pem", "in PEM form, not the path", "s3CaBundle --"),
+        ("s3Bucket", "My_Bucket", "3 to 63 small letters", "s3Bucket dask"),
+        ("prefect", "cloud", "one of managed, external, none", "prefect managed"),
+        ("prefectApiUrl", "h:4200", "http:// or https://", "prefectApiUrl http://"),
+        ("prefectName", "a.b", "no dot", "prefectName prefect"),
+        ("proof", "none", "one of full, quick", "proof full"),
         ("autheliaCookie", "a=b", "a name of letters", "autheliaCookie authelia_session"),
         ("basicUser", "import", "but not 'import'", "basicUser dask"),
         ("basicUser", "a:b", "a name of letters", "basicUser dask"),
@@ -225,26 +239,20 @@ def test_what_the_program_does_not_set_or_serve_is_the_users(defaults, config):
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "asks"),
     [
-        ({"caddyMode": "none", "domain": "example.org"}, "caddyMode none puts no login in front"),
-        ({}, "without a domain there is no login in front"),
-        ({"domain": "localhost", "auth": "none"}, "auth none puts no login in front"),
-        (FRONT | {"notebookPassword": "correct horse"}, "notebookPassword is set"),
+        (FRONT, False),
+        (FRONT | {"notebookPassword": "correct horse"}, False),
+        (FRONT | {"notebookLogin": "true"}, True),
+        ({}, True),
+        ({"caddyMode": "none", "domain": "example.org"}, True),
+        ({"domain": "localhost", "auth": "none"}, True),
     ],
 )
-def test_a_notebook_is_not_opened_without_a_login_in_front(defaults, config, said):
-    """Whoever reaches it runs any code: one login there must be."""
-    (line,) = problems(defaults | config | {"notebookLogin": "false"})
-    assert line.startswith(f"  - notebookLogin: it is false, and {said}")
-    assert "Example: pulumi config set notebookLogin true" in line
-
-
-def test_a_login_in_front_of_the_notebook_may_be_the_only_one(defaults):
-    """Off where that is said explicitly, and only there."""
-    assert parse_settings(defaults | FRONT, (), {}).notebook_login is True
-    values = defaults | FRONT | {"notebookLogin": "false"}
-    assert parse_settings(values, (), {}).notebook_login is False
+def test_the_notebook_asks_where_no_login_in_front_is_to_be_enough(defaults, config, asks):
+    """One login there always is: whoever reaches the notebook runs any code."""
+    encrypted = {"notebookPassword"}
+    assert asks == parse_settings(defaults | config, encrypted, {}).notebook_asks
 
 
 @pytest.mark.parametrize(
@@ -269,6 +277,50 @@ def test_a_password_in_plain_text_is_refused(defaults):
     assert "kept in plain text" in line
     assert "pulumi config set --secret notebookPassword" in line
     assert "correct horse" not in line
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "message"),
+    [
+        ({"environment": '{"EXTRA_PIP_PACKAGES": "x"}'}, "environment", "config rm --path"),
+        ({"s3Bucket": "dask"}, "s3Bucket", "s3AccessKey and s3SecretKey as well"),
+        ({"s3Endpoint": "https://h"}, "s3Endpoint", "s3AccessKey and s3SecretKey as well"),
+        ({"s3AccessKey": "AKIA"}, "s3AccessKey", "set --secret s3SecretKey"),
+        ({"s3SecretKey": "x"}, "s3SecretKey", "both or none"),
+        ({"prefect": "external"}, "prefectApiUrl", "the API of the Prefect server"),
+        ({"prefectApiUrl": "http://h:1/api"}, "prefectApiUrl", "config set prefect external"),
+    ],
+)
+def test_settings_for_work_must_fit_together(defaults, config, key, message):
+    """A setting without another that it needs is named with the one to set."""
+    (line,) = problems(defaults | config, encrypted={"s3SecretKey"})
+    assert line.startswith(f"  - {key}: ")
+    assert message in line
+
+
+def test_an_encrypted_value_that_is_not_valid_is_not_shown(defaults):
+    """Whatever key it has."""
+    values = defaults | {"environment": '{"A B": "correct horse"}'}
+    (line,) = problems(values, encrypted={"environment"})
+    assert line.startswith("  - environment: the value is not valid.")
+    assert "correct horse" not in line
+
+
+def test_dasks_configuration_is_no_place_for_secrets(defaults):
+    """Every container shows it, so a value that Pulumi encrypts does not stay one."""
+    values = defaults | {"daskConfig": '{"a": "correct horse"}'}
+    (line,) = problems(values, encrypted={"daskConfig"})
+    assert "shows it in clear" in line
+    assert "--secret --path environment.DASK_NAME" in line
+    assert "correct horse" not in line
+
+
+def test_variables_may_be_secrets_and_are_never_shown(defaults):
+    """Numbers and booleans are the text that the config has."""
+    values = defaults | {"environment": '{"KEY": "correct horse", "ON": true, "N": 1}'}
+    settings = parse_settings(values, {"environment"}, {})
+    assert {"KEY": "correct horse", "ON": "true", "N": "1"} == settings.environment
+    assert "correct horse" not in repr(settings)
 
 
 def test_settings_do_not_show_the_password(defaults):

@@ -1,23 +1,34 @@
-"""How a worker leaves, by real workers of a real scheduler: processes that get real signals."""
+"""How workers leave and come back: real nannies, workers and a scheduler, and real signals."""
 
+import itertools
+import json
+import multiprocessing
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from decimal import Decimal
+from pathlib import Path
+from urllib.request import urlopen
 
+import dask
 import distributed
 import pytest
+import yaml
 from distributed.core import Status
 
 from components import workers
-from images import worker_preload as preload
+from components.swarm import ResourceLimit
+from images import nanny_preload, worker_preload
 from tests.conftest import ROOT
 
+NUMBERS = itertools.count()
 PATIENCE = 30  # seconds for anything that is awaited
-SHORTER = {"TAKER_SECONDS = 5": "1", "ANSWER_SECONDS = 10": "1", "LIFE_SECONDS = 5": "1"}
+LIMIT = ResourceLimit(cpus=Decimal("0.5"), memory_bytes=2**29)
 
 
 def wait_for(what, look):
@@ -54,30 +65,53 @@ def client():
 
 
 @pytest.fixture
-def impatient(tmp_path):
-    """Return a copy of the preload that waits less, because this machine is not a network."""
-    text = workers.PRELOAD_SOURCE.read_text()
-    for name, seconds in SHORTER.items():
-        assert 1 == text.count(f"{name}  #")
-        text = text.replace(name, f"{name.partition(' ')[0]} = {seconds}")
-    path = tmp_path / "worker_preload.py"
-    path.write_text(text)
+def preloads(tmp_path):
+    """Return a folder with the preloads; they wait less, as this machine is not a network."""
+    changes = {
+        workers.WORKER_PRELOAD: {"TAKER_SECONDS = 5": "1", "ANSWER_SECONDS = 10": "1"},
+        workers.NANNY_PRELOAD: {
+            "LIFE_SECONDS = 5": "1",
+            'ENVIRONMENT = Path("/run/secrets/dask_environment")': f'Path("{tmp_path}/variables")',
+        },
+    }
+    for file, replaced in changes.items():
+        text = (workers.PRELOADS / file).read_text()
+        for line, value in replaced.items():
+            assert 1 == text.count(f"{line}  #")
+            text = text.replace(line, f"{line.partition(' ')[0]} = {value}")
+        (tmp_path / file).write_text(text)
+    return tmp_path
+
+
+@pytest.fixture
+def dask_config(tmp_path):
+    """Return the file with the workers' configuration of Dask."""
+    path = tmp_path / "dask.yaml"
+    path.write_text(yaml.safe_dump(workers.DASK_CONFIG))
     return path
 
 
 @pytest.fixture
-def launch(tmp_path, impatient):
-    """Return a function that starts a worker as the program does, and kill all in the end."""
+def launch(tmp_path, preloads, dask_config):
+    """Return a function that starts a nanny as the program does, and kill all in the end."""
     started = []
 
-    def launch_one(address):
-        name = f"w{len(started)}"
-        options = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--name", name]
-        place = ["--dashboard-address", ":0", "--local-directory", str(tmp_path)]
-        command = [sys.executable, "-m", "distributed.cli.dask_worker", address, *options, *place]
+    def launch_one(address, port=0):
+        name = f"w{next(NUMBERS)}"
+        program = " ".join(workers.worker_args(address, 1, LIMIT))
+        program = program.replace(workers.PRELOAD_TARGET, str(preloads))
+        program = program.replace(f":{workers.HTTP_PORT}", f":{port}")
+        program = program.replace(
+            " dask worker", f" {sys.executable} -m distributed.cli.dask_worker"
+        )
         path = tmp_path / f"{name}.log"
         with path.open("w") as log:
-            process = subprocess.Popen([*command, "--preload", str(impatient)], stderr=log)
+            process = subprocess.Popen(
+                [*program.split(), "--name", name, "--local-directory", str(tmp_path / name)],
+                stderr=log,
+                env=os.environ | {"DASK_CONFIG": str(dask_config)},
+                start_new_session=True,
+            )
         process.log, process.name = path, name
         started.append(process)
         return process
@@ -92,11 +126,15 @@ def launch(tmp_path, impatient):
 def start(launch):
     """Return a function that starts workers and waits until the scheduler has them."""
 
-    def start_some(client, count=1):
-        before = len(members(client))
-        started = [launch(client.scheduler.address) for _ in range(count)]
-        wait_for(f"{count} workers", lambda: len(members(client)) == before + count)
-        return started
+    started = []
+
+    def start_some(client, count=1, port=0):
+        names = {each.name for each in started}
+        wait_for("end of earlier tests", lambda: members(client).keys() <= names)
+        new = [launch(client.scheduler.address, port) for _ in range(count)]
+        started.extend(new)
+        wait_for(f"{count} workers", lambda: {each.name for each in new} <= members(client).keys())
+        return new
 
     return start_some
 
@@ -105,6 +143,11 @@ def members(client):
     """Return the addresses of the workers by name."""
     found = client.scheduler_info(n_workers=-1)["workers"]
     return {each["name"]: address for address, each in found.items()}
+
+
+def worker_pid(client, process):
+    """Return the process id of the worker of a nanny."""
+    return client.run(os.getpid, workers=[members(client)[process.name]]).popitem()[1]
 
 
 def busy(path, seconds):
@@ -122,8 +165,14 @@ def until(path):
 
 
 def stop(process):
-    """Tell a worker to stop and return its exit status."""
+    """Tell a nanny to stop and return its exit status."""
     process.send_signal(signal.SIGTERM)
+    return process.wait(PATIENCE)
+
+
+def stop_group(process):
+    """Tell a process group to stop, as `tini -g` of the official images does."""
+    os.killpg(process.pid, signal.SIGTERM)
     return process.wait(PATIENCE)
 
 
@@ -132,15 +181,45 @@ def lines(path):
     return path.read_text().splitlines() if path.exists() else []
 
 
+def kill(pid):
+    """Kill a process and return when it is gone."""
+    os.kill(pid, signal.SIGKILL)
+    wait_for("end", lambda: not runs(pid))
+
+
+def runs(pid):
+    """Tell whether a process runs; one that has ended may still be listed."""
+    with suppress(FileNotFoundError):
+        return "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
+    return False
+
+
+def free_port():
+    """Return a port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def healthy(port):
+    """Tell whether the health check of the container succeeds."""
+    with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
+        return 200 == answer.status
+    return False
+
+
 def test_the_grace_period_suffices():
     """The Swarm kills a worker only when it has given up by itself."""
-    longest = preload.DRAIN_SECONDS + preload.CLOSE_SECONDS
+    leave = worker_preload
     assert "1m" == workers.GRACE_PERIOD
-    assert longest < 60
-    assert preload.TAKER_SECONDS + preload.MOVING_SECONDS < preload.DRAIN_SECONDS
+    assert leave.DRAIN_SECONDS + leave.CLOSE_SECONDS < nanny_preload.LEAVE_SECONDS < 60
+    assert leave.TAKER_SECONDS + leave.MOVING_SECONDS < leave.DRAIN_SECONDS
+    assert leave.LEAVE == nanny_preload.LEAVE
 
 
-def test_data_moves_running_tasks_finish_and_waiting_ones_go_elsewhere(client, start, tmp_path):
+@pytest.mark.parametrize("stop", [stop, stop_group])
+def test_data_moves_running_tasks_finish_and_waiting_ones_go_elsewhere(
+    client, start, tmp_path, stop
+):
     """Nothing is lost and nothing runs twice, though all of it was on the worker that leaves."""
     leaving, other = start(client, 2)
     there, elsewhere = ([members(client)[each.name]] for each in (leaving, other))
@@ -151,8 +230,9 @@ def test_data_moves_running_tasks_finish_and_waiting_ones_go_elsewhere(client, s
     options = {"workers": there, "allow_other_workers": True, "pure": False}
     tasks = [client.submit(busy, runs, 1, **options) for _ in range(4)]
     wait_for("running task", lambda: lines(runs))
+    pid = worker_pid(client, leaving)
     assert 0 == stop(leaving)
-    assert [str(leaving.pid)] == lines(runs)
+    assert [str(pid)] == lines(runs)
     gone.touch()
     assert 8 == len({*client.gather(blocks)})
     assert [1] * 4 == client.gather(tasks)
@@ -203,7 +283,7 @@ def test_a_second_signal_ends_it_at_once(client, start, tmp_path):
     task = client.submit(busy, runs, 3600, pure=False)
     wait_for("running task", lambda: lines(runs))
     worker.send_signal(signal.SIGTERM)
-    wait_for("drain", lambda: "told to stop; handing over" in worker.log.read_text())
+    wait_for("drain", lambda: "told to leave; handing over" in worker.log.read_text())
     assert 0 == stop(worker)
     assert "told to stop a second time" in worker.log.read_text()
     task.cancel()
@@ -237,9 +317,118 @@ def worker_stopped(pid):
 def test_a_worker_that_never_had_a_scheduler_ends_at_once(launch):
     """It has nothing to hand over and nobody to ask."""
     worker = launch("tcp://127.0.0.1:1")
-    wait_for("start", lambda: "Waiting to connect to" in worker.log.read_text())
+    wait_for("start", lambda: "waiting for the scheduler" in worker.log.read_text())
     assert 0 == stop(worker)
-    assert "told to stop without a scheduler" in worker.log.read_text()
+    assert "told to stop without a worker" in worker.log.read_text()
+
+
+def test_a_worker_that_dies_while_it_leaves_is_not_started_again(client, start, tmp_path):
+    """It is to leave, and the Swarm waits for its container to end."""
+    (worker,) = start(client)
+    pid = worker_pid(client, worker)
+    task = client.submit(busy, tmp_path / "runs", 3600, pure=False)
+    wait_for("running task", lambda: lines(tmp_path / "runs"))
+    worker.send_signal(signal.SIGTERM)
+    wait_for("drain", lambda: "told to leave; handing over" in worker.log.read_text())
+    kill(pid)
+    assert 0 == worker.wait(PATIENCE)
+    assert 1 == worker.log.read_text().count("Registered to")
+    task.cancel()
+
+
+def test_a_worker_that_dies_is_started_again_by_its_nanny(client, start):
+    """Its container stays, with the address of its health check."""
+    port = free_port()
+    (worker,) = start(client, port=port)
+    pid = worker_pid(client, worker)
+    assert healthy(port)
+    kill(pid)
+    wait_for("worker", lambda: "Restarting worker" in worker.log.read_text())
+    assert pid != client.submit(os.getpid, pure=False).result(PATIENCE)
+    assert worker.pid == client.submit(os.getppid, pure=False).result(PATIENCE)
+    assert healthy(port)
+
+
+def started_by_task():
+    """Start a process that outlives its task and has the worker's sockets."""
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=[3600])
+    process.start()
+    return process.pid
+
+
+def test_what_a_worker_that_dies_has_started_ends_with_it(client, start):
+    """Else it would keep memory, and the port of the health check."""
+    port = free_port()
+    (worker,) = start(client, port=port)
+    child = client.submit(started_by_task, pure=False).result(PATIENCE)
+    assert runs(child)
+    kill(worker_pid(client, worker))
+    wait_for("end", lambda: not runs(child))
+    assert worker.pid == client.submit(os.getppid, pure=False).result(PATIENCE)
+    assert healthy(port)
+
+
+def pool_that_is_terminated():
+    """Compute in a pool of processes and end them by a signal, as `with` does."""
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return pool.map(abs, [-1, -2])
+
+
+def test_a_task_may_use_processes(client, start):
+    """The signal that ends them does not count as the worker's or the nanny's."""
+    (worker,) = start(client)
+    assert [1, 2] == client.submit(pool_that_is_terminated, pure=False).result(PATIENCE)
+    assert worker.pid == client.submit(os.getppid, pure=False).result(PATIENCE)
+    assert "told to" not in worker.log.read_text()
+
+
+def environment(*names):
+    """Return environment variables of this process, and of its nanny from its start on."""
+    nanny = Path(f"/proc/{os.getppid()}/environ").read_text().split("\0")
+    return {name: os.environ.get(name) for name in names}, nanny
+
+
+def test_a_worker_has_the_environment_of_work_also_when_it_was_restarted(client, start, tmp_path):
+    """The stack's variables count, then the command line's, Dask's own among them."""
+    variables = {"TOKEN": "secret", "OMP_NUM_THREADS": "2", "DASK_COLOUR": "red"}
+    (tmp_path / "variables").write_text(json.dumps(variables))
+    start(client)
+    for restart in (lambda: None, client.restart):
+        restart()
+        names = [*variables, *workers.ENVIRONMENT]
+        found, nanny = client.submit(environment, *names, pure=False).result(PATIENCE)
+        assert workers.ENVIRONMENT | variables == found
+        assert "red" == client.submit(dask.config.get, "colour", pure=False).result(PATIENCE)
+        assert {f"{name}={value}" for name, value in workers.ENVIRONMENT.items()} <= {*nanny}
+
+
+def test_all_workers_have_the_same_hashes(client, start):
+    """Dask groups bags by them: a key with two hashes would make two groups."""
+    start(client, 2)
+    assert 1 == len({*client.run(hash, "key").values()})
+
+
+def test_a_variable_that_a_client_registers_counts_most(client, start, tmp_path):
+    """`Environ` is newer than the stack, and also for workers that come later."""
+    (tmp_path / "variables").write_text(json.dumps({"TOKEN": "secret"}))
+    start(client)
+    client.register_plugin(distributed.Environ({"TOKEN": "other"}), name="environ")
+    start(client)
+    try:
+        assert ["other"] * 2 == [*client.run(os.getenv, "TOKEN").values()][-2:]
+    finally:
+        client.unregister_worker_plugin("environ", nanny=True)
+
+
+def test_a_nanny_waits_for_its_scheduler_in_good_health(launch):
+    """The Swarm does not replace a container that waits, which may be for long."""
+    port, health = free_port(), free_port()
+    worker = launch(f"tcp://127.0.0.1:{port}", health)
+    wait_for("answer", lambda: healthy(health))
+    with scheduler(port) as client:
+        wait_for("worker", lambda: members(client))
+        assert healthy(health)
+        assert worker.poll() is None
 
 
 def test_a_lost_scheduler_ends_a_worker_that_leaves(start, tmp_path):
@@ -250,7 +439,7 @@ def test_a_lost_scheduler_ends_a_worker_that_leaves(start, tmp_path):
         task = client.submit(busy, runs, 3600, pure=False)
         wait_for("running task", lambda: lines(runs))
         worker.send_signal(signal.SIGTERM)
-        wait_for("drain", lambda: "told to stop; handing over" in worker.log.read_text())
+        wait_for("drain", lambda: "told to leave; handing over" in worker.log.read_text())
         del task
     assert 0 == worker.wait(PATIENCE)
     assert "starting anew" not in worker.log.read_text()
@@ -264,25 +453,41 @@ def test_a_worker_that_loses_its_scheduler_joins_the_next_one_as_the_same_proces
     with scheduler(port) as client:
         wait_for("worker at the new scheduler", lambda: members(client))
         assert worker.poll() is None
-        assert worker.pid == client.submit(os.getpid).result(PATIENCE)
+        assert worker.pid == client.submit(os.getppid).result(PATIENCE)
         assert "starting anew" in worker.log.read_text()
+
+
+def test_a_worker_that_loses_its_scheduler_ends_its_running_tasks(start, tmp_path):
+    """Nobody wants their results any more, and they would hold up the next worker."""
+    runs = tmp_path / "runs"
+    with scheduler() as client:
+        start(client)
+        port = int(client.scheduler.address.rpartition(":")[2])
+        task = client.submit(busy, runs, 3600, pure=False)
+        wait_for("running task", lambda: lines(runs))
+        del task
+    with scheduler(port) as client:
+        wait_for("worker at the new scheduler", lambda: members(client))
 
 
 STOP = "os.kill(os.getpid(), signal.SIGTERM)"
 ANEW = """
 import asyncio, os, signal
 from types import SimpleNamespace
-from images import worker_preload as preload
+from images import nanny_preload as preload
 
 def execv(*_):
     {shortly_after}
     os._exit(1)
 
+async def kill(timeout):
+    pass
+
 async def lose_the_scheduler():
-    loop, worker = asyncio.get_running_loop(), SimpleNamespace(status="closing")
-    loop.add_signal_handler(signal.SIGTERM, preload.told_to_stop, worker)
+    nanny = SimpleNamespace(pid=None, is_alive=lambda: False, kill=kill)
+    preload.catch_stop(nanny)
     {shortly_before}
-    await preload.start_anew()
+    await preload.start_anew(nanny)
 
 os.execv, preload.started = execv, -preload.LIFE_SECONDS
 asyncio.run(lose_the_scheduler())

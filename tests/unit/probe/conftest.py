@@ -1,4 +1,7 @@
-"""What the tests of the probe's parts share: a cluster in this process, and a client of it."""
+"""What the tests of the probe's parts share: a cluster in this process, and web applications."""
+
+import asyncio
+import threading
 
 import pytest
 
@@ -21,3 +24,31 @@ def client(cluster):
     """Return a client of it."""
     with cluster.get_client() as made:
         yield made
+
+
+@pytest.fixture
+def run_application():
+    """Return a function that serves a tornado application on the loopback, and its address."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    servers = []
+
+    async def listen(application):
+        servers.append(application.listen(0, "127.0.0.1"))
+        (sock,) = servers[-1]._sockets.values()
+        return f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+    async def stop():
+        for server in servers:
+            server.stop()
+            await server.close_all_connections()
+
+    def run(made):
+        return asyncio.run_coroutine_threadsafe(made, loop).result(10)
+
+    yield lambda application: run(listen(application))
+    run(stop())
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()

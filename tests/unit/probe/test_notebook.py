@@ -6,21 +6,25 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from health.probe import UnprovenError
+from health.probe import notebook as notebook_module
 from health.probe.dialogue import Notebook
-from health.probe.notebook import wait_for_notebook
+from health.probe.notebook import compute, wait_for_notebook
 from health.probe.patience import deadline
+from health.probe.session import Session
+from tests.front.services import JUPYTER_PASSWORD, upstream
 
 TOKEN = "not-a-real-token"
 
 
 class Jupyter(BaseHTTPRequestHandler):
-    """Answers as Jupyter does; `open_to_all` breaks it."""
+    """Answers as Jupyter does; `open_to_all` and `open_to_any_key` break it."""
 
-    open_to_all = False
+    open_to_all = open_to_any_key = False
 
     def do_GET(self):
         owner = self.headers["Authorization"] == f"token {TOKEN}"
-        free = self.path == "/hub/api" or owner or self.open_to_all
+        by_key = self.open_to_any_key and "X-Dask-Swarm-Key" in self.headers
+        free = self.path == "/hub/api" or owner or by_key or self.open_to_all
         self.send_response(200 if free else 403)
         self.end_headers()
         self.wfile.write(b'{"version": "2.17.0"}' if free else b"{}")
@@ -37,7 +41,7 @@ def notebook(monkeypatch, tmp_path):
     with ThreadingHTTPServer(("127.0.0.1", 0), Jupyter) as server:
         threading.Thread(target=server.serve_forever, args=[0.01]).start()
         url = f"http://127.0.0.1:{server.server_port}/hub/"
-        yield Notebook(url=url, token_file=str(token_file))
+        yield Notebook(url=url, kind="token", secret_file=str(token_file), cell=False)
         server.shutdown()
 
 
@@ -53,13 +57,11 @@ def test_a_notebook_open_to_all_is_refused(notebook, monkeypatch):
         wait_for_notebook(notebook)
 
 
-def test_a_notebook_that_is_to_be_open_has_to_be(notebook, monkeypatch):
-    """Without a login of its own it lets in whom the one in front did."""
-    is_open = Notebook(url=notebook.url, token_file=None, is_open=True)
-    with pytest.raises(UnprovenError, match=r"ask for no login \(200\), found 403"):
-        wait_for_notebook(is_open)
-    monkeypatch.setattr(Jupyter, "open_to_all", True)
-    wait_for_notebook(is_open)
+def test_a_notebook_open_to_forged_front_keys_is_refused(notebook, monkeypatch):
+    """Only Caddy knows the key; anybody on the network can send a header."""
+    monkeypatch.setattr(Jupyter, "open_to_any_key", True)
+    with pytest.raises(UnprovenError, match=r"refuse a forged front key \(403\), found 200"):
+        wait_for_notebook(notebook)
 
 
 def test_a_notebook_with_another_token_is_refused(notebook, tmp_path):
@@ -70,14 +72,43 @@ def test_a_notebook_with_another_token_is_refused(notebook, tmp_path):
     assert "another-token" not in str(refused.value)
 
 
-def test_with_a_password_only_strangers_are_tried(notebook, tmp_path):
-    """There is no token to show."""
-    (tmp_path / "token").write_text("another-token")
-    wait_for_notebook(Notebook(url=notebook.url, token_file=None))
-
-
 def test_an_absent_notebook_is_waited_for():
     """It may still be starting; the deadline ends the wait."""
-    absent = Notebook(url="http://127.0.0.1:9", token_file=None)
+    absent = Notebook(url="http://127.0.0.1:9", kind="token", secret_file="", cell=False)
     with pytest.raises(UnprovenError, match="not proven in time"), deadline(0.3):
         wait_for_notebook(absent)
+
+
+@pytest.fixture
+def kernels(tmp_path, run_application):
+    """Return a notebook with kernels, which are real in tests/swarm, and a password."""
+    secret_file = tmp_path / "secret"
+    secret_file.write_text(JUPYTER_PASSWORD)
+    url = run_application(upstream())
+    return Notebook(url=url, kind="password", secret_file=str(secret_file), cell=True)
+
+
+def test_a_password_opens_the_notebook(kernels, tmp_path):
+    """By the form of the login page; another one does not."""
+    Session(kernels.url, JUPYTER_PASSWORD)
+    with pytest.raises(UnprovenError, match="accept the notebook's token or password") as refused:
+        Session(kernels.url, "another password")
+    assert "another password" not in str(refused.value)
+
+
+def test_a_cell_of_the_notebook_computes(kernels):
+    """With cookies and the token against forged requests, as JupyterLab does it."""
+    compute(kernels, 4)
+    with pytest.raises(UnprovenError, match="compute on 5 workers"):
+        compute(kernels, 5)
+
+
+def test_a_notebook_that_goes_away_is_named(kernels, monkeypatch):
+    """Its address is in the message."""
+    monkeypatch.setattr(notebook_module, "compute_in_notebook", lose)
+    with pytest.raises(UnprovenError, match=f"{kernels.url} broke off while it ran a cell: gone"):
+        compute(kernels, 4)
+
+
+def lose(*_):
+    raise OSError("gone")

@@ -23,7 +23,7 @@ def test_a_deadline_ends_any_wait():
 def order(cluster, **changes):
     expected = {"workers": 2, "threads": 2, "memory_bytes": 2 * GIB}
     told = {"deadline_seconds": 20, "scheduler_address": cluster.scheduler_address}
-    told |= {"expected": expected, "notebook": None, "packages": ["pytest>=8"]}
+    told |= {"expected": expected, "notebook": None, "packages": ["pytest>=8"], "use": True}
     return json.dumps(told | changes)
 
 

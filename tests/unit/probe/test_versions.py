@@ -3,32 +3,40 @@
 import pytest
 
 from health.probe import UnprovenError
-from health.probe.versions import common_versions, package_versions
+from health.probe.versions import COMPARED, common_versions, everyone, package_versions
 
 
 def versions(**packages):
-    return {"packages": {"python": "3.12.1.final.0", "dask": "1", "distributed": "1"} | packages}
+    known = dict.fromkeys(COMPARED, "1") | {"python": "3.12.1.final.0", "pyarrow": None}
+    return {"packages": known | packages}
 
 
 def test_common_versions_are_returned():
-    """Python's version is spelled as people know it."""
-    found = {"scheduler": versions(), "client": versions(), "workers": {"w": versions()}}
-    assert {"python": "3.12.1", "dask": "1", "distributed": "1"} == common_versions(found)
+    """Python's version is spelled as people know it; what is nowhere is left out."""
+    owners = {"the scheduler": versions(), "the notebook's image": versions(), "w": versions()}
+    expected = dict.fromkeys(COMPARED, "1") | {"python": "3.12.1"}
+    del expected["pyarrow"]
+    assert expected == common_versions(owners)
 
 
-@pytest.mark.parametrize(
-    ("changed", "bearer"),
-    [
-        ({"scheduler": versions(dask="2")}, "the scheduler"),
-        ({"client": versions(dask="2")}, "the notebook's image"),
-        ({"workers": {"tcp://1": versions(), "tcp://2": versions(dask="2")}}, "tcp://2"),
-    ],
-)
-def test_another_version_is_told_with_its_bearer(changed, bearer):
-    """The majority is not always right, so both are named."""
-    found = {"scheduler": versions(), "client": versions(), "workers": {"tcp://1": versions()}}
-    with pytest.raises(UnprovenError, match=rf"one version of dask .*2 in {bearer}"):
-        common_versions(found | changed)
+def test_everyone_is_compared():
+    """The client has the notebook's image."""
+    found = {"scheduler": 1, "client": 2, "workers": {"tcp://1": 3}}
+    assert {"the scheduler": 1, "the notebook's image": 2, "tcp://1": 3} == everyone(found)
+
+
+@pytest.mark.parametrize("package", COMPARED)
+@pytest.mark.parametrize("owner", ["the scheduler", "the notebook's image", "tcp://2"])
+@pytest.mark.parametrize("version", ["2", None])
+def test_another_version_is_named_with_its_owner(package, owner, version):
+    """Both are named, since the majority may be wrong; a missing package is another version."""
+    owners = dict.fromkeys(
+        ["the scheduler", "the notebook's image", "tcp://1", "tcp://2"], versions(pyarrow="1")
+    )
+    owners[owner] = versions(**{"pyarrow": "1", package: version})
+    message = rf"one version of {package} .*{version or 'none'} in {owner}"
+    with pytest.raises(UnprovenError, match=message):
+        common_versions(owners)
 
 
 @pytest.mark.parametrize(

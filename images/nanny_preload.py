@@ -1,0 +1,182 @@
+"""How the nanny of a Dask worker starts and stops the worker's process.
+
+A preload of `dask worker --nanny`, mounted into containers of any image as a Swarm config: hence
+one file, which needs nothing but distributed. It loads the environment of work, waits for the
+scheduler, and kills what a worker that died has left behind. A signal to stop (SIGTERM) comes to
+the nanny alone: it has the worker leave (`worker_preload.py`) and ends; a second one ends both at
+once. A nanny that closes though nobody told it to stop, because the scheduler is lost, starts
+anew in its place: distributed cannot connect it to another scheduler, and the Swarm takes seconds
+longer.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import dask
+from distributed import Nanny
+from distributed.comm import connect
+from distributed.core import Status
+
+ENVIRONMENT = Path("/run/secrets/dask_environment")  # a JSON object, if the stack has one
+LEAVE = signal.SIGUSR1  # what the worker takes as the order to leave
+LEAVE_SECONDS = 57  # more than a worker takes; the service's grace period is longer
+CAUGHT_SECONDS = 0.05  # for a signal that was caught to be acted on
+LIFE_SECONDS = 5  # what a nanny lives at least before it starts anew, lest it spin
+ANSWER_SECONDS = 2  # for the scheduler to accept a connection, before the next try
+
+logger = logging.getLogger("distributed.nanny.preload")
+started = time.monotonic()
+stops: list["asyncio.Task[None]"] = []  # of the one nanny that this process is
+workers: list[int] = []  # process ids
+
+
+def load_environment() -> None:
+    """Set the environment variables of work, over those of the image and the command line."""
+    if ENVIRONMENT.exists():
+        os.environ.update(json.loads(ENVIRONMENT.read_text(encoding="utf-8")))
+        dask.config.refresh()
+
+
+# At import, because a nanny reads its configuration and environment before it calls `dask_setup`.
+load_environment()
+
+
+async def dask_setup(nanny: Nanny) -> None:
+    """Prepare the nanny, and wait for the scheduler."""
+    catch_stop(nanny)
+    end_leftovers_before_start(nanny)
+    await wait_for_scheduler(nanny)
+
+
+async def dask_teardown(nanny: Nanny) -> None:
+    """Start anew, if this nanny had a worker and nobody told it to stop."""
+    # One that never had a worker ends: the Swarm shows why it failed.
+    if not stops and nanny.worker_address:
+        await start_anew(nanny)
+
+
+def catch_stop(nanny: Nanny) -> None:
+    """Replace distributed's own answer to SIGTERM, which is to drop everything."""
+    loop = asyncio.get_running_loop()
+    # Not the loop's own handlers: a forked worker inherits their socket, and its signals would
+    # count as the nanny's.
+    signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(told_to_stop, nanny))
+
+
+async def wait_for_scheduler(nanny: Nanny) -> None:
+    """Return when the scheduler accepts connections.
+
+    A nanny gives up after 30 s, and has no worker until then that answers the health check.
+    """
+    port = int(nanny.worker_kwargs["dashboard_address"].rpartition(":")[2])
+    server = await asyncio.start_server(answer, port=port)
+    try:
+        while not await scheduler_answers(nanny):
+            logger.info("waiting for the scheduler at %s", nanny.scheduler_addr)
+            await asyncio.sleep(0.2)
+    finally:
+        server.close()
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer the health check."""
+    await reader.readline()
+    writer.write(b"HTTP/1.0 200 OK\r\n\r\n")
+    writer.close()
+
+
+async def scheduler_answers(nanny: Nanny) -> bool:
+    """Tell whether a connection can be made."""
+    try:
+        comm = await connect(nanny.scheduler_addr, timeout=ANSWER_SECONDS, **nanny.connection_args)
+    except OSError:
+        return False
+    await comm.close()
+    return True
+
+
+def end_leftovers_before_start(nanny: Nanny) -> None:
+    """Have the nanny kill what a worker has left before it starts the next one."""
+    start = nanny.instantiate
+
+    async def instantiate() -> Status:
+        if not nanny.is_alive():
+            end_leftovers()
+        status = await start()
+        if nanny.pid:
+            workers.append(nanny.pid)
+        return status
+
+    nanny.instantiate = instantiate
+
+
+def end_leftovers() -> None:
+    """Kill processes that tasks of the last worker have started.
+
+    They would keep its memory, its connections and the port of the health check.
+    """
+    with suppress(IndexError, ProcessLookupError):
+        os.killpg(workers.pop(), signal.SIGKILL)
+
+
+def told_to_stop(nanny: Nanny) -> None:
+    """Have the worker leave; end at once when told a second time or without a worker."""
+    if stops:
+        end(nanny, "told to stop a second time")
+    if not nanny.is_alive():
+        end(nanny, "told to stop without a worker")
+    stops.append(asyncio.get_running_loop().create_task(stop(nanny)))
+
+
+async def stop(nanny: Nanny) -> None:
+    """Have the worker leave within `LEAVE_SECONDS`, and end."""
+    nanny.close_gracefully("told to stop")  # a worker that dies is not started again
+    begun = time.monotonic()
+    send(nanny, LEAVE)
+    while nanny.is_alive() and time.monotonic() - begun < LEAVE_SECONDS:
+        await asyncio.sleep(0.05)
+    end(nanny, f"the worker is still there after {LEAVE_SECONDS} s" if nanny.pid else "closed")
+
+
+def send(nanny: Nanny, number: signal.Signals) -> None:
+    """Send a signal to the worker's process, if there is one."""
+    if nanny.pid:
+        with suppress(ProcessLookupError):
+            os.kill(nanny.pid, number)
+
+
+async def start_anew(nanny: Nanny) -> None:
+    """Replace this process by a new one with the same command line."""
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(nanny.kill(timeout=1), 3)
+    end_leftovers()
+    await asyncio.sleep(max(0, LIFE_SECONDS - (time.monotonic() - started)))
+    # A stop that comes together with the loss must not be lost itself: what was caught until here
+    # still comes to `told_to_stop`, and what comes later ends this process, or the next one.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    await asyncio.sleep(CAUGHT_SECONDS)
+    flush("closed, and nobody told it to stop; starting anew")
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  no shell wanted
+
+
+def end(nanny: Nanny, reason: str) -> None:
+    """End both processes now; the Swarm knows that they had to."""
+    send(nanny, signal.SIGKILL)
+    flush(f"ending: {reason}")
+    os._exit(0)
+
+
+def flush(last_words: str) -> None:
+    """Log the last words and write out what was printed."""
+    logger.info(last_words)
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()

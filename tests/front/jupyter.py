@@ -1,0 +1,102 @@
+"""A real JupyterLab on this machine, of the versions and with the settings that the image has."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+
+from components.notebook import CONFIG_SOURCE, notebook_args
+from lab.guard import only_one
+from tests.conftest import ROOT
+
+LOCK = ROOT / "images" / "notebook.txt"
+START_SECONDS = 60
+SECRETS = {
+    "front_key": "front-key",
+    "notebook_token": "jupyter-token",
+    "dask_environment": json.dumps({"GREETING": "hello"}),
+}
+
+
+def find_jupyter():
+    """Return the Python of an environment with JupyterLab, which a new machine has to make."""
+    versions = re.findall(r"^([a-z0-9-]+==[^ ;\\]+)", LOCK.read_text(), re.MULTILINE)
+    (version,) = [each for each in versions if each.startswith("jupyterlab==")]
+    place = ROOT / ".lab" / version.replace("==", "-")
+    with only_one(place):
+        if not place.exists():
+            _install(place, versions)
+    return place / "bin" / "python"
+
+
+def _install(place, versions):
+    place.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent) as folder:
+        made, constraints = Path(folder) / "made", Path(folder) / "constraints.txt"
+        constraints.write_text("\n".join(versions))
+        subprocess.run([sys.executable, "-m", "venv", made], check=True)
+        pip = [made / "bin" / "python", "-m", "pip", "install", "--quiet", "-c", constraints]
+        subprocess.run([*pip, "jupyterlab", "ipykernel"], check=True)
+        made.rename(place)
+
+
+class Jupyter:
+    """A running JupyterLab with Swarm secrets of its own, in a folder."""
+
+    def __init__(self, python, folder, port, secrets):
+        self.port, self.folder = port, folder
+        (folder / "secrets").mkdir(parents=True)
+        for name, text in secrets.items():
+            (folder / "secrets" / name).write_text(text)
+        self.config = folder / "jupyter_server_config.py"
+        self.config.write_text(self._settings())
+        _, module, _, _ = notebook_args()
+        self.log = (folder / "jupyter.log").open("w")
+        self.process = subprocess.Popen(
+            [python, "-m", f"jupyter{module}", "--allow-root", "--config", self.config],
+            cwd=folder, env=os.environ | {"HOME": str(folder)},
+            stdout=self.log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def _settings(self):
+        """Return the container's settings with this machine's places in them."""
+        text = CONFIG_SOURCE.read_text()
+        here = {"/run/secrets": f"{self.folder}/secrets", "8888": str(self.port)}
+        for there, instead in (here | {"0.0.0.0": "127.0.0.1"}).items():
+            assert there in text
+            text = text.replace(there, instead)
+        # As on the address that stands for all.
+        return text + "c.ServerApp.allow_remote_access = True\n"
+
+    def wait(self):
+        """Wait until it answers."""
+        deadline = time.monotonic() + START_SECONDS
+        while self.ask("/api") != 200:
+            assert self.process.poll() is None, self.logged()
+            assert time.monotonic() < deadline, self.logged()
+            time.sleep(0.1)
+        return self
+
+    def ask(self, path, headers=None, method="GET"):
+        """Return the status that a request on the notebook's own port is answered with."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=15)
+        try:
+            connection.request(method, path, headers=headers or {})
+            return connection.getresponse().status
+        except ConnectionError:
+            return 0
+        finally:
+            connection.close()
+
+    def logged(self):
+        return (self.folder / "jupyter.log").read_text()
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait(20)
+        self.log.close()

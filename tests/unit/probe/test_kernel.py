@@ -1,0 +1,85 @@
+"""A cell of the notebook, with a kernel that answers as the tests say."""
+
+import json
+
+import pytest
+
+from health.probe import kernel
+from health.probe.kernel import MARK, CellError, compute_in_notebook
+
+FOUND = {"workers": 4, "sums": [45] * 4, "mismatches": []}
+
+
+class Answers:
+    """A server with one kernel; it answers a cell with messages, each its type and content."""
+
+    def __init__(self, *messages, started=201):
+        self.messages, self.started = list(messages), started
+        self.asked, self.sent, self.closed = [], [], False
+
+    def ask(self, method, path, body=""):
+        self.asked.append((method, path))
+        return (self.started, '{"id": "k1"}') if method == "POST" else (204, "")
+
+    def open(self, path):
+        self.asked.append(("open", path.partition("?")[0]))
+        return self
+
+    def send(self, payload):
+        self.sent.append(json.loads(payload))
+
+    def receive(self, seconds):
+        assert 0 < seconds <= kernel.CELL_SECONDS
+        if not self.messages:
+            raise TimeoutError
+        kind, content, *whose = self.messages.pop(0)
+        parent = {"msg_id": whose[0] if whose else self.sent[0]["header"]["msg_id"]}
+        return json.dumps({"msg_type": kind, "content": content, "parent_header": parent})
+
+    def close(self):
+        self.closed = True
+
+
+def printed(**changes):
+    return ("stream", {"text": f"{MARK}{json.dumps(FOUND | changes)}\n"})
+
+
+IDLE = ("status", {"execution_state": "idle"})
+BUSY = ("status", {"execution_state": "busy"})
+
+
+def test_a_cell_that_computes_on_all_workers_is_proven():
+    """What others print is not the cell's; the kernel is ended."""
+    stranger = ("stream", {"text": "nothing"}, "another cell")
+    server = Answers(BUSY, stranger, ("status", {"execution_state": "idle"}, "x"), printed(), IDLE)
+    assert {"workers": 4} == compute_in_notebook(server, 4)
+    channels = ("open", "/api/kernels/k1/channels")
+    assert [("POST", "/api/kernels"), channels, ("DELETE", "/api/kernels/k1")] == server.asked
+    assert "Client() as client" in server.sent[0]["content"]["code"]
+    assert server.closed
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ([("error", {"ename": "OSError", "evalue": "no scheduler"})], "OSError: no scheduler"),
+        ([BUSY], "did not end within"),
+        ([("stream", {"text": "hello"}), IDLE], "printed 'hello' instead"),
+        ([printed(workers=3), IDLE], r"compute on 4 workers, found .*'workers': 3"),
+        ([printed(sums=[45, 45, 45, 0]), IDLE], "compute on 4 workers"),
+        ([printed(mismatches=["numpy 1, 2"]), IDLE], "versions are not the .*numpy 1, 2"),
+    ],
+)
+def test_a_cell_that_fails_is_named_and_its_kernel_ended(messages, message):
+    """Whatever goes wrong, no kernel is left behind."""
+    server = Answers(*messages)
+    with pytest.raises(CellError, match=message):
+        compute_in_notebook(server, 4)
+    assert ("DELETE", "/api/kernels/k1") == server.asked[-1]
+    assert server.closed
+
+
+def test_a_server_that_starts_no_kernel_is_named():
+    """For example one that lets a visitor read and no more."""
+    with pytest.raises(CellError, match="expected 201, found 403"):
+        compute_in_notebook(Answers(started=403), 4)
