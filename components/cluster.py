@@ -13,6 +13,7 @@ from components.environment import declare_environment
 from components.lookup import Site
 from components.network import DaskNetwork
 from components.notebook import Notebook, NotebookArgs
+from components.object_store import ObjectStore, declare_object_store
 from components.scheduler import ADDRESS, DASHBOARD_PORT, Scheduler, SchedulerArgs
 from components.settings import Settings
 from components.swarm import DeclaredService, MountedFile, ResourceLimit
@@ -44,10 +45,12 @@ class DaskCluster(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         self.network_id = network_id = DaskNetwork(f"{name}-network", child).network_id
         scheduler = Scheduler(f"{name}-scheduler", _scheduler(args, network_id), child)
-        environment = declare_environment(f"{name}-environment", args.settings.environment, child)
-        workers = Workers(f"{name}-workers", _workers(args, network_id, environment), child)
+        store = declare_object_store(f"{name}-object-store", args.settings, child)
+        variables = {**store.variables, **args.settings.environment}
+        environment = declare_environment(f"{name}-environment", variables, child)
+        workers = Workers(f"{name}-workers", _workers(args, network_id, environment, store), child)
         self.notebook = Notebook(
-            f"{name}-notebook", _notebook(args, network_id, environment), child
+            f"{name}-notebook", _notebook(args, network_id, environment, store), child
         )
         self.services = (scheduler.service, workers.service, self.notebook.service)
         self.register_outputs(
@@ -76,7 +79,10 @@ def _scheduler(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> Schedule
 
 
 def _workers(
-    args: DaskClusterArgs, network_id: pulumi.Input[str], environment: MountedFile | None
+    args: DaskClusterArgs,
+    network_id: pulumi.Input[str],
+    environment: MountedFile | None,
+    object_store: ObjectStore,
 ) -> WorkersArgs:
     settings = args.settings
     return WorkersArgs(
@@ -90,13 +96,17 @@ def _workers(
         packages=settings.extra_pip_packages,
         dask_config=settings.dask_config,
         environment=environment,
+        object_store=object_store,
         scheduler_address=ADDRESS,
         network_id=network_id,
     )
 
 
 def _notebook(
-    args: DaskClusterArgs, network_id: pulumi.Input[str], environment: MountedFile | None
+    args: DaskClusterArgs,
+    network_id: pulumi.Input[str],
+    environment: MountedFile | None,
+    object_store: ObjectStore,
 ) -> NotebookArgs:
     settings = args.settings
     limit = ResourceLimit(cpus=settings.notebook_cpus, memory_bytes=settings.notebook_memory)
@@ -112,6 +122,7 @@ def _notebook(
         packages=settings.extra_pip_packages,
         dask_config=settings.dask_config,
         environment=environment,
+        object_store=object_store,
         network_id=network_id,
         caddy_network_id=args.caddy_network_id,
     )

@@ -115,6 +115,9 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
             "workers_per_node": settings.workers_per_node,
         },
         "packages": list(settings.extra_pip_packages),
+        "object_store": {"bucket": settings.s3_bucket, "endpoint": settings.s3_endpoint}
+        if settings.s3_bucket
+        else None,
     }
 
 

@@ -37,6 +37,7 @@ def order(request: Request, seconds: float) -> str:
         "expected": expected,
         "notebook": notebook,
         "packages": request.packages,
+        "object_store": asdict(request.object_store) if request.object_store else None,
     }
     return json.dumps(told)
 

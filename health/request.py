@@ -26,6 +26,14 @@ class Notebook:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ObjectStore:
+    """A bucket for the workers to use, and the server that has it; Amazon's where it is empty."""
+
+    bucket: str
+    endpoint: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """Everything that the launcher is told; `services` is name to the revision to wait for.
 
@@ -43,6 +51,7 @@ class Request:
     expected: Expected
     notebook: Notebook | None
     packages: tuple[str, ...]
+    object_store: ObjectStore | None
 
     @classmethod
     def parse(cls, text: str) -> "Request":
@@ -54,6 +63,8 @@ class Request:
             data["healthy"] = tuple(data["healthy"])
             data["constraints"] = tuple(data["constraints"])
             data["packages"] = tuple(data["packages"])
+            store = data["object_store"]
+            data["object_store"] = ObjectStore(**store) if store else None
             return cls(**data)
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"the request on standard input is not understood: {error}") from None

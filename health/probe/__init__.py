@@ -4,7 +4,8 @@
     dialogue.py     what it is asked and what it answers; patience.py how long it waits
     members.py      the workers and their size; versions.py theirs and their packages'
     visits.py       a task on every worker; transfers.py data from host to host
-    tasks.py        how workers are made to do either
+    bucket.py       an object in a bucket, where there is one to be proven
+    tasks.py        how workers are made to do any of it
     notebook.py     whom the notebook lets in
 
 It travels as arguments of a Python (`parcel.py`), the notebook image's, 3.10 or newer. So it needs

@@ -32,6 +32,14 @@ class Notebook:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ObjectStore:
+    """A bucket, and the address of the server that has it, empty for Amazon's."""
+
+    bucket: str
+    endpoint: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Order:
     """What to prove, and the seconds there are for it."""
 
@@ -40,6 +48,7 @@ class Order:
     expected: Expected
     notebook: Notebook | None
     packages: tuple[str, ...]
+    object_store: ObjectStore | None
 
     @classmethod
     def parse(cls, text: str) -> "Order":
@@ -52,6 +61,7 @@ class Order:
             expected=Expected(**data["expected"]),
             notebook=Notebook(**notebook) if notebook else None,
             packages=tuple(data["packages"]),
+            object_store=ObjectStore(**data["object_store"]) if data["object_store"] else None,
         )
 
 

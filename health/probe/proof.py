@@ -2,12 +2,13 @@
 
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from . import UnprovenError
+from .bucket import prove_bucket
 from .dialogue import Order, say
 from .members import MovedError, check_answers, moved_or, wait_for_members, workers_of
 from .notebook import wait_for_notebook
@@ -76,7 +77,7 @@ def prove_cluster(client: Client, order: Order) -> dict[str, Any]:
     while True:
         members = wait_for_members(client, order.expected)
         try:
-            return prove_members(client, members, order.packages)
+            return prove_members(client, members, order)
         except UnprovenError:
             raise
         except Exception as error:
@@ -89,14 +90,13 @@ def prove_cluster(client: Client, order: Order) -> dict[str, Any]:
         say(progress="workers came or went during the proof; starting again")
 
 
-def prove_members(
-    client: Client, members: Mapping[str, Any], packages: Sequence[str]
-) -> dict[str, Any]:
-    """Prove that these workers work: versions, packages, tasks, transfers.
+def prove_members(client: Client, members: Mapping[str, Any], order: Order) -> dict[str, Any]:
+    """Prove that these workers work: versions, packages, tasks, transfers, and the bucket if any.
 
     Raises `MovedError` when they are not the same any more.
     """
     say(progress=f"{len(members)} workers; comparing versions")
+    packages = order.packages
     found = client.get_versions(packages=[requirement_name(each) for each in packages])
     check_answers(client, members, found["workers"])
     versions = common_versions(found)
@@ -105,6 +105,7 @@ def prove_members(
     hosts = visit(client, sorted(members), packages)
     say(progress="moving data between workers")
     routes = transfer(client, hosts)
+    store = prove_bucket(client, hosts, order.object_store) if order.object_store else None
     if workers_of(client).keys() != members.keys():
         raise MovedError
     return {
@@ -117,4 +118,5 @@ def prove_members(
         "transfer_bytes": TRANSFER_BYTES,
         "members": sorted(members),
         "routes": routes,
+        "object_store": store,
     }
