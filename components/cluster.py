@@ -15,6 +15,7 @@ from components.environment import declare_environment
 from components.lookup import Site
 from components.network import DaskNetwork
 from components.notebook import Notebook, NotebookArgs
+from components.object_store import ObjectStore, declare_object_store
 from components.prefect import Prefect, PrefectArgs, api_url, prefect_variables
 from components.scheduler import ADDRESS, DASHBOARD_PORT, Scheduler, SchedulerArgs
 from components.settings import Settings
@@ -54,13 +55,18 @@ class DaskCluster(pulumi.ComponentResource):
         self.network_id = network_id = DaskNetwork(f"{name}-network", child).network_id
         scheduler = Scheduler(f"{name}-scheduler", _scheduler(args, network_id), child)
         self.prefect_api_url = api_url(args.settings.prefect, args.settings.prefect_api_url)
-        variables = {**prefect_variables(self.prefect_api_url), **args.settings.environment}
+        store = declare_object_store(f"{name}-object-store", args.settings, child)
+        variables = {
+            **store.variables,
+            **prefect_variables(self.prefect_api_url),
+            **args.settings.environment,
+        }
         self.environment = environment = declare_environment(
             f"{name}-environment", variables, child
         )
-        workers = Workers(f"{name}-workers", _workers(args, network_id, environment), child)
+        workers = Workers(f"{name}-workers", _workers(args, network_id, environment, store), child)
         self.notebook = Notebook(
-            f"{name}-notebook", _notebook(args, network_id, environment), child
+            f"{name}-notebook", _notebook(args, network_id, environment, store), child
         )
         self.services = (scheduler.service, workers.service, self.notebook.service)
         if args.settings.prefect == "managed":
@@ -92,7 +98,10 @@ def _scheduler(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> Schedule
 
 
 def _workers(
-    args: DaskClusterArgs, network_id: pulumi.Input[str], environment: MountedFile | None
+    args: DaskClusterArgs,
+    network_id: pulumi.Input[str],
+    environment: MountedFile | None,
+    object_store: ObjectStore,
 ) -> WorkersArgs:
     settings = args.settings
     return WorkersArgs(
@@ -106,6 +115,7 @@ def _workers(
         packages=settings.extra_pip_packages,
         dask_config=settings.dask_config,
         environment=environment,
+        object_store=object_store,
         scheduler_address=ADDRESS,
         network_id=network_id,
     )
@@ -127,7 +137,10 @@ def _prefect(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> PrefectArg
 
 
 def _notebook(
-    args: DaskClusterArgs, network_id: pulumi.Input[str], environment: MountedFile | None
+    args: DaskClusterArgs,
+    network_id: pulumi.Input[str],
+    environment: MountedFile | None,
+    object_store: ObjectStore,
 ) -> NotebookArgs:
     settings = args.settings
     limit = ResourceLimit(cpus=settings.notebook_cpus, memory_bytes=settings.notebook_memory)
@@ -143,6 +156,7 @@ def _notebook(
         packages=settings.extra_pip_packages,
         dask_config=settings.dask_config,
         environment=environment,
+        object_store=object_store,
         network_id=network_id,
         caddy_network_id=args.caddy_network_id,
     )

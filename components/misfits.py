@@ -119,7 +119,7 @@ def _acme_misfits(known: Mapping[str, Any]) -> Iterator[str]:
 
 
 # What the program itself sets for every container; others of Dask's are the user's.
-RESERVED_VARIABLES = ("EXTRA_PIP_PACKAGES", "AWS_SHARED_CREDENTIALS_FILE")
+RESERVED_VARIABLES = ("EXTRA_PIP_PACKAGES",)
 
 
 # And where there is a Prefect server; the last is an older name of the second.
@@ -146,12 +146,34 @@ def _object_store_misfits(values: Mapping[str, Any]) -> Iterator[str]:
         cure = set_command("s3SecretKey", "--secret s3SecretKey")
         yield complaint(key, found, "both or none", cure)
     if known["s3_access_key"] or known["s3_secret_key"]:
+        yield from _object_store_variables(values.get("environment", {}))
         return
-    named = {"s3Endpoint": "s3_endpoint", "s3Bucket": "s3_bucket", "s3CaBundle": "s3_ca_bundle"}
+    named = {
+        "s3Endpoint": "s3_endpoint",
+        "s3Region": "s3_region",
+        "s3Bucket": "s3_bucket",
+        "s3CaBundle": "s3_ca_bundle",
+    }
     for key in [key for key, name in named.items() if known[name]]:
         found = "it is set, and there are no keys for it"
         cure = set_command("s3AccessKey", "AKIA…")
         yield complaint(key, found, "s3AccessKey and s3SecretKey as well", cure)
+
+
+# What the program sets where there are keys, and what clients would prefer to it.
+OBJECT_STORE_VARIABLES = (
+    *("AWS_SHARED_CREDENTIALS_FILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    *("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ENDPOINT_URL"),
+    *("AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE"),
+    *("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION", "S3_BUCKET"),
+)
+
+
+def _object_store_variables(environment: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(environment.keys() & {*OBJECT_STORE_VARIABLES}):
+        found = f"{name} is set, and the keys s3… set what it is for"
+        cure = f"pulumi config rm --path environment.{name}"
+        yield complaint("environment", found, "the keys s3… alone", cure)
 
 
 def _prefect_misfits(values: Mapping[str, Any]) -> Iterator[str]:

@@ -16,6 +16,7 @@ import pulumi_random as random
 from components.dask_config import Config, mount_dask_config
 from components.health_check import HealthCheck
 from components.network import NETWORK_NAME
+from components.object_store import ObjectStore
 from components.parsing import Platform
 from components.scheduler import ALIAS, DASHBOARD_PORT
 from components.swarm import (
@@ -55,6 +56,7 @@ class NotebookArgs:
     packages: Sequence[str] = ()
     dask_config: Config = field(default_factory=dict)
     environment: MountedFile | None = None
+    object_store: ObjectStore = field(default_factory=ObjectStore)
     network_id: pulumi.Input[str]
     caddy_network_id: pulumi.Input[str] | None
 
@@ -132,8 +134,8 @@ def _spec(
         networks=networks,
         constraints=args.constraints,
         platform=args.platform,
-        secrets=secrets,
-        configs=configs,
+        secrets=[*secrets, *args.object_store.secrets],
+        configs=[*configs, *args.object_store.configs],
         # A notebook that does not start must not cost the kernels of the old one.
         rolling=Rolling(start_first=True),
         volumes=[HOME],

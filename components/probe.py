@@ -126,6 +126,9 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         },
         "packages": list(settings.extra_pip_packages),
         "use": settings.proof == "full",
+        "object_store": {"bucket": settings.s3_bucket, "endpoint": settings.s3_endpoint}
+        if settings.s3_bucket
+        else None,
     }
 
 

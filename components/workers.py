@@ -13,6 +13,7 @@ import pulumi
 
 from components.dask_config import Config, mount_dask_config
 from components.health_check import HealthCheck
+from components.object_store import ObjectStore
 from components.parsing import Platform, spell_memory
 from components.swarm import (
     Attachment,
@@ -65,6 +66,7 @@ class WorkersArgs:
     packages: Sequence[str]
     dask_config: Config = field(default_factory=dict)
     environment: MountedFile | None = None
+    object_store: ObjectStore = field(default_factory=ObjectStore)
     scheduler_address: str
     network_id: pulumi.Input[str]
 
@@ -108,8 +110,8 @@ def _spec(args: WorkersArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         platform=args.platform,
         replicas=args.replicas,
         max_replicas_per_node=args.per_node,
-        configs=configs,
-        secrets=[args.environment] if args.environment else [],
+        configs=[*configs, *args.object_store.configs],
+        secrets=[*([args.environment] if args.environment else []), *args.object_store.secrets],
         rolling=rolling(args.replicas),
         grace_period=GRACE_PERIOD,
     )

@@ -43,6 +43,7 @@ def order(request: Request, seconds: float) -> str:
         "prefect": _prefect(request),
         "packages": request.packages,
         "use": request.use,
+        "object_store": asdict(request.object_store) if request.object_store else None,
     }
     return json.dumps(told)
 

@@ -43,6 +43,14 @@ class Prefect:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ObjectStore:
+    """A bucket for the workers to use, and the server that has it; Amazon's where it is empty."""
+
+    bucket: str
+    endpoint: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """Everything that the launcher is told; `services` is name to the revision to wait for.
 
@@ -62,6 +70,7 @@ class Request:
     packages: tuple[str, ...]
     use: bool
     prefect: Prefect | None = None
+    object_store: ObjectStore | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Request":
@@ -74,6 +83,8 @@ class Request:
             data["healthy"] = tuple(data["healthy"])
             data["constraints"] = tuple(data["constraints"])
             data["packages"] = tuple(data["packages"])
+            store = data["object_store"]
+            data["object_store"] = ObjectStore(**store) if store else None
             return cls(**data)
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"the request on standard input is not understood: {error}") from None

@@ -5,7 +5,8 @@
     members.py      the workers and their size; versions.py theirs and their packages'
     visits.py       a task on every worker; transfers.py data from host to host
     exchange.py     an array and a frame there and back
-    tasks.py        how workers are made to do either
+    bucket.py       an object in a bucket, where there is one to be proven
+    tasks.py        how workers are made to do any of it
     notebook.py     whom the notebook lets in; session.py somebody who is logged in there
     kernel.py       a cell that it runs
     flow.py         a flow of Prefect's, where there is a server for it

@@ -46,6 +46,14 @@ class Prefect:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ObjectStore:
+    """A bucket, and the address of the server that has it, empty for Amazon's."""
+
+    bucket: str
+    endpoint: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Order:
     """What to prove, and the seconds there are for it.
 
@@ -57,8 +65,9 @@ class Order:
     expected: Expected
     notebook: Notebook | None
     packages: tuple[str, ...]
+    use: bool
     prefect: Prefect | None = None
-    use: bool = False
+    object_store: ObjectStore | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Order":
@@ -73,6 +82,7 @@ class Order:
             packages=tuple(data["packages"]),
             prefect=Prefect(**prefect) if prefect else None,
             use=data["use"],
+            object_store=ObjectStore(**data["object_store"]) if data["object_store"] else None,
         )
 
 

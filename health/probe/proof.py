@@ -2,12 +2,13 @@
 
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from . import UnprovenError
+from .bucket import prove_bucket
 from .dialogue import Order, say
 from .exchange import exchange
 from .flow import prove_flow
@@ -95,7 +96,7 @@ def prove_cluster(client: Client, order: Order) -> dict[str, Any]:
 
 
 def prove_members(client: Client, members: Mapping[str, Any], order: Order) -> dict[str, Any]:
-    """Prove that these workers work: versions, packages, tasks, transfers, a flow if there may be.
+    """Prove that these workers work: versions, packages, tasks, transfers, then what they are for.
 
     Raises `MovedError` when they are not the same any more.
     """
@@ -109,10 +110,7 @@ def prove_members(client: Client, members: Mapping[str, Any], order: Order) -> d
     hosts = visit(client, sorted(members), order.packages)
     say(progress="moving data between workers")
     routes = transfer(client, hosts)
-    if order.use:
-        say(progress="sending arrays and frames there and back")
-        exchange(client, sorted(members))
-    flow = _flow(client, order, sorted(members))
+    used = use(client, order, hosts) if order.use else {}
     if workers_of(client).keys() != members.keys():
         raise MovedError
     return {
@@ -125,11 +123,20 @@ def prove_members(client: Client, members: Mapping[str, Any], order: Order) -> d
         "transfer_bytes": TRANSFER_BYTES,
         "members": sorted(members),
         "routes": routes,
-        **flow,
+        **used,
     }
 
 
-def _flow(client: Client, order: Order, workers: Sequence[str]) -> dict[str, Any]:
-    if not order.prefect or not order.use:
-        return {}
-    return {"prefect": prove_flow(client, order.prefect, order.scheduler_address, workers)}
+def use(client: Client, order: Order, hosts: Mapping[str, str]) -> dict[str, Any]:
+    """Do with the workers what they are for, and return what was found; `hosts` is worker to host.
+
+    Raises `UnprovenError`, or `MovedError` when other workers are there meanwhile.
+    """
+    workers, found = sorted(hosts), {}
+    say(progress="sending arrays and frames there and back")
+    exchange(client, workers)
+    if order.object_store:
+        found["object_store"] = prove_bucket(client, hosts, order.object_store)
+    if order.prefect:
+        found["prefect"] = prove_flow(client, order.prefect, order.scheduler_address, workers)
+    return found

@@ -14,6 +14,7 @@ from components import lookup, offline
 from tests.conftest import ROOT
 
 SECRET_KEYS = [f"dask-swarm:{name}Password" for name in ("notebook", "basic", "authelia")]
+SECRET_KEYS.append("dask-swarm:s3SecretKey")
 HEALTH = (
     '{"workers": 4, "threads": 4, "memory_bytes": 4294967296, "imprints": {"dask_worker": "1"}}'
 )

@@ -37,6 +37,14 @@ def test_the_program_understands_its_order():
     assert Expected(workers=4, threads=4, memory_bytes=4 * 2**30) == order.expected
     assert "/run/secrets/dask-health-notebook" == order.notebook.secret_file
     assert ("prefect", "s3fs>=2026.1") == order.packages
+    assert order.object_store is None
+
+
+def test_a_bucket_is_passed_on_without_a_secret():
+    """The workers have the keys; the probe needs none."""
+    asked = request(object_store={"bucket": "dask", "endpoint": ""}, notebook=None)
+    assert "dask" == Order.parse(job.order(asked, 170)).object_store.bucket
+    assert [] == container(asked)["Secrets"]
 
 
 def test_without_a_notebook_there_is_no_secret():

@@ -30,6 +30,7 @@ ASKED = {
     "expected": {"workers": 4, "threads": 4, "memory_bytes": 4 * 2**30, "workers_per_node": 2},
     "packages": ["prefect", "s3fs>=2026.1"],
     "use": False,
+    "object_store": None,
 }
 
 
@@ -52,6 +53,16 @@ def test_whole_numbers_may_arrive_as_fractions():
     expected = {"workers": 4.0, "threads": 4.0, "memory_bytes": 2.0**32, "workers_per_node": 2.0}
     request = Request.parse(json.dumps(ASKED | {"expected": expected}))
     assert "4 4294967296" == f"{request.expected.workers} {request.expected.memory_bytes}"
+
+
+def test_there_may_be_a_bucket_to_prove():
+    """With it comes the address of its server, for messages."""
+    store = {"bucket": "dask", "endpoint": "https://s3.example.org"}
+    request = Request.parse(json.dumps(ASKED | {"object_store": store}))
+    assert ("dask", "https://s3.example.org") == (
+        request.object_store.bucket,
+        request.object_store.endpoint,
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps(ASKED | {"colour": "blue"})])

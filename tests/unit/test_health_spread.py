@@ -56,4 +56,12 @@ def test_the_result_says_what_crossed(routes, moved):
     proof |= {"tasks": 2, "transfer_bytes": 4, "members": members, "routes": routes}
     found = result(proof, PLACES, 2)
     assert moved == (found["transfers"], found["transfer_bytes"])
-    assert {"members", "routes"}.isdisjoint(found)
+    assert {"members", "routes", "object_store"}.isdisjoint(found)
+
+
+def test_the_result_has_the_object_store_that_was_proven():
+    """Only a deployment with a bucket of its own has one."""
+    proof = dict.fromkeys(("workers", "threads", "memory_bytes", "versions", "packages"), 1)
+    proof |= {"tasks": 1, "transfer_bytes": 4, "members": [A], "routes": []}
+    store = {"bucket": "dask", "bytes": 4, "seconds": 0.5}
+    assert store == result(proof | {"object_store": store}, PLACES, 2)["object_store"]

@@ -1,0 +1,80 @@
+"""The keys of an S3 server, for workers and notebook, where their S3 clients look for them.
+
+Owns the credentials file, which is a Swarm secret, the file with the server's certificates and the
+variables that name both. No option in a user's program repeats them: options travel in the graph.
+
+s3fs, boto3 and the AWS CLI take all from the credentials file, pyarrow only the keys. It takes the
+endpoint from `AWS_ENDPOINT_URL`, for addresses such as s3://bucket/data. Of `AWS_CA_BUNDLE` it
+knows nothing: it goes by Python's `SSL_CERT_FILE`, which counts for other servers too and is
+therefore left to the user.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pulumi
+import pulumi_docker as docker
+
+from components.settings import Settings
+from components.swarm import MountedFile, encoded, mount_config
+
+FILE_NAME = "s3_credentials"  # in /run/secrets
+CA_TARGET = "/etc/dask-swarm/s3-ca.pem"
+# Servers other than Amazon's often refuse the checksums that clients add by default.
+CHECKSUMS = ("request_checksum_calculation", "response_checksum_validation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectStore:
+    """What services mount, and the environment variables that name it; all empty without keys."""
+
+    secrets: tuple[MountedFile, ...] = ()
+    configs: tuple[MountedFile, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def declare_object_store(
+    name: str, settings: Settings, opts: pulumi.ResourceOptions
+) -> ObjectStore:
+    """Declare the credentials as a Swarm secret, the certificates, if any, as a Swarm config."""
+    if not settings.s3_access_key:
+        return ObjectStore()
+    credentials = pulumi.Output.secret(credentials_file(settings))
+    secret = docker.Secret(f"{name}-credentials", data=encoded(credentials), opts=opts)
+    bundle = settings.s3_ca_bundle
+    return ObjectStore(
+        secrets=(MountedFile(id=secret.id, name=secret.name, file_name=FILE_NAME),),
+        configs=(mount_config(f"{name}-ca", CA_TARGET, bundle, opts),) if bundle else (),
+        variables=object_store_variables(settings),
+    )
+
+
+def credentials_file(settings: Settings) -> str:
+    """Return the keys and what belongs to them, in the form of ~/.aws/credentials.
+
+    Without blanks around `=`: pyarrow takes a `#` or `;` after a blank for a comment.
+    """
+    values = {
+        "aws_access_key_id": settings.s3_access_key,
+        "aws_secret_access_key": settings.s3_secret_key,
+        "region": settings.s3_region,
+        "endpoint_url": settings.s3_endpoint,
+        **dict.fromkeys(CHECKSUMS, "when_required"),
+    }
+    lines = [f"{key}={value}" for key, value in values.items() if value]
+    style = "path" if settings.s3_path_style else "virtual"
+    return "\n".join(["[default]", *lines, "s3=", f"    addressing_style={style}", ""])
+
+
+def object_store_variables(settings: Settings) -> dict[str, str]:
+    """Return the environment variables by which clients find the files; none is a secret."""
+    values = {
+        "AWS_SHARED_CREDENTIALS_FILE": f"/run/secrets/{FILE_NAME}",
+        "AWS_ENDPOINT_URL": settings.s3_endpoint,
+        "AWS_REGION": settings.s3_region,
+        "AWS_DEFAULT_REGION": settings.s3_region,
+        "AWS_CA_BUNDLE": CA_TARGET if settings.s3_ca_bundle else "",
+        **{f"AWS_{name.upper()}": "when_required" for name in CHECKSUMS},
+        "S3_BUCKET": settings.s3_bucket,
+    }
+    return {name: value for name, value in values.items() if value}
