@@ -83,7 +83,7 @@ class Request:
             data["healthy"] = tuple(data["healthy"])
             data["constraints"] = tuple(data["constraints"])
             data["packages"] = tuple(data["packages"])
-            store = data["object_store"]
+            store = data.get("object_store")
             data["object_store"] = ObjectStore(**store) if store else None
             return cls(**data)
         except (TypeError, KeyError, ValueError) as error:

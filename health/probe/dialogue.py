@@ -74,6 +74,7 @@ class Order:
         """Read an order from JSON with the fields' names as keys."""
         data = json.loads(text)
         notebook, prefect = data["notebook"], data.get("prefect")
+        store = data.get("object_store")
         return cls(
             deadline_seconds=data["deadline_seconds"],
             scheduler_address=data["scheduler_address"],
@@ -82,7 +83,7 @@ class Order:
             packages=tuple(data["packages"]),
             prefect=Prefect(**prefect) if prefect else None,
             use=data["use"],
-            object_store=ObjectStore(**data["object_store"]) if data["object_store"] else None,
+            object_store=ObjectStore(**store) if store else None,
         )
 
 
