@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.swarm.notebooks import EXAMPLES, deployed_notebook, run_example
+from tests.swarm.wheels import OPTIONS, copy_into, wheel
 
 # Asks the server in its container as a browser does, and prints status and text of the answers.
 ASK = """
@@ -24,6 +25,13 @@ for path in {paths!r}:
     print(json.dumps([answer.status, answer.read().decode()]))
 """
 DASHBOARD = "/proxy/scheduler:8787/status"
+# A plot of the dashboard comes over a websocket.
+PLOT = """
+from bokeh.client import pull_session
+url = "http://127.0.0.1:8888/proxy/scheduler:8787/individual-task-stream"
+with pull_session(url=url, headers={headers!r}) as session:
+    print("roots", len(session.document.roots))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +91,13 @@ def test_the_dashboard_is_behind_the_notebooks_login(notebook, login):
     assert "Dask" in page
 
 
+def test_the_dashboards_plots_are_live(notebook, login):
+    """The websocket of a plot passes through the notebook too."""
+    status, output = notebook.exec_run(["python", "-c", PLOT.format(headers=login)])
+    assert 0 == status, output.decode()
+    assert "roots 1" in output.decode()
+
+
 def test_nothing_else_is_reached_through_the_notebook(notebook, login):
     """Neither another port of the scheduler, nor a worker, nor another address of the same."""
     paths = [
@@ -97,6 +112,15 @@ def test_the_panels_show_this_cluster(notebook, login):
     (settings, page) = ask(notebook, [path, "/lab"], login)
     assert '"/proxy/scheduler:8787"' in settings[1]
     assert "@jupyterlab/apputils-extension:announcements" in page[1]
+
+
+def test_pip_in_a_cell(notebook):
+    """`%pip install` adds a package that the same notebook can import."""
+    copy_into(notebook, wheel("small", "1.0"))
+    program = f"%pip install {OPTIONS} small\nimport small; print('found', small.VERSION)"
+    _, output = notebook.exec_run(["ipython", "-c", program])
+    notebook.exec_run(["python", "-m", "pip", "uninstall", "--yes", "small"])
+    assert "found 1.0" in output.decode()
 
 
 def test_a_local_cluster_by_mistake_is_explained(notebook):
