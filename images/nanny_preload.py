@@ -21,7 +21,7 @@ from pathlib import Path
 
 import dask
 from distributed import Nanny
-from distributed.comm import connect
+from distributed.comm import get_address_host_port
 from distributed.core import Status
 
 ENVIRONMENT = Path("/run/secrets/dask_environment")  # a JSON object, if the stack has one
@@ -29,7 +29,7 @@ LEAVE = signal.SIGUSR1  # what the worker takes as the order to leave
 LEAVE_SECONDS = 57  # more than a worker takes; the service's grace period is longer
 CAUGHT_SECONDS = 0.05  # for a signal that was caught to be acted on
 LIFE_SECONDS = 5  # what a nanny lives at least before it starts anew, lest it spin
-ANSWER_SECONDS = 2  # for the scheduler to accept a connection, before the next try
+CONNECT_SECONDS = 2  # for a connection to the scheduler, before the next try
 
 logger = logging.getLogger("distributed.nanny.preload")
 started = time.monotonic()
@@ -71,15 +71,15 @@ def catch_stop(nanny: Nanny) -> None:
 
 
 async def wait_for_scheduler(nanny: Nanny) -> None:
-    """Return when the scheduler accepts connections.
+    """Return when the scheduler's port is open.
 
     A nanny gives up after 30 s, and has no worker until then that answers the health check.
     """
+    logger.info("waiting for the scheduler at %s", nanny.scheduler_addr)
     port = int(nanny.worker_kwargs["dashboard_address"].rpartition(":")[2])
     server = await asyncio.start_server(answer, port=port)
     try:
-        while not await scheduler_answers(nanny):
-            logger.info("waiting for the scheduler at %s", nanny.scheduler_addr)
+        while not await is_open(*get_address_host_port(nanny.scheduler_addr)):
             await asyncio.sleep(0.2)
     finally:
         server.close()
@@ -92,14 +92,13 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.close()
 
 
-async def scheduler_answers(nanny: Nanny) -> bool:
-    """Tell whether a connection can be made."""
-    try:
-        comm = await connect(nanny.scheduler_addr, timeout=ANSWER_SECONDS, **nanny.connection_args)
-    except OSError:
-        return False
-    await comm.close()
-    return True
+async def is_open(host: str, port: int) -> bool:
+    """Tell whether a port accepts connections."""
+    with suppress(OSError, asyncio.TimeoutError):
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), CONNECT_SECONDS)
+        writer.close()
+        return True
+    return False
 
 
 def end_leftovers_before_start(nanny: Nanny) -> None:

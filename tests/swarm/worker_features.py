@@ -1,0 +1,156 @@
+"""What users of Dask do with workers that have a nanny, each as a function of a client.
+
+It travels as text: `python -c <this file> <function>` in the notebook's container.
+"""
+
+import importlib
+import logging
+import multiprocessing
+import os
+import sys
+import zipfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import dask.bag
+from dask.distributed import Client, Environ, KilledWorker, PipInstall, UploadDirectory
+
+WORKERS = 4
+SECONDS = 60  # for each step
+
+
+def workers(client):
+    """Return the addresses of all workers, as soon as all are there."""
+    client.wait_for_workers(WORKERS, timeout=SECONDS)
+    return {*client.scheduler_info(n_workers=-1)["workers"]}
+
+
+def everywhere(client, function, *arguments):
+    """Return what a function returns on each worker; all must be there."""
+    answers = client.run(function, *arguments)
+    assert len(workers(client)) == len(answers)
+    return {*answers.values()}
+
+
+def environ(client):
+    client.register_plugin(Environ({"COLOUR": "red"}))
+    assert {"red"} == everywhere(client, os.getenv, "COLOUR")
+
+
+def variables(client):
+    assert {"of-the-stack"} == everywhere(client, os.getenv, "TOKEN")
+
+
+def answer_of(module):
+    return importlib.import_module(module).ANSWER
+
+
+def upload_directory(client):
+    folder = Path("/tmp/uploaded")
+    folder.mkdir(exist_ok=True)
+    (folder / "tried_folder.py").write_text("ANSWER = 42")
+    plugin = UploadDirectory(folder, update_path=True, restart_workers=True)
+    client.register_plugin(plugin)
+    assert {42} == everywhere(client, answer_of, "tried_folder")
+
+
+def write_wheel(path):
+    """Write a package as pip installs it, so that no index is needed."""
+    name, version, _ = Path(path).name.split("-", 2)
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}.py", "ANSWER = 42")
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        wheel.writestr(f"{info}/METADATA", metadata)
+        tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        wheel.writestr(f"{info}/WHEEL", tags)
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+def pip_install(client, *, restart=False):
+    name = "tried_with_restart" if restart else "tried_without"
+    wheel = f"/tmp/{name}-1.0-py3-none-any.whl"
+    client.run_on_scheduler(write_wheel, wheel)
+    client.run(write_wheel, wheel)
+    before = workers(client)
+    client.register_plugin(PipInstall([wheel], ["--no-index"], restart_workers=restart))
+    assert {42} == everywhere(client, answer_of, name)
+    assert restart == (not before & workers(client))
+
+
+def pip_install_with_restart(client):
+    pip_install(client, restart=True)
+
+
+def restart(client):
+    before = workers(client)
+    client.restart(timeout=SECONDS)
+    assert not before & workers(client)
+
+
+def restart_workers(client):
+    one, *others = workers(client)
+    client.restart_workers([one], timeout=SECONDS)
+    assert {*others} == workers(client) & {one, *others}
+
+
+def fails_as_killed(client, task, *arguments):
+    """Run a task that ends its workers, and see that the error names it."""
+    key = f"tried-{task.__name__}"
+    error = client.submit(task, *arguments, key=key).exception(timeout=2 * SECONDS)
+    assert isinstance(error, KilledWorker), error
+    assert repr(key) in str(error)
+    assert abs(-1) == client.submit(abs, -1, pure=False).result(timeout=SECONDS)
+
+
+def killed_worker(client):
+    fails_as_killed(client, os._exit, 1)
+    workers(client)
+
+
+def eat_memory():
+    eaten = []
+    while True:
+        eaten.append(bytearray(2**20))
+
+
+def memory(client):
+    fails_as_killed(client, eat_memory)
+    workers(client)
+
+
+def by_processes():
+    with multiprocessing.Pool(2) as pool, ProcessPoolExecutor(2) as executor:
+        return sum(pool.map(abs, range(10))) + sum(executor.map(abs, range(10)))
+
+
+def processes(client):
+    before = workers(client)
+    assert 90 == client.submit(by_processes).result(timeout=SECONDS)
+    assert before == workers(client)
+
+
+def groups(client):
+    words = dask.bag.from_sequence([str(each % 10) for each in range(200)], npartitions=8)
+    sizes = words.groupby(str, shuffle="tasks").map(lambda group: (group[0], len(group[1])))
+    assert [(str(each), 20) for each in range(10)] == sorted(sizes.compute())
+
+
+def threads_of_numpy():
+    """Return how many threads a product of matrices starts."""
+    before = len([*Path("/proc/self/task").iterdir()])
+    numpy = importlib.import_module("numpy")
+    numpy.ones((500, 500)) @ numpy.ones((500, 500))
+    return len([*Path("/proc/self/task").iterdir()]) - before
+
+
+def limits(client):
+    client.restart(timeout=SECONDS)  # none of them may have loaded it
+    assert {0} == everywhere(client, threads_of_numpy)
+
+
+if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)  # of what ends on purpose
+    with Client("scheduler:8786", timeout=SECONDS) as cluster:
+        workers(cluster)
+        globals()[sys.argv[1]](cluster)
