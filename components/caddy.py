@@ -23,7 +23,8 @@ from components.parsing import split_address
 from components.settings import Settings
 from components.swarm import DeclaredService, MountedFile, encoded
 
-KEY_FILE = "front_key"  # in /run/secrets, of Caddy and the notebook
+# In /run/secrets: the notebook's and Caddy's, and Caddy's alone.
+KEY_FILE, SESSION_FILE = "front_key", "front_session"
 DELIVERY = "exec .venv/bin/python -m delivery"
 
 
@@ -61,7 +62,7 @@ class Front(pulumi.ComponentResource):
         if settings.has_front:
             text = front_text(settings)
             key = _generated(f"{name}-key", 48, child)
-            self.key = mounted = _mounted_key(f"{name}-key", key, child)
+            self.key = mounted = _mounted(f"{name}-key", KEY_FILE, key, child)
             files = {
                 **caddyfile.sites(text),
                 "login.caddy": self._login(name, text, settings, child),
@@ -71,13 +72,17 @@ class Front(pulumi.ComponentResource):
             self.notebook_url = f"https://{text.notebook_name}"
             self.dashboard_url = f"https://{text.dashboard_name}/status"
             if settings.caddy_mode == "managed":
+                session = _generated(f"{name}-session", 48, child)
                 own = declare_own_caddy(
                     name,
                     OwnCaddyArgs(
                         settings=settings,
                         image=args.site.caddy_image,
                         files={**caddyfile.options(text), **files},
-                        key=mounted,
+                        secrets=(
+                            mounted,
+                            _mounted(f"{name}-session", SESSION_FILE, session, child),
+                        ),
                     ),
                     child,
                 )
@@ -102,9 +107,11 @@ class Front(pulumi.ComponentResource):
         )
 
 
-def _mounted_key(name: str, key: pulumi.Output[str], opts: pulumi.ResourceOptions) -> MountedFile:
-    secret = docker.Secret(name, data=encoded(key), opts=opts)
-    return MountedFile(id=secret.id, name=secret.name, file_name=KEY_FILE)
+def _mounted(
+    name: str, file_name: str, text: pulumi.Output[str], opts: pulumi.ResourceOptions
+) -> MountedFile:
+    secret = docker.Secret(name, data=encoded(text), opts=opts)
+    return MountedFile(id=secret.id, name=secret.name, file_name=file_name)
 
 
 def _key_fragment(text: FrontText, key: pulumi.Output[str]) -> pulumi.Input[str]:
@@ -155,7 +162,7 @@ def front_text(settings: Settings) -> FrontText:
     return FrontText(
         notebook_name=f"{settings.notebook_name}.{settings.domain}",
         dashboard_name=f"{settings.dashboard_name}.{settings.domain}",
-        auth=settings.auth,
+        login=_login_variant(settings),
         certificates="internal" if settings.is_local else "acme",
         key=_key_variant(settings),
         authelia_address=address,
@@ -165,6 +172,12 @@ def front_text(settings: Settings) -> FrontText:
         acme_email=settings.acme_email,
         acme_directory=settings.acme_directory,
     )
+
+
+def _login_variant(settings: Settings) -> str:
+    # The cookie's secret is a file, as the key is.
+    by_cookie = settings.auth == "basic" and settings.caddy_mode == "managed"
+    return "basic-cookie" if by_cookie else settings.auth
 
 
 def _key_variant(settings: Settings) -> str:
