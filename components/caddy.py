@@ -24,7 +24,8 @@ from components.prefect import Prefect
 from components.settings import Settings
 from components.swarm import DeclaredService, MountedFile, encoded
 
-KEY_FILE = "front_key"  # in /run/secrets, of Caddy and the notebook
+# In /run/secrets: the notebook's and Caddy's, and Caddy's alone.
+KEY_FILE, SESSION_FILE = "front_key", "front_session"
 DELIVERY = "exec .venv/bin/python -m delivery"
 
 
@@ -64,7 +65,7 @@ class Front(pulumi.ComponentResource):
         if settings.has_front:
             text = front_text(settings)
             key = _generated(f"{name}-key", 48, child)
-            self.key = mounted = _mounted_key(f"{name}-key", key, child)
+            self.key = mounted = _mounted(f"{name}-key", KEY_FILE, key, child)
             files = {
                 **caddyfile.sites(text),
                 "login.caddy": self._login(name, text, settings, child),
@@ -75,13 +76,17 @@ class Front(pulumi.ComponentResource):
             self.dashboard_url = f"https://{text.dashboard_name}/status"
             self.prefect_url = f"https://{text.prefect_name}" if text.prefect_name else None
             if settings.caddy_mode == "managed":
+                session = _generated(f"{name}-session", 48, child)
                 own = declare_own_caddy(
                     name,
                     OwnCaddyArgs(
                         settings=settings,
                         image=args.site.caddy_image,
                         files={**caddyfile.options(text), **files},
-                        key=mounted,
+                        secrets=(
+                            mounted,
+                            _mounted(f"{name}-session", SESSION_FILE, session, child),
+                        ),
                     ),
                     child,
                 )
@@ -106,9 +111,11 @@ class Front(pulumi.ComponentResource):
         )
 
 
-def _mounted_key(name: str, key: pulumi.Output[str], opts: pulumi.ResourceOptions) -> MountedFile:
-    secret = docker.Secret(name, data=encoded(key), opts=opts)
-    return MountedFile(id=secret.id, name=secret.name, file_name=KEY_FILE)
+def _mounted(
+    name: str, file_name: str, text: pulumi.Output[str], opts: pulumi.ResourceOptions
+) -> MountedFile:
+    secret = docker.Secret(name, data=encoded(text), opts=opts)
+    return MountedFile(id=secret.id, name=secret.name, file_name=file_name)
 
 
 def _key_fragment(text: FrontText, key: pulumi.Output[str]) -> pulumi.Input[str]:
@@ -159,7 +166,7 @@ def front_text(settings: Settings) -> FrontText:
     return FrontText(
         notebook_name=f"{settings.notebook_name}.{settings.domain}",
         dashboard_name=f"{settings.dashboard_name}.{settings.domain}",
-        auth=settings.auth,
+        login=_login_variant(settings),
         certificates="internal" if settings.is_local else "acme",
         key=_key_variant(settings),
         authelia_address=address,
@@ -172,6 +179,12 @@ def front_text(settings: Settings) -> FrontText:
         if settings.prefect == "managed"
         else "",
     )
+
+
+def _login_variant(settings: Settings) -> str:
+    # The cookie's secret is a file, as the key is.
+    by_cookie = settings.auth == "basic" and settings.caddy_mode == "managed"
+    return "basic-cookie" if by_cookie else settings.auth
 
 
 def _key_variant(settings: Settings) -> str:

@@ -4,6 +4,7 @@ Owns what may stand in which place. The text itself is in the files, as a person
 a value that could be anything but one plain word of it is refused here, whoever checked it before.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,15 +26,15 @@ _BCRYPT_ALPHABET = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345
 class FrontText:
     """The values of one stack; a field in capitals is the place that it fills.
 
-    What the chosen `auth` (authelia, basic or none) does not use may be empty, and so may what
-    ACME needs where `certificates` is internal. `key` is how Caddy knows the notebook's front key:
-    by a file of its own, by its text or not at all (file, text or none). Without a `prefect_name`
-    there is no such site.
+    What the chosen `login` (authelia, basic, basic-cookie or none) does not use may be empty, and
+    so may what ACME needs where `certificates` is internal. `key` is how Caddy knows the front key
+    of the notebook: by a file of its own, by its text or not at all (file, text or none). Without a
+    `prefect_name` there is no such site.
     """
 
     notebook_name: str
     dashboard_name: str
-    auth: str
+    login: str
     certificates: str
     key: str
     authelia_address: str = ""
@@ -75,8 +76,13 @@ def sites(text: FrontText) -> dict[str, str]:
 
 
 def login(text: FrontText, basic_hash: str = "") -> str:
-    """Return the one fragment that knows a password's hash, where there is one."""
-    return _filled(f"login-{text.auth}.caddy", _values(text) | {"BASIC_HASH": basic_hash})
+    """Return the one fragment that knows a password's hash, where there is one.
+
+    Its sessions end with the hash: a part of their cookie is made of it.
+    """
+    session = hashlib.sha256(basic_hash.encode()).hexdigest()[:32]
+    known = {"BASIC_HASH": basic_hash, "BASIC_SESSION": session}
+    return _filled(f"login-{text.login}.caddy", _values(text) | known)
 
 
 def key(text: FrontText, front_key: str = "") -> str:

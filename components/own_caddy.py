@@ -6,7 +6,7 @@ small service on the same nodes, mounts the files and hands them over by a socke
 volume. Caddy is healthy only when it has them. The text itself is `caddyfile.py`'s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -49,15 +49,15 @@ CAPABILITIES = ("NET_BIND_SERVICE",)
 
 @dataclass(frozen=True, kw_only=True)
 class OwnCaddyArgs:
-    """The settings of the stack, Caddy's image, its files by their names in `caddy/`, its key.
+    """The settings of the stack, Caddy's image, its files by their names in `caddy/`, its secrets.
 
-    Caddy has the key even where no file names it: so no change of the files costs it its task.
+    Caddy has the secrets even where no file names them: no change of the files costs it its task.
     """
 
     settings: Settings
     image: str | None
     files: Mapping[str, pulumi.Input[str]]
-    key: MountedFile
+    secrets: Sequence[MountedFile]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ def _caddy(
         constraints=args.settings.control_placement,
         platform=args.settings.platform,
         configs=[boot],
-        secrets=[args.key],
+        secrets=args.secrets,
         volumes=[DATA],
         node_ports=[80, 443],
         capabilities=CAPABILITIES,

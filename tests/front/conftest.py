@@ -23,7 +23,8 @@ from tests.front.services import KEY, upstream
 PORTAL = "https://portal.localhost"
 NAMES = {site: f"{site}.localhost" for site in ("notebook", "dashboard", "prefect")}
 BASIC = {"Authorization": "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()}
-KEYS = {"authelia": "text", "basic": "file"}  # so that both are tried
+KEYS = {"authelia": "text", "basic": "text", "basic-cookie": "file"}  # as each mode has it
+SESSION = "session-secret"
 SALT = "0123456789abcdef" * 2
 START_SECONDS = 20
 
@@ -178,6 +179,8 @@ def closing_all():
 class Scene:
     """A front, the stand-ins around it, and how to be somebody who is logged in.
 
+    `auth` is the variant of the login's fragment, and then the setting that it comes from.
+
     `key` is the variant of the front key's fragment; the key lies in the file `front_key`, for the
     one that reads it. `notebook` is the port of another notebook than the stand-in.
     """
@@ -190,12 +193,13 @@ class Scene:
         self.upstream = Stand(upstream(page_token))
         self.portal, self.path = Stand(portal(path)), path
         opened += [self.upstream, self.portal]
-        self.auth, self.key_file = auth, folder / "front_key"
+        self.auth, self.key_file = auth.partition("-")[0], folder / "front_key"
         self.key_file.write_text(KEY)
+        (folder / "front_session").write_text(SESSION)
         self.text = FrontText(
             notebook_name=NAMES["notebook"],
             dashboard_name=NAMES["dashboard"],
-            auth=auth,
+            login=auth,
             certificates="internal",
             key=key,
             authelia_address=f"127.0.0.1:{self.portal.port}",
@@ -224,7 +228,7 @@ class Scene:
         return {"Cookie": cookie}
 
 
-@pytest.fixture(scope="module", params=["authelia", "basic"])
+@pytest.fixture(scope="module", params=KEYS)
 def scene(request, real_caddy, tmp_path_factory):
     """Return a front with each kind of login."""
     with closing_all() as opened:

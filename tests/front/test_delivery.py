@@ -29,7 +29,7 @@ http://other.localhost {
 TEXT = FrontText(
     notebook_name="notebook.localhost",
     dashboard_name="dashboard.localhost",
-    auth="none",
+    login="none",
     certificates="internal",
     key="none",
 )

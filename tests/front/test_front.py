@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from tests.front.conftest import BASIC, NAMES, PORTAL, Stand
+from components.caddyfile import bcrypt_hash, login
+from tests.front.conftest import BASIC, NAMES, PORTAL, SALT, SESSION, Stand
 from tests.front.portal import PASSWORD, USER
 from tests.front.services import KEY, TOKEN, upstream
 
@@ -80,6 +81,85 @@ def test_forged_identities_are_replaced(scene):
     assert ["X-Forwarded-Host", NAMES["notebook"]] in headers
 
 
+def cookie_of(scene):
+    """Return the header that Caddy gives a browser which has sent the password, as it came."""
+    _, answer, _ = scene.front.ask(NAMES["notebook"], "/lab", BASIC)
+    (cookie,) = [c for c in answer.get_all("Set-Cookie") if c.startswith("dask_swarm_session=")]
+    return cookie
+
+
+@pytest.mark.parametrize("scene", ["basic-cookie"], indirect=True)
+class TestCookie:
+    """A browser that has sent the password once: Safari's websockets have the cookie only."""
+
+    def test_opens_pages_and_websockets_of_its_name(self, scene):
+        """Without the password, under the same user's name, and unseen by the service."""
+        headers = {"Cookie": f"a=1; {cookie_of(scene).partition(';')[0]}; b=2"}
+        for name in SITES:
+            status, answer, text = scene.front.ask(name, headers=FORGED | headers)
+            assert (200, None) == (status, answer["Set-Cookie"])
+            assert ["Remote-User", USER] in received(text)
+            assert ["Cookie", "a=1; b=2"] in received(text)
+            wire, status = scene.front.upgrade(name, headers)
+            wire.close()
+            assert 101 == status
+
+    def test_is_the_browsers_alone(self, scene):
+        """Neither scripts of a page nor requests from other sites' pages have it."""
+        attributes = cookie_of(scene).split("; ")[1:]
+        assert ["Path=/", "Secure", "HttpOnly", "SameSite=Lax"] == attributes
+        _, answer, _ = scene.front.ask(NAMES["notebook"], "/lab", BASIC)
+        assert ["_xsrf", "dask_swarm_session"] == sorted(
+            cookie.partition("=")[0] for cookie in answer.get_all("Set-Cookie")
+        )
+
+    @pytest.mark.parametrize(
+        "headers", [{}, FORGED, {"Authorization": "Basic eDp5"}], ids=["none", "forged", "wrong"]
+    )
+    def test_is_given_to_nobody_without_the_password(self, scene, headers):
+        """A refusal sets nothing."""
+        status, answer, _ = scene.front.ask(NAMES["notebook"], headers=headers)
+        assert (401, None) == (status, answer["Set-Cookie"])
+
+    def values(self, scene):
+        """Return values that are nearly right, and such as Caddy might fill in."""
+        right = cookie_of(scene).partition(";")[0].partition("=")[2]
+        known = right.partition(".")[2]
+        yield from ("", ".", f".{known}", SESSION, f"{SESSION}.", f"{SESSION}.x", right[:-1])
+        yield from (f"{{file.{scene.key_file.parent}/front_session}}.{known}", f"{right}x")
+        yield from (f"{{http.vars.dask_swarm_session}}.{known}", f"{right},{right}")
+
+    def test_forged_is_refused(self, scene):
+        """The whole value counts, as it is."""
+        for value in self.values(scene):
+            headers = {"Cookie": f"dask_swarm_session={value}"}
+            assert 401 == scene.front.ask(NAMES["notebook"], headers=headers)[0], value
+
+    @pytest.mark.parametrize("content", [None, ""])
+    def test_without_its_secret_only_the_password_opens(self, scene, content):
+        """A file that is missing or empty makes no cookie good."""
+        file = scene.key_file.parent / "front_session"
+        values = list(self.values(scene))
+        try:
+            file.unlink() if content is None else file.write_text(content)
+            for value in [*values, *self.values(scene)]:
+                headers = {"Cookie": f"dask_swarm_session={value}"}
+                assert 401 == scene.front.ask(NAMES["notebook"], headers=headers)[0], value
+            assert 200 == scene.front.ask(NAMES["notebook"], headers=BASIC)[0]
+        finally:
+            file.write_text(SESSION)
+
+
+def test_a_session_ends_with_the_password(new_scene):
+    """Another one is a reload, after which the old cookies are none."""
+    scene = new_scene("basic-cookie")
+    headers = {"Cookie": cookie_of(scene).partition(";")[0]}
+    assert 200 == scene.front.ask(NAMES["notebook"], headers=headers)[0]
+    other = {"login.caddy": login(scene.text, bcrypt_hash("another", SALT))}
+    scene.front.reload(scene.files | other)
+    assert 401 == scene.front.ask(NAMES["notebook"], headers=headers)[0]
+
+
 def keys(text):
     """Return the front keys that the upstream was sent."""
     return [value for name, value in received(text) if name.lower() == "x-dask-swarm-key"]
@@ -102,7 +182,7 @@ def test_where_jupyter_asks_for_its_own_login_no_key_passes(new_scene):
         assert [] == keys(text)
 
 
-@pytest.mark.parametrize("scene", ["basic"], indirect=True)
+@pytest.mark.parametrize("scene", ["basic-cookie"], indirect=True)
 def test_a_key_that_caddy_cannot_read_opens_nothing(scene):
     """A client's own does not take its place; a line break at the file's end does not count."""
     try:

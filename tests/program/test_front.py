@@ -161,6 +161,7 @@ class TestManaged:
 
 
 DELIVERED = AUTHELIA | {"caddyDirectory": "/srv/sites/"}
+BASIC = {"auth": "basic"}
 # What of the text for an existing Caddy is a secret: a password's hash, the front key.
 SECRET_TEXTS = [
     ({}, True),
@@ -339,6 +340,21 @@ class TestBasic:
     def test_a_text_with_a_key_or_hash_is_a_secret_output(self, run, config, secret):
         """It is shown to those only who ask for it."""
         assert secret == ("caddyfile" in run(**AUTHELIA | config).secret_outputs)
+
+    @pytest.mark.parametrize(("config", "cookie"), [(LOCAL, True), (DELIVERED | BASIC, False)])
+    def test_a_cookie_stands_for_the_password_where_caddy_has_a_file(self, run, config, cookie):
+        """Its secret is Caddy's alone; an existing Caddy asks for the password each time."""
+        program = run(**config)
+        text = program.outputs["caddyfile"]
+        assert cookie == ("{file./run/secrets/front_session}" in text)
+        assert cookie == ("Set-Cookie" in text)
+        names = {"dask_caddy", "dask_notebook"} if cookie else {"dask_notebook"}
+        mounted = {
+            name
+            for name in names
+            if "front_session" in [s["fileName"] for s in program.container(name)["secrets"]]
+        }
+        assert ({"dask_caddy"} if cookie else set()) == mounted
 
 
 class TestKey:

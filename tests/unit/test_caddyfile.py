@@ -13,11 +13,12 @@ from components.caddyfile import FrontText, fill, fragments, joined, options
 from components.parsing import split_address, upstream
 
 KEY = "k" * 48
+LOGINS = ("authelia", "basic", "basic-cookie", "none")
 HASH = caddyfile.bcrypt_hash("correct horse", "0123456789abcdef" * 2)
 EXAMPLE = FrontText(
     notebook_name="notebook.example.org",
     dashboard_name="dashboard.example.org",
-    auth="authelia",
+    login="authelia",
     certificates="acme",
     key="text",
     authelia_address="authelia:9091",
@@ -45,7 +46,7 @@ def texts(draw):
     return FrontText(
         notebook_name=f"{first}.{at}",
         dashboard_name=f"{second}.{at}",
-        auth=draw(st.sampled_from(["authelia", "basic", "none"])),
+        login=draw(st.sampled_from(LOGINS)),
         certificates=draw(st.sampled_from(["acme", "internal"])),
         key=draw(st.sampled_from(["file", "text", "none"])),
         authelia_address=server,
@@ -105,8 +106,8 @@ class TestFill:
 
     def test_leaves_no_place_open(self):
         """Caddy would fill what is left from its own environment."""
-        for auth in ("authelia", "basic", "none"):
-            text = FrontText(**{**vars(EXAMPLE), "auth": auth})
+        for login in LOGINS:
+            text = FrontText(**{**vars(EXAMPLE), "login": login})
             assert "{$" not in "".join((fragments(text, HASH, KEY) | options(text)).values())
 
 
@@ -160,10 +161,10 @@ class TestRealCaddy:
                 status,
             )
 
-    @pytest.mark.parametrize("auth", ["authelia", "basic", "none"])
-    def test_takes_the_joined_fragments_beside_other_sites(self, real_caddy, tmp_path, auth):
+    @pytest.mark.parametrize("login", LOGINS)
+    def test_takes_the_joined_fragments_beside_other_sites(self, real_caddy, tmp_path, login):
         """An existing Caddy imports one file and keeps its own sites and options."""
-        text = FrontText(**{**vars(EXAMPLE), "auth": auth})
+        text = FrontText(**{**vars(EXAMPLE), "login": login})
         main = tmp_path / "Caddyfile"
         main.write_text(
             "{\n\tadmin off\n}\n\nimport sites/*.caddy\n\nhttp://other {\n\trespond 1\n}\n"
