@@ -28,7 +28,7 @@ class FrontText:
 
     What the chosen `login` (authelia, basic, basic-cookie or none) does not use may be empty, and
     so may what ACME needs where `certificates` is internal. `key` is how Caddy knows the front key
-    of the notebook: by a file of its own, by its text or not at all (file, text or none). Without a
+    of the notebook: by a file of its own, by its text or not at all (file, text or none). Without
     `prefect_name` there is no such site.
     """
 
