@@ -4,7 +4,7 @@ The file is put in its place at once, as a whole. Then that Caddy itself validat
 it is configured with and reloads; when it will not, the file that was there before is put back,
 and Caddy's own message is this program's. `remove` does the same with no file.
 
-The request may hold a password's hash: nothing of it but the file's place is printed.
+The request may hold a key or a password's hash: nothing of it but the file's place is printed.
 """
 
 import json

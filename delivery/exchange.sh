@@ -30,7 +30,8 @@ rm -f "$draft" "$before"
 [ ! -e "$place" ] || cp -p "$place" "$before" || fail "the present file cannot be copied"
 case $action in
 put)
-  # Read by Caddy's user, whoever that is; a hash in it is no password.
+  # Read by Caddy's user, whoever that is; a hash in it is no password, and the front key opens
+  # nothing but to a container on Caddy's network.
   { (umask 022 && cat >"$draft") && mv -f "$draft" "$place"; } || fail "the file cannot be written"
   ;;
 remove)

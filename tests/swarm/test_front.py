@@ -236,7 +236,8 @@ class TestManaged(EveryFront):
         assert (302, True) == (page.status, page.location.startswith("/login?"))
         token = front.outputs()["notebook_token"]
         assert 200 == visitor.get(front.hosts["notebook"], f"/lab?token={token}", login).status
-        assert 401 == visitor.get(front.hosts["notebook"], f"/lab?token={token}", {}).status
+        stranger = front.visitor()
+        assert 401 == stranger.get(front.hosts["notebook"], f"/lab?token={token}", {}).status
 
 
 def next_version(engine, image):
