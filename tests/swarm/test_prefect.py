@@ -4,6 +4,7 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from uuid import uuid4
 
 import docker
 import pytest
@@ -63,6 +64,12 @@ def cluster(request, deployed):
 
 
 @pytest.fixture(scope="module")
+def name():
+    """Return a flow's name that no run before has: the server's volume outlives the stack."""
+    return f"eight-{uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="module")
 def notebook(cluster, lab):
     """Return the notebook's container on the master."""
     with closing(docker.DockerClient(lab.docker_host)) as engine:
@@ -103,16 +110,17 @@ def test_a_flow_is_proven_on_every_worker(cluster, notebook):
     """The deployment says so, and leaves nothing in the server's lists."""
     health = cluster.runner.outputs()["health"]
     assert ("COMPLETED", 4) == (health["prefect"]["state"], health["prefect"]["tasks"])
-    assert [] == ask(notebook, "/flows/filter")
-    assert 0 == ask(notebook, "/task_runs/count")
+    ours = {"name": {"like_": "dask-swarm-proof"}}
+    assert [] == ask(notebook, "/flows/filter", flows=ours)
+    assert 0 == ask(notebook, "/task_runs/count", task_runs=ours)
 
 
-def test_a_flow_of_the_notebooks_runs_on_the_cluster(notebook):
+def test_a_flow_of_the_notebooks_runs_on_the_cluster(notebook, name):
     """Eight mapped tasks; the server has the run as completed."""
-    status, output = python_in(notebook, FLOW, "eight", 8, 0)
+    status, output = python_in(notebook, FLOW, name, 8, 0)
     assert 0 == status, output
     assert ["COMPLETED", [number**2 for number in range(8)]] == result_of(output)
-    assert ["COMPLETED"] == runs_of(notebook, "eight")
+    assert ["COMPLETED"] == runs_of(notebook, name)
 
 
 def test_a_flow_goes_on_while_workers_are_replaced(swarm, notebook):
@@ -149,10 +157,10 @@ def test_without_the_server_a_flow_is_an_error(swarm, notebook):
     assert time.monotonic() - begun < 60
 
 
-def test_the_server_keeps_the_runs_of_the_past(swarm, notebook):
+def test_the_server_keeps_the_runs_of_the_past(swarm, notebook, name):
     """Another task of the server has the same volume."""
     server(swarm).scale(1)
     program = f"import urllib.request; urllib.request.urlopen('{API}/health')"
     wait_for(lambda: python_in(notebook, program)[0] == 0, 90)
-    assert ["COMPLETED"] == runs_of(notebook, "eight")
+    assert ["COMPLETED"] == runs_of(notebook, name)
     assert [] == runs_of(notebook, "missing")
