@@ -264,7 +264,7 @@ class Proof:
             raise UnfitError(f"the login at {request.portal} was answered {answer.status}")
         return {"Cookie": _spelled(answer.cookies)}
 
-    def _inside(self, site: str, host: str, login: Mapping[str, str]) -> dict[str, int]:
+    def _inside(self, site: str, host: str, login: Mapping[str, str]) -> dict[str, Any]:
         query, headers = (
             self._open_notebook(host, login) if site == "notebook" else "",
             dict(login),
@@ -278,9 +278,8 @@ class Proof:
         opened = self._visitor.upgrade(host, SOCKETS[site], headers)
         if opened.status != 101:
             raise UnfitError(f"{what}: its websocket was answered {opened.status} instead of 101")
-        if site == "notebook":
-            self._use_notebook(host, login, page)
-        return {"login": page.status, "websocket": opened.status}
+        used = self._use_notebook(host, login, page) if site == "notebook" else {}
+        return {"login": page.status, "websocket": opened.status, **used}
 
     def _open_notebook(self, host: str, login: Mapping[str, str]) -> str:
         """Log in to JupyterLab itself where it asks for that; return the query of its page."""
@@ -294,8 +293,13 @@ class Proof:
             self._visitor.post(host, "/login", headers, urlencode(form))
         return ""
 
-    def _use_notebook(self, host: str, login: Mapping[str, str], page: Answer) -> None:
-        """Do what JupyterLab does once its page is there; its cookies are the visitor's."""
+    def _use_notebook(
+        self, host: str, login: Mapping[str, str], page: Answer
+    ) -> dict[str, dict[str, Any]]:
+        """Do what JupyterLab does once its page is there; return what a cell found, if one is run.
+
+        Its cookies are the visitor's.
+        """
         headers = dict(login)
         if token := _page_token(page.text):
             # In the place of what the browser would send for a basic login.
@@ -305,8 +309,10 @@ class Proof:
             if answer.status != 200:
                 what = f"JupyterLab's own request for https://{host}{path} with a login"
                 raise UnfitError(f"{what}: expected 200, found {answer.status}")
-        if self._request.workers:
-            compute_in_notebook(JupyterLab(self._visitor, host, headers), self._request.workers)
+        if not self._request.workers:
+            return {}
+        lab = JupyterLab(self._visitor, host, headers)
+        return {"cell": compute_in_notebook(lab, self._request.workers)}
 
 
 @dataclass(frozen=True)

@@ -59,5 +59,5 @@ def result(proof: Mapping[str, Any], places: Mapping[str, str], at_most: int) ->
     kept = {key: proof[key] for key in ("workers", "threads", "memory_bytes")}
     more = {key: proof[key] for key in ("versions", "packages", "tasks")}
     moved = {"transfers": crossed, "transfer_bytes": proof["transfer_bytes"] if crossed else 0}
-    optional = {key: proof[key] for key in ("object_store", "prefect") if key in proof}
+    optional = {key: proof[key] for key in ("cell", "object_store", "prefect") if key in proof}
     return {**kept, "nodes": nodes, **more, **moved, **optional}

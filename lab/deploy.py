@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.offline import OFFLINE, RECORD
+from health.causes import size
 from lab.runners import Rehearsal, Runner, runner_for, say
 
 NAMED_VERSIONS = ("dask", "distributed", "python")  # of those that are equal everywhere
@@ -33,9 +34,24 @@ def summary(outputs: dict[str, Any], token_command: str) -> str:
     if outputs.get("login_user"):
         password = token_command.replace("notebook_token", "login_password")
         lines += [f"  login      {outputs['login_user']}", f"  password   {password}"]
+    if work := _work(health):
+        lines.insert(2, f"  work       {'; '.join(work)}")
     if front := health.get("front"):
         lines.insert(2, f"  front      {_front(front)}")
     return "\n".join(lines)
+
+
+def _work(health: dict[str, Any]) -> list[str]:
+    """Return what was done on the cluster as its users do it."""
+    cell = health.get("cell") or health.get("front", {}).get("notebook", {}).get("cell")
+    done = []
+    if cell:
+        done.append(f"a cell of the notebook computed on {cell['workers']} workers")
+    if flow := health.get("prefect"):
+        done.append(f"a Prefect flow of {flow['tasks']} tasks {flow['state']}")
+    if store := health.get("object_store"):
+        done.append(f"{size(store['bytes'])} written to and read from {store['bucket']}")
+    return done
 
 
 def _front(front: dict[str, Any]) -> str:

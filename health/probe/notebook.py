@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from . import UnprovenError
@@ -40,14 +41,14 @@ def wait_for_notebook(notebook: Notebook) -> None:
         )
 
 
-def compute(notebook: Notebook, workers: int) -> None:
-    """Have a cell of the notebook compute on all workers.
+def compute(notebook: Notebook, workers: int) -> dict[str, Any]:
+    """Have a cell of the notebook compute on all workers, and return what it found.
 
     Raises `UnprovenError` when it does not.
     """
     secret = Path(notebook.secret_file).read_text().strip()
     try:
-        compute_in_notebook(Session(notebook.url, secret), workers)
+        return compute_in_notebook(Session(notebook.url, secret), workers)
     except CellError as error:
         raise UnprovenError(str(error)) from None
     except OSError as error:

@@ -49,7 +49,7 @@ def prove(order: Order) -> dict[str, Any]:
         wait_for_notebook(order.notebook)
         if order.notebook.cell:
             say(progress="running a cell in the notebook")
-            compute(order.notebook, order.expected.workers)
+            proof["cell"] = compute(order.notebook, order.expected.workers)
     return proof
 
 

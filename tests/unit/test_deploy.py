@@ -57,6 +57,23 @@ def test_the_summary_says_where_prefect_is():
     assert "prefect" not in summary(OUTPUTS | {"prefect_url": None}, "x")
 
 
+def test_the_summary_names_the_work_that_was_done():
+    """What the cluster is for was done on it, through the front or from inside."""
+    cell = {"workers": 4}
+    done = {
+        "prefect": {"state": "COMPLETED", "tasks": 4, "seconds": 2.0},
+        "object_store": {"bucket": "dask", "bytes": 2**20, "seconds": 1.0},
+    }
+    front = {"auth": "basic", "login_tried": True, "notebook": {"cell": cell}}
+    line = (
+        "  work       a cell of the notebook computed on 4 workers; a Prefect flow of 4 tasks "
+        "COMPLETED; 1MiB written to and read from dask"
+    )
+    for how in ({"front": front}, {"cell": cell}):
+        outputs = OUTPUTS | {"health": OUTPUTS["health"] | done | how}
+        assert line in summary(outputs, "pulumi stack output").splitlines()
+
+
 def test_the_summary_tells_what_could_not_be_tried():
     """Without an account of Authelia's the half behind the login is not proven."""
     health = OUTPUTS["health"] | {"front": {"auth": "authelia", "login_tried": False}}
