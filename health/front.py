@@ -39,7 +39,7 @@ FORGED = {
     "X-Forwarded-For": "127.0.0.1",
     "X-Forwarded-User": "admin",
     "X-Real-Ip": "127.0.0.1",
-    "X-Dask-Swarm-Key": "forged",
+    "Proxy-Authorization": "forged",
 }
 UPGRADE = {
     "Connection": "Upgrade",

@@ -18,7 +18,7 @@ from tornado.web import RequestHandler
 c = get_config()  # noqa: F821  Jupyter provides it
 
 SECRETS = Path("/run/secrets")
-KEY_HEADER = "X-Dask-Swarm-Key"
+KEY_HEADER = "Proxy-Authorization"  # Caddy drops a client's own, and logs none
 
 
 def secret(name: str) -> str:

@@ -14,7 +14,7 @@ from .kernel import CellError, compute_in_notebook
 from .patience import PAUSE_SECONDS
 from .session import Session
 
-FORGED = {"X-Dask-Swarm-Key": "forged", "Remote-User": "admin"}
+FORGED = {"Proxy-Authorization": "forged", "Remote-User": "admin"}
 
 
 def wait_for_notebook(notebook: Notebook) -> None:

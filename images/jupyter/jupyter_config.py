@@ -11,7 +11,7 @@ from typing import Any
 c = get_config()  # noqa: F821  Jupyter provides it
 
 EXAMPLES = Path("/opt/examples")
-CREDENTIALS = ("Authorization", "Cookie", "X-Dask-Swarm-Key")
+CREDENTIALS = ("Authorization", "Cookie", "Proxy-Authorization")
 
 
 def is_dashboard(handler: Any, host: str) -> bool:  # noqa: ANN401  tornado's request handler

@@ -23,6 +23,16 @@ class Echo(RequestHandler):
         self.write(json.dumps({"headers": headers, "content": "upstream's content"}))
 
 
+class Broken(RequestHandler):
+    """Breaks off in the middle, as a service does that is killed."""
+
+    async def get(self):
+        self.set_header("Content-Length", "100")
+        self.write("the beginning")
+        await self.flush()
+        self.request.connection.stream.close()
+
+
 class Stream(WebSocketHandler):
     """Sends back what comes."""
 
@@ -33,7 +43,7 @@ class Stream(WebSocketHandler):
 def knows(handler):
     """Return whether a request opens the notebook: by key, by token or by the login's cookie."""
     headers = handler.request.headers
-    if headers.get("X-Dask-Swarm-Key") == KEY:
+    if headers.get("Proxy-Authorization") == KEY:
         return True
     given = handler.get_query_argument("token", "") or headers.get("Authorization", "")[6:]
     if given == TOKEN:
@@ -146,6 +156,7 @@ def upstream(page_token=""):
     return Application(
         [
             ("/stream", Stream),
+            ("/broken", Broken),
             ("/lab", Lab),
             ("/login", Login),
             ("/api/events/subscribe", Events),

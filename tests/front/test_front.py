@@ -2,14 +2,24 @@
 
 import json
 import time
+from contextlib import closing
+from http.client import IncompleteRead
 
 import pytest
 
-from components.caddyfile import bcrypt_hash, login
-from tests.front.conftest import BASIC, NAMES, PORTAL, SALT, SESSION, Stand
+from components.caddyfile import bcrypt_hash, joined, login
+from tests.front.conftest import BASIC, NAMES, PORTAL, SALT, SESSION, Front, Stand
 from tests.front.portal import PASSWORD, USER
 from tests.front.services import KEY, TOKEN, upstream
 
+EXISTING = """{
+	admin unix//var/tmp/admin.sock
+	local_certs
+	skip_install_trust
+}
+
+import dask-swarm.caddy
+"""
 SITES = list(NAMES.values())
 CONTENT = "upstream's content"
 FORGED = {
@@ -19,7 +29,7 @@ FORGED = {
     "X-Forwarded-For": "127.0.0.1",
     "X-Forwarded-Host": "portal.localhost",
     "X-Forwarded-User": "root",
-    "X-Dask-Swarm-Key": "forged",
+    "Proxy-Authorization": "forged",
 }
 
 
@@ -162,7 +172,7 @@ def test_a_session_ends_with_the_password(new_scene):
 
 def keys(text):
     """Return the front keys that the upstream was sent."""
-    return [value for name, value in received(text) if name.lower() == "x-dask-swarm-key"]
+    return [value for name, value in received(text) if name.lower() == "proxy-authorization"]
 
 
 def test_the_notebook_is_told_the_front_key(scene):
@@ -180,6 +190,19 @@ def test_where_jupyter_asks_for_its_own_login_no_key_passes(new_scene):
     for headers in ({}, FORGED):
         _, _, text = scene.front.ask(NAMES["notebook"], headers=headers | scene.login())
         assert [] == keys(text)
+
+
+@pytest.mark.parametrize("scene", ["authelia", "basic"], indirect=True)
+def test_an_existing_caddy_logs_no_key(scene, real_caddy, tmp_path):
+    """Its log is not the stack's to filter, and it logs with whatever goes wrong what was sent."""
+    ports = {"dask_notebook 8888": scene.upstream.port, "dask_scheduler 8787": scene.upstream.port}
+    files = {"Caddyfile": EXISTING, "dask-swarm.caddy": joined(scene.files)}
+    with closing(Front(real_caddy, tmp_path, files, ports)) as front:
+        with pytest.raises(IncompleteRead):
+            front.ask(NAMES["notebook"], "/broken", scene.login())
+        logged = front.logged()
+    assert "aborting with incomplete response" in logged
+    assert KEY not in logged
 
 
 @pytest.mark.parametrize("scene", ["basic-cookie"], indirect=True)

@@ -14,7 +14,7 @@ from tests.front.portal import USER
 from tests.front.test_proof import proof
 
 HOST = NAMES["notebook"]
-KEY = {"X-Dask-Swarm-Key": SECRETS["front_key"], "Remote-User": "ada"}
+KEY = {"Proxy-Authorization": SECRETS["front_key"], "Remote-User": "ada"}
 TOKEN = f"token={SECRETS['notebook_token']}"
 BY_TOKEN = {"Authorization": f"token {SECRETS['notebook_token']}"}
 TERMINAL_SECONDS = 20
@@ -46,9 +46,9 @@ class TestOnItsOwnPort:
     @pytest.mark.parametrize(
         "headers",
         [
-            *({}, FORGED, {"X-Dask-Swarm-Key": ""}, {"X-Dask-Swarm-Key": "a, front-key"}),
+            *({}, FORGED, {"Proxy-Authorization": ""}, {"Proxy-Authorization": "a, front-key"}),
             *({"Authorization": "token wrong"}, {"Authorization": "token "}),
-            *({"Authorization": "Basic eDp5"}, {"X-Dask-Swarm-Key": SECRETS["notebook_token"]}),
+            *({"Authorization": "Basic eDp5"}, {"Proxy-Authorization": SECRETS["notebook_token"]}),
         ],
         ids=str,
     )
@@ -107,7 +107,7 @@ class TestBehindALogin:
 
     def test_the_user_is_the_logins(self, scene):
         """Jupyter is told who has logged in, and believes no client."""
-        forged = {"Remote-User": "root", "X-Dask-Swarm-Key": "forged"}
+        forged = {"Remote-User": "root", "Proxy-Authorization": "forged"}
         _, _, text = scene.front.ask(HOST, "/api/me", forged | scene.login())
         assert USER == json.loads(text)["identity"]["username"]
 
@@ -155,7 +155,7 @@ def test_a_secret_that_is_missing_opens_nothing(missing, tmp_path):
     with closing_all() as opened:
         opened.append(Jupyter(find_jupyter(), tmp_path / "home", free_port(), secrets))
         jupyter = opened[0].wait()
-        for headers in ({}, FORGED, {"X-Dask-Swarm-Key": ""}, {"Authorization": "token "}):
+        for headers in ({}, FORGED, {"Proxy-Authorization": ""}, {"Authorization": "token "}):
             assert 403 == jupyter.ask("/api/status", headers)
         opened_by_key = jupyter.ask("/api/status", KEY)
         assert (403 if missing == "front_key" else 200) == opened_by_key

@@ -268,7 +268,7 @@ class TestExternal(EveryFront):
     def test_the_text_that_holds_the_key_is_a_secret(self, front):
         """The output shows it to those only who ask for secrets."""
         assert "[secret]" == front.deployment.runner.outputs()["caddyfile"]
-        assert "request_header X-Dask-Swarm-Key " in front.outputs()["caddyfile"]
+        assert "header_up Proxy-Authorization " in front.outputs()["caddyfile"]
 
     def test_what_caddy_refuses_fails_the_deployment_and_changes_nothing(self, front, lab):
         """A name that another site has: Caddy's own message, and all sites go on."""

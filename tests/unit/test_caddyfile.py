@@ -180,7 +180,7 @@ class TestRealCaddy:
 def test_the_upstreams_are_the_services():
     """The files name the services and ports that the components declare."""
     files = fragments(EXAMPLE, HASH, KEY)
-    assert f"dask_notebook {notebook.PORT}\n" in files["notebook.caddy"]
+    assert f" dask_notebook {notebook.PORT} {{\n" in files["notebook.caddy"]
     assert f"dask_scheduler {scheduler.DASHBOARD_PORT}\n" in files["dashboard.caddy"]
     assert f"{prefect.SERVICE} {prefect.PORT}\n" in files["prefect.caddy"]
     assert notebook.Notebook.url == f"http://dask_notebook:{notebook.PORT}"

@@ -23,7 +23,7 @@ class Jupyter(BaseHTTPRequestHandler):
 
     def do_GET(self):
         owner = self.headers["Authorization"] == f"token {TOKEN}"
-        by_key = self.open_to_any_key and "X-Dask-Swarm-Key" in self.headers
+        by_key = self.open_to_any_key and "Proxy-Authorization" in self.headers
         free = self.path == "/hub/api" or owner or by_key or self.open_to_all
         self.send_response(200 if free else 403)
         self.end_headers()
