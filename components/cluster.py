@@ -53,9 +53,9 @@ class DaskCluster(pulumi.ComponentResource):
         super().__init__("dask:swarm:DaskCluster", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         self.network_id = network_id = DaskNetwork(f"{name}-network", child).network_id
-        scheduler = Scheduler(f"{name}-scheduler", _scheduler(args, network_id), child)
         self.prefect_api_url = api_url(args.settings.prefect, args.settings.prefect_api_url)
         store = declare_object_store(f"{name}-object-store", args.settings, child)
+        scheduler = Scheduler(f"{name}-scheduler", _scheduler(args, network_id, store), child)
         variables = {
             **store.variables,
             **prefect_variables(self.prefect_api_url),
@@ -81,7 +81,9 @@ class DaskCluster(pulumi.ComponentResource):
         )
 
 
-def _scheduler(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> SchedulerArgs:
+def _scheduler(
+    args: DaskClusterArgs, network_id: pulumi.Input[str], object_store: ObjectStore
+) -> SchedulerArgs:
     settings = args.settings
     limit = ResourceLimit(cpus=settings.scheduler_cpus, memory_bytes=settings.scheduler_memory)
     return SchedulerArgs(
@@ -92,6 +94,7 @@ def _scheduler(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> Schedule
         platform=settings.platform,
         packages=settings.extra_pip_packages,
         dask_config=settings.dask_config,
+        object_store=object_store,
         network_id=network_id,
         caddy_network_id=args.caddy_network_id,
     )

@@ -1,12 +1,12 @@
-"""The keys of an S3 server, for workers and notebook, where their S3 clients look for them.
+"""The keys of an S3 server for the cluster's services, where their S3 clients look for them.
 
 Owns the credentials file, which is a Swarm secret, the file with the server's certificates and the
 variables that name both. No option in a user's program repeats them: options travel in the graph.
 
 s3fs, boto3 and the AWS CLI take all from the credentials file, pyarrow only the keys. It takes the
 endpoint from `AWS_ENDPOINT_URL`, for addresses such as s3://bucket/data. Of `AWS_CA_BUNDLE` it
-knows nothing: it goes by Python's `SSL_CERT_FILE`, which counts for other servers too and is
-therefore left to the user.
+knows nothing: it goes by Python's `SSL_CERT_FILE`, which counts for other servers too. So for work
+that is left to the user; the scheduler has no other servers.
 """
 
 from collections.abc import Mapping
@@ -78,3 +78,13 @@ def object_store_variables(settings: Settings) -> dict[str, str]:
         "S3_BUCKET": settings.s3_bucket,
     }
     return {name: value for name, value in values.items() if value}
+
+
+def scheduler_variables(store: ObjectStore) -> dict[str, str]:
+    """Return the environment variables of the scheduler, which has none of the user's.
+
+    The bucket's name is for users' programs: another one must not restart the scheduler.
+    """
+    certificates = {"SSL_CERT_FILE": CA_TARGET} if store.configs else {}
+    ours = {name: value for name, value in store.variables.items() if name != "S3_BUCKET"}
+    return {**ours, **certificates}

@@ -1,10 +1,11 @@
 """The Dask scheduler: one task, known on the overlay as `scheduler`.
 
 Owns the scheduler's command line and its service. It publishes no port: 8786 (Dask) and 8787
-(dashboard) are reachable on its networks only.
+(dashboard) are reachable on its networks only. It has the keys of the object store as workers do:
+it makes tasks of what clients send, and for Parquet reads the files' metadata to do so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pulumi
 
 from components.dask_config import Config, mount_dask_config
 from components.health_check import HealthCheck
+from components.object_store import ObjectStore, scheduler_variables
 from components.parsing import Platform
 from components.swarm import (
     Attachment,
@@ -46,6 +48,7 @@ class SchedulerArgs:
     platform: Platform
     packages: Sequence[str] = ()
     dask_config: Config = field(default_factory=dict)
+    object_store: ObjectStore = field(default_factory=ObjectStore)
     network_id: pulumi.Input[str]
     caddy_network_id: pulumi.Input[str] | None
 
@@ -76,7 +79,7 @@ def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
     return ServiceSpec(
         name="dask_scheduler",
         image=args.image,
-        args=scheduler_args(),
+        args=scheduler_args(scheduler_variables(args.object_store)),
         environment=package_environment(args.packages),
         limit=args.limit,
         reservation=args.reservation,
@@ -84,15 +87,18 @@ def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         networks=networks,
         constraints=args.constraints,
         platform=args.platform,
-        configs=configs,
+        configs=[*configs, *args.object_store.configs],
+        secrets=args.object_store.secrets,
         # A scheduler that does not start must not cost the work that the old one holds together.
         rolling=Rolling(start_first=True),
     )
 
 
-def scheduler_args() -> list[str]:
-    """Return the scheduler's command line."""
+def scheduler_args(variables: Mapping[str, str]) -> list[str]:
+    """Return the scheduler's command line, with environment variables that are no secrets."""
+    environment = [f"{name}={value}" for name, value in sorted(variables.items())]
     return [
+        *(["env", *environment] if environment else []),
         "dask", "scheduler",
         "--port", str(COMM_PORT),
         "--dashboard-address", f":{DASHBOARD_PORT}",

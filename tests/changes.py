@@ -101,11 +101,18 @@ CHANGES = [
         tried={"notebookPassword": "correct-horse-battery"},
     ),
     Change(
-        what="Variables of work, keys of the object store",
-        keys=("environment",),
+        what="Variables of work, the bucket of the proof",
+        keys=("environment", "s3Bucket"),
         restarts=(WORKER, NOTEBOOK),
         notice=HANDED_ON,
         tried={"environment": {"GREETING": "hello"}},
+    ),
+    Change(
+        what="The object store and its keys",
+        keys=("s3Endpoint", "s3AccessKey", "s3SecretKey", "s3CaBundle"),
+        restarts=(SCHEDULER, WORKER, NOTEBOOK),
+        notice=BREAKS_OFF,
+        tried={"s3AccessKey": "AKIAEXAMPLE", "s3SecretKey": "wJalrXUtnFEMI"},
     ),
     Change(
         what="Dask's own configuration",

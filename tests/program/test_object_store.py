@@ -6,7 +6,7 @@ import json
 import certifi
 import pytest
 
-SERVICES = ["dask_worker", "dask_notebook"]
+SERVICES = ["dask_scheduler", "dask_worker", "dask_notebook"]
 SECRET_KEY = "planted/Secret+Key="
 STORE = {
     "s3AccessKey": "AKIAPLANTED",
@@ -50,11 +50,14 @@ def test_work_mounts_the_certificates(program, name):
     assert certifi.contents().strip() + "\n" == program.mounted(name, "/etc/dask-swarm/s3-ca.pem")
 
 
-def test_the_scheduler_has_none_of_it(program):
-    """It computes nothing, and any task's author could read what it has."""
-    container = program.container("dask_scheduler")
-    assert not container.get("secrets")
-    assert "s3" not in json.dumps(container["configs"])
+def test_the_scheduler_is_led_to_the_files_by_its_command_line(program):
+    """It makes tasks of what clients send, for which it reads the metadata of Parquet files."""
+    arguments = program.container("dask_scheduler")["args"]
+    variables = arguments[1 : arguments.index("dask")]
+    assert "env" == arguments[0]
+    assert "AWS_SHARED_CREDENTIALS_FILE=/run/secrets/s3_credentials" in variables
+    assert "AWS_ENDPOINT_URL=https://s3.example.org" in variables
+    assert "SSL_CERT_FILE=/etc/dask-swarm/s3-ca.pem" in variables
 
 
 def test_both_keys_are_in_a_swarm_secret_alone(program):

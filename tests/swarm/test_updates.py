@@ -115,7 +115,7 @@ def standing_in(lab, cluster, tried):
     real = dict(tried)
     for key in tried.keys() & {"image", "notebookImage"}:
         real[key] = makers[tried[key]](lab.docker_host, cluster.config[key])
-    for key in tried.keys() & {"notebookPassword"}:
+    for key in tried.keys() & {"notebookPassword", "s3SecretKey"}:
         real[key] = cluster.deployment.encrypted(key, tried[key])
     return real
 
