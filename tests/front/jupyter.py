@@ -87,7 +87,8 @@ class Jupyter:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=15)
         try:
             connection.request(method, path, headers=headers or {})
-            return connection.getresponse().status
+            with connection.getresponse() as answer:
+                return answer.status
         except ConnectionError:
             return 0
         finally:
