@@ -36,7 +36,7 @@ def mounted(program, service):
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_work_mounts_the_credentials_readable_for_its_user(program, name):
+def test_every_service_mounts_the_credentials_readable_for_its_user(program, name):
     """For user 1000, and for a root without capabilities, who needs the group."""
     found = mounted(program, name)["s3_credentials"]
     assert "dask-object-store-credentials-id" == found["secretId"]
@@ -45,7 +45,7 @@ def test_work_mounts_the_credentials_readable_for_its_user(program, name):
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_work_mounts_the_certificates(program, name):
+def test_every_service_mounts_the_certificates(program, name):
     """Public, so a config; where the variable names them."""
     assert certifi.contents().strip() + "\n" == program.mounted(name, "/etc/dask-swarm/s3-ca.pem")
 
@@ -93,6 +93,15 @@ def test_the_probe_is_asked_to_prove_the_bucket(program):
     """Bucket and server are all that it is told: the workers have the keys."""
     request = json.loads(program.command("dask-health-run").inputs["stdin"])
     assert {"bucket": "dask", "endpoint": "https://s3.example.org"} == request["object_store"]
+
+
+def test_another_bucket_does_not_restart_the_scheduler(run):
+    """Its name is for the proof and for users' programs."""
+    ours, other = (
+        run(**STORE | changed).service("dask_scheduler")["labels"]
+        for changed in ({}, {"s3Bucket": "other"})
+    )
+    assert ours == other
 
 
 @pytest.mark.parametrize(
