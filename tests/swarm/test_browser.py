@@ -145,6 +145,36 @@ class Lab:
         self.page.keyboard.press("Shift+Enter")
         return self.page.locator(".jp-OutputArea-output", has_text="found").first
 
+    def open_example(self, name):
+        """Open an example, and have all its cells run."""
+        address = f"{self.page.url.partition('/tree/')[0]}/tree/{name}"
+        self.page.goto(address)
+        self.page.wait_for_selector("text=/Python 3 .ipykernel. . Idle/")
+        self.page.click(".lm-MenuBar-itemLabel:text-is('Run')")
+        self.page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
+
+    def open_panel(self, name):
+        """Open a panel of the dashboard and return the frames of its websocket."""
+        frames = []
+        self.page.on("websocket", lambda socket: watch(socket, frames, []))
+        button = self.page.locator(f"#dask-dashboard-launcher button:text-is('{name}')")
+        if not button.is_visible():
+            self.page.click('.jp-SideBar .lm-TabBar-tab[data-id="dask-dashboard-launcher"]')
+        button.click()
+        until(self.page, lambda: frames, f"the panel {name}")
+        return frames
+
+    def put_beside(self, name, x, y):
+        """Drag a panel by its tab to a place of the page, in pixels."""
+        tab = self.page.locator(f"#jp-main-dock-panel .lm-TabBar-tab:has-text('{name}')")
+        tab.hover()
+        self.page.mouse.down()
+        for place in ((x - 100, y), (x - 10, y), (x, y)):
+            self.page.mouse.move(*place, steps=10)
+            self.page.wait_for_timeout(300)
+        self.page.mouse.up()
+        self.page.wait_for_timeout(1000)
+
     def open_terminal(self):
         """Open a terminal beside what is there."""
         self.page.click(".lm-MenuBar-itemLabel:text-is('File')")
@@ -210,6 +240,26 @@ class TestManaged(EveryFront):
         with deployed("rehearsal", **config) as deployment:
             yield Front(deployment, config)
 
+    def test_the_first_example_runs_to_its_end_while_the_panels_move(
+        self, front, browser, folder, pictures
+    ):
+        """The panels are this cluster's, preset, and live through Caddy, login and proxy."""
+        with front.visit(browser) as context:
+            lab = Lab(context, folder)
+            lab.open_example("examples/1-first-steps.ipynb")
+            panels = [lab.open_panel(name) for name in ("Workers", "Task Stream")]
+            before = [len(frames) for frames in panels]
+            for frames, count in zip(panels, before, strict=True):
+                until(lab.page, lambda f=frames, c=count: len(f) > c, "a panel to move")
+            prompts = lab.page.locator(".jp-Notebook .jp-CodeCell .jp-InputPrompt")
+            ended = re.compile(r"\[\d+\]:")
+            for number in range(prompts.count()):
+                expect(prompts.nth(number)).to_have_text(ended, timeout=PATIENCE)
+            assert not lab.page.locator("[data-mime-type='application/vnd.jupyter.error']").count()
+            lab.put_beside("1-first-steps", 320, 420)
+            lab.page.screenshot(path=pictures / "notebook.png")
+            assert [] == lab.refused
+
     def test_jupyterlab_works_where_it_asks_for_a_login_of_its_own(self, front, browser, folder):
         """Its token is in the address only, and takes the basic login's place nowhere."""
         front.up(notebookLogin=True)
@@ -249,7 +299,6 @@ class TestExternal(EveryFront):
             before, lab = len(frames), Lab(context, folder)
             expect(lab.compute(CELL)).to_contain_text(FOUND, timeout=PATIENCE)
             until(dashboard, lambda: len(frames) > before, "the task stream to move")
-            lab.page.screenshot(path=pictures / "notebook.png")
             dashboard.screenshot(path=pictures / "dashboard.png")
 
             place = edge / "sites" / "dask-swarm.caddy"
