@@ -378,16 +378,20 @@ def test_what_a_worker_that_dies_has_started_ends_with_it(client, start):
     assert healthy(port)
 
 
-def pool_that_is_terminated():
-    """Compute in a pool of processes and end them by a signal, as `with` does."""
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        return pool.map(abs, [-1, -2])
+def status_of_a_process_that_is_terminated():
+    """Start a process, end it by a signal and return its exit status."""
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=[3600])
+    process.start()
+    process.terminate()
+    process.join(PATIENCE / 2)
+    return process.exitcode
 
 
-def test_a_task_may_use_processes(client, start):
-    """The signal that ends them does not count as the worker's or the nanny's."""
+def test_a_task_ends_its_processes_by_a_signal(client, start):
+    """It counts in them, and neither as the worker's nor as the nanny's."""
     (worker,) = start(client)
-    assert [1, 2] == client.submit(pool_that_is_terminated, pure=False).result(PATIENCE)
+    task = client.submit(status_of_a_process_that_is_terminated, pure=False)
+    assert -signal.SIGTERM == task.result(PATIENCE)
     assert worker.pid == client.submit(os.getppid, pure=False).result(PATIENCE)
     assert "told to" not in worker.log.read_text()
 
@@ -400,7 +404,8 @@ def environment(*names):
 
 def test_a_worker_has_the_environment_of_work_also_when_it_was_restarted(client, start, tmp_path):
     """The stack's variables count, then the command line's, Dask's own among them."""
-    variables = {"TOKEN": "secret", "OMP_NUM_THREADS": "2", "DASK_COLOUR": "red"}
+    spill = "DASK_DISTRIBUTED__WORKER__MEMORY__SPILL"
+    variables = {"TOKEN": "secret", "OMP_NUM_THREADS": "2", spill: "0.5"}
     (tmp_path / "variables").write_text(json.dumps(variables))
     start(client)
     for restart in (lambda: None, client.restart):
@@ -408,7 +413,8 @@ def test_a_worker_has_the_environment_of_work_also_when_it_was_restarted(client,
         names = [*variables, *workers.ENVIRONMENT]
         found, nanny = client.submit(environment, *names, pure=False).result(PATIENCE)
         assert workers.ENVIRONMENT | variables == found
-        assert "red" == client.submit(dask.config.get, "colour", pure=False).result(PATIENCE)
+        config = client.submit(dask.config.get, "distributed.worker.memory", pure=False)
+        assert 0.5 == config.result(PATIENCE)["spill"]
         assert {f"{name}={value}" for name, value in workers.ENVIRONMENT.items()} <= {*nanny}
 
 
