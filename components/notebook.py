@@ -20,13 +20,13 @@ from components.object_store import ObjectStore
 from components.parsing import Platform
 from components.scheduler import ALIAS, DASHBOARD_PORT
 from components.swarm import (
-    Attachment,
     DeclaredService,
     MountedFile,
     ResourceLimit,
     Rolling,
     ServiceSpec,
     Volume,
+    attachments,
     declare_service,
     encoded,
     mount_config,
@@ -120,9 +120,6 @@ def _generated_token(name: str, opts: pulumi.ResourceOptions) -> pulumi.Output[s
 def _spec(
     args: NotebookArgs, secrets: Sequence[MountedFile], configs: Sequence[MountedFile]
 ) -> ServiceSpec:
-    networks = [Attachment(network_id=args.network_id)]
-    if args.caddy_network_id is not None:
-        networks.append(Attachment(network_id=args.caddy_network_id))
     return ServiceSpec(
         name=SERVICE,
         image=args.image,
@@ -131,7 +128,7 @@ def _spec(
         limit=args.limit,
         reservation=args.reservation,
         health_check=HealthCheck(port=PORT, path="/api"),
-        networks=networks,
+        networks=attachments(args.network_id, args.caddy_network_id),
         constraints=args.constraints,
         platform=args.platform,
         secrets=[*secrets, *args.object_store.secrets],

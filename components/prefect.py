@@ -13,11 +13,11 @@ import pulumi
 from components.health_check import HealthCheck
 from components.parsing import Platform
 from components.swarm import (
-    Attachment,
     DeclaredService,
     ResourceLimit,
     ServiceSpec,
     Volume,
+    attachments,
     declare_service,
     package_environment,
 )
@@ -73,9 +73,6 @@ class Prefect(pulumi.ComponentResource):
 
 
 def _spec(args: PrefectArgs) -> ServiceSpec:
-    networks = [Attachment(network_id=args.network_id)]
-    if args.caddy_network_id is not None:
-        networks.append(Attachment(network_id=args.caddy_network_id))
     # The old server stops before the new one starts: there is one database.
     return ServiceSpec(
         name=SERVICE,
@@ -85,7 +82,7 @@ def _spec(args: PrefectArgs) -> ServiceSpec:
         limit=args.limit,
         reservation=args.reservation,
         health_check=HealthCheck(port=PORT, path="/api/health"),
-        networks=networks,
+        networks=attachments(args.network_id, args.caddy_network_id),
         constraints=args.constraints,
         platform=args.platform,
         volumes=[DATA],

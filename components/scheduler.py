@@ -16,12 +16,12 @@ from components.health_check import HealthCheck
 from components.object_store import ObjectStore, scheduler_variables
 from components.parsing import Platform
 from components.swarm import (
-    Attachment,
     DeclaredService,
     MountedFile,
     ResourceLimit,
     Rolling,
     ServiceSpec,
+    attachments,
     declare_service,
     mount_config,
     package_environment,
@@ -73,9 +73,6 @@ class Scheduler(pulumi.ComponentResource):
 
 
 def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
-    networks = [Attachment(network_id=args.network_id, aliases=[ALIAS])]
-    if args.caddy_network_id is not None:
-        networks.append(Attachment(network_id=args.caddy_network_id))
     return ServiceSpec(
         name="dask_scheduler",
         image=args.image,
@@ -84,7 +81,7 @@ def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         limit=args.limit,
         reservation=args.reservation,
         health_check=HealthCheck(port=DASHBOARD_PORT, path="/health"),
-        networks=networks,
+        networks=attachments(args.network_id, args.caddy_network_id, [ALIAS]),
         constraints=args.constraints,
         platform=args.platform,
         configs=[*configs, *args.object_store.configs],

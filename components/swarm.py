@@ -57,6 +57,21 @@ class Attachment:
     aliases: Sequence[str] = ()
 
 
+def attachments(
+    network_id: pulumi.Input[str],
+    caddy_network_id: pulumi.Input[str] | None,
+    aliases: Sequence[str] = (),
+) -> list[Attachment]:
+    """Return the networks of a service that Caddy, where there is one, must reach.
+
+    `aliases` are names on the first network alone.
+    """
+    ours = Attachment(network_id=network_id, aliases=aliases)
+    if caddy_network_id is None:
+        return [ours]
+    return [ours, Attachment(network_id=caddy_network_id)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class MountedFile:
     """A Swarm secret or config and the absolute path (a secret: the name) of its file."""
