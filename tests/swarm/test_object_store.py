@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.swarm import s3
 from tests.swarm.conftest import RUNNERS, declared, wait_until_gone
+from tests.swarm.notebooks import deployed_notebook, run_example
 
 pytestmark = pytest.mark.skipif("pulumi" not in RUNNERS, reason="only the Pulumi CLI has secrets")
 BUCKET = "dask"
@@ -144,6 +145,14 @@ def test_a_dataset_goes_there_and_back_without_options(stack, lab, filesystem):
     assert {"group=0", "group=1", "group=2"} <= groups
     for key in stack.keys[-1]:
         assert not any(form in bytes.fromhex(done["graphs"]) for form in forms(key))
+
+
+def test_the_example_writes_and_reads_dataframes(stack, lab):
+    """As a person opens it, with the bucket that is configured."""
+    with deployed_notebook(lab) as notebook:
+        printed = run_example(notebook, "2-dataframes-on-s3")
+    assert f"The bucket is {BUCKET}" in printed
+    assert "rows in 7 partitions" in printed
 
 
 def test_another_key_is_proven_and_used(stack, swarm, lab):

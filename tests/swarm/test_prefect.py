@@ -12,6 +12,7 @@ import pytest
 from tests.swarm import fronts
 from tests.swarm.conftest import RUNNERS, wait_for
 from tests.swarm.fronts import container_of
+from tests.swarm.notebooks import run_example
 
 API = "http://dask_prefect:4200/api"
 # As a kernel of the notebook has it.
@@ -121,6 +122,13 @@ def test_a_flow_of_the_notebooks_runs_on_the_cluster(notebook, name):
     assert 0 == status, output
     assert ["COMPLETED", [number**2 for number in range(8)]] == result_of(output)
     assert ["COMPLETED"] == runs_of(notebook, name)
+
+
+def test_the_example_runs_its_flow(notebook):
+    """As a person opens it, with the server that is configured."""
+    printed = run_example(notebook, "3-prefect-flow")
+    assert f"The Prefect server is {API}" in printed
+    assert str(sum(number**2 for number in range(8))) in printed.splitlines()
 
 
 def test_a_flow_goes_on_while_workers_are_replaced(swarm, notebook):
