@@ -1,6 +1,8 @@
 """What several suites share: the defaults that `Pulumi.yaml` gives each config key."""
 
+import asyncio
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,15 @@ settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
 
 ROOT = Path(__file__).parent.parent
+
+
+def run_async(coroutine):
+    """Return the result of a coroutine.
+
+    Not asyncio.run: it leaves this thread without an event loop, and Pulumi's SDK expects one.
+    """
+    with closing(asyncio.new_event_loop()) as loop:
+        return loop.run_until_complete(coroutine)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
 from health.front import FORGED, UPGRADE
+from tests.conftest import run_async
 from tests.front.conftest import NAMES, Scene, closing_all, free_port
 from tests.front.jupyter import SECRETS, Jupyter, find_jupyter
 from tests.front.portal import USER
@@ -74,7 +75,7 @@ class TestOnItsOwnPort:
     def test_the_environment_of_work_is_there_in_a_terminal(self, jupyter):
         """It comes from a Swarm secret; terminals and kernels inherit what the server has."""
         assert 200 == jupyter.ask("/api/terminals", BY_TOKEN, "POST")
-        assert "<hello>" in asyncio.run(typed(jupyter, 'echo "<$GREETING>"', "<hello>"))
+        assert "<hello>" in run_async(typed(jupyter, 'echo "<$GREETING>"', "<hello>"))
 
 
 async def typed(jupyter, command, awaited):

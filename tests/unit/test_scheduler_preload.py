@@ -1,11 +1,11 @@
 """The address that a scheduler shows, tried with a real scheduler and its preload."""
 
-import asyncio
-from contextlib import closing
 from pathlib import Path
 
 import dask
 import pytest
+
+from tests.conftest import run_async
 
 PRELOAD = Path(__file__).parents[2] / "images" / "scheduler_preload.py"
 ADDRESS = "tcp://scheduler:8786"
@@ -24,11 +24,7 @@ def test_clients_are_shown_the_address_that_every_node_reaches():
             async with distributed.Client(real, asynchronous=True, set_as_default=False) as client:
                 return client.scheduler_info()["address"], repr(client)
 
-    # Not asyncio.run, which would leave this thread, and so the SDK's tests, without a loop.
-    with (
-        closing(asyncio.new_event_loop()) as loop,
-        dask.config.set({"distributed.scheduler.contact-address": ADDRESS}),
-    ):
-        address, text = loop.run_until_complete(shown())
+    with dask.config.set({"distributed.scheduler.contact-address": ADDRESS}):
+        address, text = run_async(shown())
     assert ADDRESS == address
     assert ADDRESS in text
