@@ -144,6 +144,8 @@ def start(launch):
         new = [launch(client.scheduler.address, port) for _ in range(count)]
         started.extend(new)
         wait_for(f"{count} workers", lambda: {each.name for each in new} <= members(client).keys())
+        # A nanny answers when it knows that its worker has started; before, its death ends both.
+        client.run(os.getpid, workers=[members(client)[each.name] for each in new], nanny=True)
         return new
 
     return start_some
