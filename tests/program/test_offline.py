@@ -28,7 +28,7 @@ def test_it_asks_nobody_and_says_what_it_does_not_know(preview, told):
     """Without a record the services are all there, with the tags as they are."""
     program = preview(image="image:1")
     assert "image:1" == program.container("dask_worker")["image"]
-    assert set(SERVICES) == {each["name"] for each in services(program)}
+    assert set(SERVICES) == set(services(program))
     expected = "offline: image: image:1, not in recorded.test.json. Cure: make record STACK=test"
     assert expected in told["warn"]
 
@@ -139,5 +139,6 @@ def _only(source, pattern, folder):
 
 
 def services(program):
-    """Return the inputs of all services."""
-    return [each.inputs for each in program.of_type("docker:index/service:Service")]
+    """Return the inputs of all services by their names: they are registered in any order."""
+    found = program.of_type("docker:index/service:Service")
+    return {each.inputs["name"]: each.inputs for each in found}

@@ -94,7 +94,7 @@ class EveryFront:
         """JupyterLab opens with it, and takes the user's name from it alone."""
         page = visitor.get(front.hosts["notebook"], "/lab", login)
         assert (200, True) == (page.status, bool(MARKS["notebook"].search(page.text)))
-        user = visitor.fetch(front.hosts["notebook"], "/api/me", FORGED | login)
+        user = visitor.fetch("GET", front.hosts["notebook"], "/api/me", FORGED | login)
         assert front.user == json.loads(user.text)["identity"]["username"]
 
     def test_no_stranger_on_either_network_gets_in(self, front, lab):
