@@ -55,6 +55,8 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
             request.image,
             # Arguments, not a command: the image's own entrypoint stays in charge.
             args=parcel.command(order(request, seconds)),
+            # What images install at start, the notebook has, whose versions these stand for.
+            env={"EXTRA_PIP_PACKAGES": " ".join(request.packages)} if request.packages else None,
             stop_grace_period=10**9,
             secrets=_secrets(request),
             # The image's own check would ask a notebook that does not run here.

@@ -31,6 +31,12 @@ def test_the_program_travels_as_arguments():
     assert container(request())["Command"] is None
 
 
+def test_the_probe_has_the_packages_of_the_notebook():
+    """The official images install them at start, and their versions are compared."""
+    assert ["EXTRA_PIP_PACKAGES=prefect s3fs>=2026.1"] == container(request())["Env"]
+    assert "Env" not in container(request(packages=[]))
+
+
 def test_the_program_understands_its_order():
     """Launcher and probe agree on the order's form."""
     order = Order.parse(job.order(request(), 170))
