@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import pulumi
 import pulumi_command as command
-import pulumi_docker as docker
 import pulumi_random as random
 
 from components import caddyfile
@@ -22,7 +21,7 @@ from components.own_caddy import OwnCaddyArgs, declare_own_caddy
 from components.parsing import split_address
 from components.prefect import Prefect
 from components.settings import Settings
-from components.swarm import DeclaredService, MountedFile, encoded
+from components.swarm import DeclaredService, MountedFile, mount_secret
 
 # In /run/secrets: the notebook's and Caddy's, and Caddy's alone.
 KEY_FILE, SESSION_FILE = "front_key", "front_session"
@@ -65,7 +64,7 @@ class Front(pulumi.ComponentResource):
         if settings.has_front:
             text = front_text(settings)
             key = _generated(f"{name}-key", 48, child)
-            self.key = mounted = _mounted(f"{name}-key", KEY_FILE, key, child)
+            self.key = mounted = mount_secret(f"{name}-key", KEY_FILE, key, child)
             files = {
                 **caddyfile.sites(text),
                 "login.caddy": self._login(name, text, settings, child),
@@ -85,7 +84,7 @@ class Front(pulumi.ComponentResource):
                         files={**caddyfile.options(text), **files},
                         secrets=(
                             mounted,
-                            _mounted(f"{name}-session", SESSION_FILE, session, child),
+                            mount_secret(f"{name}-session", SESSION_FILE, session, child),
                         ),
                     ),
                     child,
@@ -109,13 +108,6 @@ class Front(pulumi.ComponentResource):
         return pulumi.Output.all(self.password, salt.hex).apply(
             lambda known: caddyfile.login(text, caddyfile.bcrypt_hash(known[0], known[1]))
         )
-
-
-def _mounted(
-    name: str, file_name: str, text: pulumi.Output[str], opts: pulumi.ResourceOptions
-) -> MountedFile:
-    secret = docker.Secret(name, data=encoded(text), opts=opts)
-    return MountedFile(id=secret.id, name=secret.name, file_name=file_name)
 
 
 def _key_fragment(text: FrontText, key: pulumi.Output[str]) -> pulumi.Input[str]:

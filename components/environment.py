@@ -7,9 +7,8 @@ Owns the file's form and place. Variables may be secrets, so none is in a servic
 from collections.abc import Mapping
 
 import pulumi
-import pulumi_docker as docker
 
-from components.swarm import MountedFile, encoded
+from components.swarm import MountedFile, mount_secret
 
 FILE_NAME = "dask_environment"  # in /run/secrets
 
@@ -21,5 +20,4 @@ def declare_environment(
     if not variables:
         return None
     spelled: pulumi.Output[str] = pulumi.Output.json_dumps(dict(variables), sort_keys=True)
-    secret = docker.Secret(name, data=encoded(pulumi.Output.secret(spelled)), opts=opts)
-    return MountedFile(id=secret.id, name=secret.name, file_name=FILE_NAME)
+    return mount_secret(name, FILE_NAME, pulumi.Output.secret(spelled), opts)

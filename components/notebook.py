@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pulumi
-import pulumi_docker as docker
 import pulumi_random as random
 
 from components.dask_config import Config, mount_dask_config
@@ -28,8 +27,8 @@ from components.swarm import (
     Volume,
     attachments,
     declare_service,
-    encoded,
     mount_config,
+    mount_secret,
     package_environment,
 )
 
@@ -91,13 +90,9 @@ class Notebook(pulumi.ComponentResource):
     def _secret(self, name: str, args: NotebookArgs, child: pulumi.ResourceOptions) -> MountedFile:
         self.token = None if args.password else _generated_token(f"{name}-token", child)
         self.login_kind = "password" if args.password else "token"
-        secret = docker.Secret(
-            f"{name}-{self.login_kind}",
-            data=encoded(self.token or pulumi.Output.secret(args.password)),
-            opts=child,
-        )
-        file_name = f"notebook_{self.login_kind}"
-        return MountedFile(id=secret.id, name=secret.name, file_name=file_name)
+        text = self.token or pulumi.Output.secret(args.password)
+        kind = self.login_kind
+        return mount_secret(f"{name}-{kind}", f"notebook_{kind}", text, child)
 
 
 def dask_config(scheduler_address: str) -> Config:

@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pulumi
-import pulumi_docker as docker
 
 from components.settings import Settings
-from components.swarm import MountedFile, encoded, mount_config
+from components.swarm import MountedFile, mount_config, mount_secret
 
 FILE_NAME = "s3_credentials"  # in /run/secrets
 CA_TARGET = "/etc/dask-swarm/s3-ca.pem"
@@ -40,10 +39,9 @@ def declare_object_store(
     if not settings.s3_access_key:
         return ObjectStore()
     credentials = pulumi.Output.secret(credentials_file(settings))
-    secret = docker.Secret(f"{name}-credentials", data=encoded(credentials), opts=opts)
     bundle = settings.s3_ca_bundle
     return ObjectStore(
-        secrets=(MountedFile(id=secret.id, name=secret.name, file_name=FILE_NAME),),
+        secrets=(mount_secret(f"{name}-credentials", FILE_NAME, credentials, opts),),
         configs=(mount_config(f"{name}-ca", CA_TARGET, bundle, opts),) if bundle else (),
         variables=object_store_variables(settings),
     )

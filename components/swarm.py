@@ -169,6 +169,14 @@ def mount_config(
     return MountedFile(id=config.id, name=config.name, file_name=file_name)
 
 
+def mount_secret(
+    name: str, file_name: str, text: pulumi.Input[str], opts: pulumi.ResourceOptions
+) -> MountedFile:
+    """Declare an auto-named secret with `text` under the logical name `name`, for services."""
+    secret = docker.Secret(name, data=encoded(text), opts=opts)
+    return MountedFile(id=secret.id, name=secret.name, file_name=file_name)
+
+
 def encoded(text: pulumi.Input[str]) -> pulumi.Output[str]:
     """Return `text` as configs and secrets take it, in base64."""
     return pulumi.Output.from_input(text).apply(lambda t: base64.b64encode(t.encode()).decode())
