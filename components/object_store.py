@@ -18,6 +18,7 @@ from components.settings import Settings
 from components.swarm import MountedFile, mount_config, mount_secret
 
 FILE_NAME = "s3_credentials"  # in /run/secrets
+SCHEDULER_FILE = "/dev/shm/s3_credentials"  # noqa: S108  memory of the container, never on disk
 CA_TARGET = "/etc/dask-swarm/s3-ca.pem"
 # Servers other than Amazon's often refuse the checksums that clients add by default.
 CHECKSUMS = ("request_checksum_calculation", "response_checksum_validation")
@@ -81,8 +82,11 @@ def object_store_variables(settings: Settings) -> dict[str, str]:
 def scheduler_variables(store: ObjectStore) -> dict[str, str]:
     """Return the environment variables of the scheduler, which has none of the user's.
 
-    The bucket's name is for users' programs: another one must not restart the scheduler.
+    Its workers send it the credentials file (`images/scheduler_preload.py`): with a new key, the
+    scheduler must not restart. Nor with another bucket, whose name is for users' programs.
     """
-    certificates = {"SSL_CERT_FILE": CA_TARGET} if store.configs else {}
+    if not store.variables:
+        return {}
     ours = {name: value for name, value in store.variables.items() if name != "S3_BUCKET"}
-    return {**ours, **certificates}
+    certificates = {"SSL_CERT_FILE": CA_TARGET} if store.configs else {}
+    return {**ours, "AWS_SHARED_CREDENTIALS_FILE": SCHEDULER_FILE, **certificates}

@@ -1,7 +1,7 @@
 """The Dask scheduler: one task, known on the overlay as `scheduler`.
 
 Owns the scheduler's command line and its service. It publishes no port: 8786 (Dask) and 8787
-(dashboard) are reachable on its networks only. It has the keys of the object store as workers do:
+(dashboard) are reachable on its networks only. Its workers send it the keys of the object store:
 it makes tasks of what clients send, and for Parquet reads the files' metadata to do so.
 """
 
@@ -85,7 +85,6 @@ def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         constraints=args.constraints,
         platform=args.platform,
         configs=[*configs, *args.object_store.configs],
-        secrets=args.object_store.secrets,
         # A scheduler that does not start must not cost the work that the old one holds together.
         rolling=Rolling(start_first=True),
     )

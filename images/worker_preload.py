@@ -1,10 +1,11 @@
-"""How a Dask worker leaves: with its work handed over, or not at all.
+"""How a Dask worker joins and leaves: with its work handed over, or not at all.
 
 A preload of `dask worker`, mounted into containers of any image as a Swarm config: hence one file,
 which needs nothing but distributed. Told to leave by its nanny (`nanny_preload.py`), the worker
 gives back the tasks that it has not begun, has the scheduler move its data to the other workers,
 finishes what runs, has that moved too, and ends. A lost scheduler ends it at once, and so does
-whatever else closes it: its nanny starts the next one.
+whatever else closes it: its nanny starts the next one. A worker that joins sends the keys of the
+object store to the scheduler (`scheduler_preload.py`).
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 
 from distributed import Worker
 from distributed.core import Status
@@ -25,6 +27,7 @@ TAKER_SECONDS = 5  # for another worker to come that takes the data; for one tha
 ANSWER_SECONDS = 10  # a scheduler that is silent for longer counts as lost
 CLOSE_SECONDS = 5
 LEAVE = signal.SIGUSR1  # what the nanny sends
+S3_CREDENTIALS = Path("/run/secrets/s3_credentials")  # if the stack has an object store
 
 logger = logging.getLogger("distributed.worker.leaving")
 departures: list["asyncio.Task[None]"] = []  # of the one worker that this process is
@@ -32,7 +35,7 @@ left: list[str] = []  # its address, when it has nothing more to hand over
 
 
 async def dask_setup(worker: Worker) -> None:
-    """Take the order to leave from the nanny alone."""
+    """Take the order to leave from the nanny alone; send the S3 credentials, if there are any."""
     loop = asyncio.get_running_loop()
     signal.signal(LEAVE, lambda *_: loop.call_soon_threadsafe(told_to_leave, worker))
     # A forked worker has the nanny's answer to SIGTERM; the nanny uses it when memory is full.
@@ -40,6 +43,9 @@ async def dask_setup(worker: Worker) -> None:
     # A signal to the nanny's process group, as the official images send it, stops the nanny alone.
     # The nanny can end what tasks have started with the worker's own group.
     os.setpgid(0, 0)
+    if S3_CREDENTIALS.exists():
+        text = S3_CREDENTIALS.read_text(encoding="utf-8")
+        await worker.scheduler.store_s3_credentials(text=text)
 
 
 async def dask_teardown(worker: Worker) -> None:

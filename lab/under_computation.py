@@ -1,4 +1,4 @@
-"""Change a cluster while its notebook computes, and learn what became of the computation."""
+"""Change a cluster during a computation, and find out what became of the computation."""
 
 import json
 from collections.abc import Callable
@@ -16,27 +16,33 @@ SECONDS = 240  # for a computation and the change in it
 
 
 def under_computation(
-    docker_host: str, workers: int, blocks: int, tasks: int, change: Callable[[], object]
+    docker_host: str,
+    workers: int,
+    blocks: int,
+    tasks: int,
+    change: Callable[[], object],
+    service: str = "dask_notebook",
 ) -> dict[str, Any]:
     """Call `change` while so many blocks and results are on so many workers, and more to come.
 
-    Return what `lab.computation` tells then. `docker_host` is the notebook's engine.
+    Return what `lab.computation` prints. Its client runs in the container of `service`, which the
+    change must not replace; `docker_host` is that container's engine.
     """
     with closing(docker.DockerClient(docker_host)) as engine, ThreadPoolExecutor() as pool:
-        (notebook,) = engine.containers.list(
-            filters={"label": "com.docker.swarm.service.name=dask_notebook"}
+        (container,) = engine.containers.list(
+            filters={"label": f"com.docker.swarm.service.name={service}"}
         )
         # What an earlier computation has left must not pass for this one's.
-        _call(notebook, "rm", "-f", str(computation.COMPUTING), str(computation.CHANGED))
+        _call(container, "rm", "-f", str(computation.COMPUTING), str(computation.CHANGED))
         sizes = [str(each) for each in (workers, blocks, tasks)]
-        computing = pool.submit(_call, notebook, "python", "-c", PROGRAM, *sizes)
+        computing = pool.submit(_call, container, "python", "-c", PROGRAM, *sizes)
         try:
             _call(
-                notebook, "bash", "-c", f"until [ -e {computation.COMPUTING} ]; do sleep .1; done"
+                container, "bash", "-c", f"until [ -e {computation.COMPUTING} ]; do sleep .1; done"
             )
             change()
         finally:
-            _call(notebook, "touch", str(computation.CHANGED))
+            _call(container, "touch", str(computation.CHANGED))
         found: dict[str, Any] = json.loads(computing.result())
         return found
 
@@ -46,5 +52,5 @@ def _call(container: Any, *command: str) -> str:  # noqa: ANN401  typed in part 
     status, (out, err) = container.exec_run(["timeout", str(SECONDS), *command], demux=True)
     if status:
         text = (err or b"").decode()
-        raise RuntimeError(f"{command[0]} in the notebook ended with {status}:\n{text}")
+        raise RuntimeError(f"{command[0]} in the container ended with {status}:\n{text}")
     return (out or b"").decode()

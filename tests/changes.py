@@ -108,8 +108,16 @@ CHANGES = [
         tried={"environment": {"GREETING": "hello"}},
     ),
     Change(
-        what="The object store and its keys",
-        keys=("s3Endpoint", "s3AccessKey", "s3SecretKey", "s3CaBundle"),
+        what="The keys of the object store",
+        keys=("s3AccessKey", "s3SecretKey"),
+        restarts=(WORKER, NOTEBOOK),
+        notice=HANDED_ON,
+        tried={"s3AccessKey": "AKIAOTHER", "s3SecretKey": "bPxRfiCYEXAMPLE"},
+        base={"s3AccessKey": "AKIAEXAMPLE", "s3SecretKey": "wJalrXUtnFEMI"},
+    ),
+    Change(
+        what="The object store, or none",
+        keys=("s3Endpoint", "s3Region", "s3PathStyle", "s3CaBundle"),
         restarts=(SCHEDULER, WORKER, NOTEBOOK),
         notice=BREAKS_OFF,
         tried={"s3AccessKey": "AKIAEXAMPLE", "s3SecretKey": "wJalrXUtnFEMI"},

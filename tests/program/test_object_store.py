@@ -35,8 +35,8 @@ def mounted(program, service):
     return {each["fileName"]: each for each in program.container(service)["secrets"]}
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_every_service_mounts_the_credentials_readable_for_its_user(program, name):
+@pytest.mark.parametrize("name", ["dask_worker", "dask_notebook"])
+def test_workers_and_notebook_mount_the_credentials_readable_for_their_user(program, name):
     """For user 1000, and for a root without capabilities, who needs the group."""
     found = mounted(program, name)["s3_credentials"]
     assert "dask-object-store-credentials-id" == found["secretId"]
@@ -51,11 +51,12 @@ def test_every_service_mounts_the_certificates(program, name):
 
 
 def test_the_scheduler_is_led_to_the_files_by_its_command_line(program):
-    """It makes tasks of what clients send, for which it reads the metadata of Parquet files."""
+    """It reads the metadata of Parquet files; workers send it the keys, so it mounts no secret."""
+    assert "s3_credentials" not in mounted(program, "dask_scheduler")
     arguments = program.container("dask_scheduler")["args"]
     variables = arguments[1 : arguments.index("dask")]
     assert "env" == arguments[0]
-    assert "AWS_SHARED_CREDENTIALS_FILE=/run/secrets/s3_credentials" in variables
+    assert "AWS_SHARED_CREDENTIALS_FILE=/dev/shm/s3_credentials" in variables
     assert "AWS_ENDPOINT_URL=https://s3.example.org" in variables
     assert "SSL_CERT_FILE=/etc/dask-swarm/s3-ca.pem" in variables
 
@@ -119,7 +120,7 @@ def test_another_bucket_or_server_is_proven_again(run, changed):
 def test_the_revision_of_a_service_has_the_id_of_the_secret(run):
     """So that the proof of other keys is another one."""
     with_keys, without = run(**STORE), run()
-    for name in SERVICES:
+    for name in ("dask_worker", "dask_notebook"):
         (ours,), (plain,) = with_keys.service(name)["labels"], without.service(name)["labels"]
         assert ours["value"] != plain["value"]
 

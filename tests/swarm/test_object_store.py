@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import docker
 import pytest
 
+from lab.under_computation import under_computation
 from tests.conftest import ROOT
 from tests.swarm import s3
 from tests.swarm.conftest import RUNNERS, declared, wait_until_gone
@@ -156,15 +157,19 @@ def test_the_example_writes_and_reads_dataframes(stack, lab):
 
 
 def test_another_key_is_proven_and_used(stack, swarm, lab):
-    """Whoever has the old one is replaced, the scheduler as well."""
+    """Workers and notebook are replaced; a computation loses nothing, by the same scheduler."""
     before, keys = running(swarm), new_keys()
     stack.server.start(*keys)
     stack.configure(*keys)
-    assert 2**20 == stack.up()["object_store"]["bytes"]
+    found = under_computation(lab.docker_host, 2, 8, 8, stack.up, service="dask_scheduler")
+    assert found["right"]
+    assert (2, 0, 0) == tuple(found[key] for key in ("workers", "lost_blocks", "repeated_tasks"))
+    assert 2**20 == stack.deployment.runner.outputs()["health"]["object_store"]["bytes"]
     after = running(swarm)
-    assert before.keys() == {"dask_scheduler", "dask_worker", "dask_notebook"}
-    assert not [name for name in before if before[name] & after[name]]
-    assert TOTALS == json.loads(in_notebook(lab, DATASET, "fsspec"))["totals"]
+    kept = {name for name in before if before[name] & after[name]}
+    assert {"dask_scheduler"} == kept == before.keys() - {"dask_worker", "dask_notebook"}
+    for filesystem in ("fsspec", "arrow"):
+        assert TOTALS == json.loads(in_notebook(lab, DATASET, filesystem))["totals"]
 
 
 def test_a_wrong_key_is_refused_in_the_servers_words(stack, lab):

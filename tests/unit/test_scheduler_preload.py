@@ -1,6 +1,8 @@
-"""The address that a scheduler shows, tried with a real scheduler and its preload."""
+"""The address that a scheduler shows and the S3 keys that it gets, with a real scheduler."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import pytest
@@ -28,3 +30,26 @@ def test_clients_are_shown_the_address_that_every_node_reaches():
         address, text = run_async(shown())
     assert ADDRESS == address
     assert ADDRESS in text
+
+
+def test_the_scheduler_writes_the_credentials_that_a_worker_sends(tmp_path, monkeypatch):
+    """Readable for its own user alone; file systems that s3fs keeps have the old key."""
+    distributed = pytest.importorskip("distributed")
+    path, cleared = tmp_path / "s3_credentials", []
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(path))
+    kept = SimpleNamespace(clear_instance_cache=lambda: cleared.append(path.read_text()))
+    monkeypatch.setitem(sys.modules, "s3fs", SimpleNamespace(S3FileSystem=kept))
+
+    async def send(*texts):
+        made = distributed.Scheduler(
+            host="tcp://127.0.0.1", port=0, dashboard=False, preload=[str(PRELOAD)]
+        )
+        async with made, distributed.rpc(made.listeners[0].contact_address) as scheduler:
+            for text in texts:
+                await scheduler.store_s3_credentials(text=text)
+
+    with dask.config.set({"distributed.scheduler.contact-address": ADDRESS}):
+        run_async(send("old", "new", "new"))
+    assert "new" == path.read_text()
+    assert 0o600 == path.stat().st_mode & 0o777
+    assert ["old", "new"] == cleared

@@ -30,6 +30,7 @@ NUMBERS = itertools.count()
 PATIENCE = 30  # seconds for anything that is awaited
 # Containers have no capabilities; this one lets root write to read-only files.
 CONFINED = [] if os.geteuid() else ["setpriv", "--bounding-set", "-dac_override"]
+CREDENTIALS = "[default]\naws_access_key_id=AKIAEXAMPLE\n"
 LIMIT = ResourceLimit(cpus=Decimal("0.5"), memory_bytes=2**29)
 
 
@@ -70,7 +71,11 @@ def client():
 def preloads(tmp_path):
     """Return a folder with the preloads; they wait less, as this machine is not a network."""
     changes = {
-        workers.WORKER_PRELOAD: {"TAKER_SECONDS = 5": "1", "ANSWER_SECONDS = 10": "1"},
+        workers.WORKER_PRELOAD: {
+            "TAKER_SECONDS = 5": "1",
+            "ANSWER_SECONDS = 10": "1",
+            'S3_CREDENTIALS = Path("/run/secrets/s3_credentials")': f'Path("{tmp_path}/s3")',
+        },
         workers.NANNY_PRELOAD: {
             "LIFE_SECONDS = 5": "1",
             'ENVIRONMENT = Path("/run/secrets/dask_environment")': f'Path("{tmp_path}/variables")',
@@ -521,3 +526,17 @@ def test_a_stop_that_comes_with_the_loss_of_the_scheduler_is_not_lost(before, af
     program = ANEW.format(shortly_before=before, shortly_after=after)
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False, timeout=PATIENCE)
     assert status == done.returncode
+
+
+def test_a_worker_that_joins_sends_its_s3_credentials_to_the_scheduler(start, preloads):
+    """Before it is registered, so that no task needs keys that the scheduler does not have."""
+    (preloads / "s3").write_text(CREDENTIALS)
+    received = []
+    with scheduler() as client:
+        known = client.cluster.scheduler.workers
+        client.cluster.scheduler.handlers["store_s3_credentials"] = lambda text: received.append(
+            (text, len(known))
+        )
+        start(client)
+        start(client)
+    assert [(CREDENTIALS, 0), (CREDENTIALS, 1)] == received
