@@ -1,6 +1,6 @@
 """A Dask cluster on Docker Swarm.
 
-    settings      every config key of the stack, checked                 components/settings.py
+    settings      every config key of the stack, checked                 config/settings.py
     site          what the Swarm has: image digests, Caddy's network     components/offline.py
     front         Caddy, its network and the names that it serves        components/caddy.py
     cluster       overlay network, scheduler, workers, notebook, Prefect components/cluster.py
@@ -19,8 +19,8 @@ from components.cluster import DaskCluster, DaskClusterArgs
 from components.front_proof import FrontProof, FrontProofArgs
 from components.offline import find_site, provider_host
 from components.probe import HealthProbe, HealthProbeArgs
-from components.settings import Settings
 from components.shutdown import Shutdown, ShutdownArgs
+from config.settings import Settings
 from remote.engine import ssh_options
 
 settings = Settings.load()

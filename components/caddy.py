@@ -18,10 +18,10 @@ from components.cluster import DaskCluster
 from components.lookup import Site
 from components.notebook import Notebook
 from components.own_caddy import OwnCaddyArgs, declare_own_caddy
-from components.parsing import split_address
 from components.prefect import Prefect
-from components.settings import Settings
 from components.swarm import DeclaredService, MountedFile, mount_secret
+from config.settings import Settings
+from config.types import split_address
 
 # In /run/secrets: the notebook's and Caddy's, and Caddy's alone.
 KEY_FILE, SESSION_FILE = "front_key", "front_session"

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from components.complaints import complaint, set_command
-from components.parsing import Platform, memory
-from components.settings import Settings
-from components.swarm import ResourceLimit
+from config.problems import complaint, set_command
+from config.settings import Settings
+from config.types import Platform, memory
+from config.workloads import ResourceLimit
 from health.causes import size, unmatched
 from health.nodes import Node, Task, free, hostname, matches, usable
 from health.nodes import platform as platform_of

@@ -17,8 +17,8 @@ from components.caddy import Front, front_text
 from components.cluster import DaskCluster
 from components.lookup import Site
 from components.probe import HealthProbe, program_fingerprint
-from components.settings import Settings
 from components.swarm import fingerprint
+from config.settings import Settings
 
 COMMAND = "exec .venv/bin/python -m health.front"
 

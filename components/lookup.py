@@ -17,10 +17,10 @@ from docker.errors import APIError, DockerException
 from requests.exceptions import RequestException
 
 from components import history, preflight
-from components.complaints import ConfigError, complaint, set_command
-from components.parsing import ImageReference, Platform
 from components.preflight import Survey, UnfitManagerError
-from components.settings import Settings
+from config.problems import ConfigError, complaint, set_command
+from config.settings import Settings
+from config.types import ImageReference, Platform
 from health.nodes import Node, matches, usable
 from remote.engine import SshError, connect
 

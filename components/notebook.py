@@ -16,12 +16,10 @@ from components.dask_config import Config, mount_dask_config
 from components.health_check import HealthCheck
 from components.network import NETWORK_NAME
 from components.object_store import ObjectStore
-from components.parsing import Platform
 from components.scheduler import ALIAS, DASHBOARD_PORT
 from components.swarm import (
     DeclaredService,
     MountedFile,
-    ResourceLimit,
     Rolling,
     ServiceSpec,
     Volume,
@@ -31,6 +29,8 @@ from components.swarm import (
     mount_secret,
     package_environment,
 )
+from config.types import Platform
+from config.workloads import ResourceLimit
 
 SERVICE = "dask_notebook"
 PORT = 8888

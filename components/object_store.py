@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import pulumi
 
-from components.settings import Settings
 from components.swarm import MountedFile, mount_config, mount_secret
+from config.settings import Settings
 
 FILE_NAME = "s3_credentials"  # in /run/secrets
 SCHEDULER_FILE = "/dev/shm/s3_credentials"  # noqa: S108  memory of the container, never on disk

@@ -12,10 +12,10 @@ from pathlib import Path
 import pulumi
 
 from components import lookup, recorded
-from components.complaints import ConfigError, complaint
 from components.lookup import Site
 from components.recorded import Used
-from components.settings import Settings
+from config.problems import ConfigError, complaint
+from config.settings import Settings
 
 OFFLINE, RECORD = "DASK_SWARM_OFFLINE", "DASK_SWARM_RECORD"
 PROJECT = Path(__file__).parent.parent

@@ -16,19 +16,19 @@ import pulumi_docker as docker
 from components import caddyfile
 from components.capacity import SMALL
 from components.health_check import HealthCheck, Script
-from components.parsing import memory
-from components.settings import Settings
 from components.swarm import (
     Attachment,
     DeclaredService,
     MountedFile,
-    ResourceLimit,
     Rolling,
     ServiceSpec,
     Volume,
     declare_service,
     mount_config,
 )
+from config.settings import Settings
+from config.types import memory
+from config.workloads import ResourceLimit
 
 SERVICE = "dask_caddy"
 RELOADER = "dask_caddy_reloader"

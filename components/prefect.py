@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import pulumi
 
 from components.health_check import HealthCheck
-from components.parsing import Platform
 from components.swarm import (
     DeclaredService,
-    ResourceLimit,
     ServiceSpec,
     Volume,
     attachments,
     declare_service,
     package_environment,
 )
+from config.types import Platform
+from config.workloads import ResourceLimit
 
 SERVICE = "dask_prefect"
 PORT = 4200

@@ -17,8 +17,8 @@ import docker
 from docker.errors import APIError
 
 from components.capacity import demands, shortages
-from components.complaints import complaint
-from components.settings import Settings
+from config.problems import complaint
+from config.settings import Settings
 from health.nodes import Node, Task, hostname
 
 OLDEST_API = "1.41"

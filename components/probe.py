@@ -19,8 +19,8 @@ from components import history
 from components.caddy import Front
 from components.cluster import DaskCluster
 from components.lookup import Site
-from components.settings import Settings
 from components.swarm import fingerprint
+from config.settings import Settings
 from health.proven import NOTE
 
 HEALTH_SOURCES = Path(__file__).parent.parent / "health"

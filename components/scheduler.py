@@ -14,11 +14,9 @@ import pulumi
 from components.dask_config import Config, mount_dask_config
 from components.health_check import HealthCheck
 from components.object_store import ObjectStore, scheduler_variables
-from components.parsing import Platform
 from components.swarm import (
     DeclaredService,
     MountedFile,
-    ResourceLimit,
     Rolling,
     ServiceSpec,
     attachments,
@@ -26,6 +24,8 @@ from components.swarm import (
     mount_config,
     package_environment,
 )
+from config.types import Platform
+from config.workloads import ResourceLimit
 
 ALIAS = "scheduler"
 COMM_PORT = 8786

@@ -13,7 +13,7 @@ import pulumi_command as command
 
 from components.caddy import Front
 from components.cluster import DaskCluster
-from components.settings import Settings
+from config.settings import Settings
 
 COMMAND = "exec .venv/bin/python -m health.shutdown"
 

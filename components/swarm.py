@@ -9,36 +9,16 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any, Literal
 
 import pulumi
 import pulumi_docker as docker
 
 from components.health_check import HealthCheck, Script
-from components.parsing import Platform
+from config.types import Platform
+from config.workloads import ResourceLimit
 
 REVISION_LABEL = "dask.swarm/revision"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResourceLimit:
-    """What a task may use: CPUs (0.5 is half of one) and memory in bytes."""
-
-    cpus: Decimal
-    memory_bytes: int
-
-    @property
-    def nano_cpus(self) -> int:
-        """CPUs in billionths, as the Swarm counts them."""
-        return int(self.cpus * 10**9)
-
-    def at_most(self, other: "ResourceLimit") -> "ResourceLimit":
-        """Return the smaller of both in each resource."""
-        return ResourceLimit(
-            cpus=min(self.cpus, other.cpus),
-            memory_bytes=min(self.memory_bytes, other.memory_bytes),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,18 +14,18 @@ import pulumi
 from components.dask_config import Config, mount_dask_config
 from components.health_check import HealthCheck
 from components.object_store import ObjectStore
-from components.parsing import Platform, spell_memory
 from components.swarm import (
     Attachment,
     DeclaredService,
     MountedFile,
-    ResourceLimit,
     Rolling,
     ServiceSpec,
     declare_service,
     mount_config,
     package_environment,
 )
+from config.types import Platform, spell_memory
+from config.workloads import ResourceLimit
 
 HTTP_PORT = 8789
 PRELOADS = Path(__file__).parent.parent / "images"

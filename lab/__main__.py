@@ -16,7 +16,7 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 import lab
-from components.complaints import ConfigError
+from config.problems import ConfigError
 from lab import cluster, lock, single, status, usual_socket
 from lab.config import stack_file
 from lab.engine import answers

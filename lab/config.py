@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from components.complaints import ConfigError, complaint
+from config.problems import ConfigError, complaint
 from lab.layout import Lab
 from lab.rehearsal_resources import RefusedError
 

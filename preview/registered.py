@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from components.complaints import ConfigError
 from components.offline import OFFLINE, PROJECT
+from config.problems import ConfigError
 from lab.config import load_config, secret_keys, stack_file
 
 RECORDER = PROJECT / "preview" / "recorder.py"

@@ -8,7 +8,7 @@ import pulumi
 import pytest
 
 from components import offline
-from components.complaints import ConfigError
+from config.problems import ConfigError
 from lab.runners import PulumiCli, Rehearsal, file_backend, installed_cli
 from tests.conftest import ROOT
 

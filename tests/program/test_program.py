@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from components import probe
-from components.settings import declared_settings, key_of
+from config.settings import declared_settings, key_of
 from tests.conftest import ROOT
 
 TOKEN = "t" * 48

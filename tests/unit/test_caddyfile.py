@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from components import caddyfile, notebook, prefect, scheduler
 from components.caddyfile import FrontText, fill, fragments, joined, options
-from components.parsing import split_address, upstream
+from config.types import split_address, upstream
 
 KEY = "k" * 48
 LOGINS = ("authelia", "basic", "basic-cookie", "none")

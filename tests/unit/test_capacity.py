@@ -3,7 +3,7 @@
 import pytest
 
 from components.capacity import demands, shortages
-from components.settings import parse_settings
+from config.settings import parse_settings
 
 GIB = 2**30
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components import misfits
-from components.complaints import ConfigError
 from components.object_store import credentials_file, object_store_variables
-from components.settings import parse_settings
+from config import cross_checks
+from config.problems import ConfigError
+from config.settings import parse_settings
 
 SECRET_KEY = "s3SecretKey"
 KEYS = {"s3AccessKey": "AKIAEXAMPLE", SECRET_KEY: "wJalrXUt/K7+bPxRfi="}
@@ -113,8 +113,8 @@ def test_no_variable_holds_a_key(settings):
 def test_a_user_cannot_set_what_the_keys_set(settings):
     """Each variable of ours is refused by its name; one that is unset here could be set later."""
     ours = object_store_variables(settings(**KEYS, s3Bucket="dask", s3Region="x"))
-    assert set(ours) <= set(misfits.OBJECT_STORE_VARIABLES)
-    for name in misfits.OBJECT_STORE_VARIABLES:
+    assert set(ours) <= set(cross_checks.OBJECT_STORE_VARIABLES)
+    for name in cross_checks.OBJECT_STORE_VARIABLES:
         with pytest.raises(ConfigError, match=f"environment: {name} is set"):
             settings(**KEYS, environment=f'{{"{name}": "x"}}')
         settings(environment=f'{{"{name}": "x"}}')

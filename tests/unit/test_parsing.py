@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components import parsing
+from config import types
 
 DIGEST = "sha256:" + "0a" * 32
 
@@ -19,32 +19,32 @@ class TestMemory:
     )
     def test_binary_units_are_read(self, text, size):
         """A size with a binary unit is that many bytes."""
-        assert size == parsing.memory(text)
+        assert size == types.memory(text)
 
     @pytest.mark.parametrize("text", ["1G", "1GB", "1 GiB", "GiB", "-1GiB", "1024", "1gib", ""])
     def test_other_units_are_refused(self, text):
         """Units that Docker and Dask read differently are refused."""
         with pytest.raises(ValueError, match="KiB, MiB, GiB or TiB"):
-            parsing.memory(text)
+            types.memory(text)
 
     @given(st.integers(min_value=1, max_value=2**45))
     def test_spelled_sizes_mean_the_same_to_dask(self, size):
         """What is told to Dask is exactly the limit that the Swarm enforces."""
         from dask.utils import parse_bytes
 
-        assert size == parse_bytes(parsing.spell_memory(size))
+        assert size == parse_bytes(types.spell_memory(size))
 
 
 class TestCpus:
     def test_fractions_are_exact(self):
         """A tenth of a CPU is a tenth, not a float near it."""
-        assert Decimal("0.1") == parsing.cpus("0.1")
+        assert Decimal("0.1") == types.cpus("0.1")
 
     @pytest.mark.parametrize("text", ["half", "", "0", "-1", "0.0001", "nan", "inf", "1000"])
     def test_what_is_no_number_of_cpus_is_refused(self, text):
         """Words, zero, negative and absurd numbers are refused."""
         with pytest.raises(ValueError, match=r"from 0\.001 to 512"):
-            parsing.cpus(text)
+            types.cpus(text)
 
 
 class TestImageReference:
@@ -60,7 +60,7 @@ class TestImageReference:
     )
     def test_references_are_spelled_as_docker_prints_them(self, text, familiar):
         """The familiar form is what the Swarm reports back, so a refresh shows no change."""
-        assert familiar == str(parsing.image_reference(text))
+        assert familiar == str(types.image_reference(text))
 
     @pytest.mark.parametrize(
         "text", ["", "dask", "Dask:1", "dask:", "dask:1@sha256:12", "a b:1", "https://x/y:1", ":1"]
@@ -68,13 +68,13 @@ class TestImageReference:
     def test_malformed_or_floating_references_are_refused(self, text):
         """A reference that is none, or that would mean `latest`, is refused."""
         with pytest.raises(ValueError, match="with a tag or a digest"):
-            parsing.image_reference(text)
+            types.image_reference(text)
 
 
 class TestPlacement:
     def test_constraints_are_split_and_normalised(self):
         """Several constraints are separated by commas; spaces do not matter."""
-        parsed = parsing.placement("node.labels.role == master , node.platform.arch!=arm64")
+        parsed = types.placement("node.labels.role == master , node.platform.arch!=arm64")
         assert ("node.labels.role==master", "node.platform.arch!=arm64") == parsed
 
     @pytest.mark.parametrize(
@@ -83,19 +83,19 @@ class TestPlacement:
     def test_malformed_expressions_are_refused(self, text):
         """What the Swarm would not understand is refused, with what it does understand."""
         with pytest.raises(ValueError, match=r"node\.labels\.<name>==<value>"):
-            parsing.placement(text)
+            types.placement(text)
 
     def test_a_label_mistaken_for_a_role_is_explained(self):
         """`node.role==master` can never match: a role is manager or worker."""
         with pytest.raises(ValueError, match=r"a label is node\.labels\.role"):
-            parsing.placement("node.role==master")
+            types.placement("node.role==master")
 
 
 class TestRequirements:
     def test_versions_and_extras_are_kept(self):
         """Requirements keep what pip needs, without the spaces that would split them."""
         given_names = '["prefect", "s3fs >= 2026.1", "dask[array]"]'
-        assert ("prefect", "s3fs>=2026.1", "dask[array]") == parsing.requirements(given_names)
+        assert ("prefect", "s3fs>=2026.1", "dask[array]") == types.requirements(given_names)
 
     @pytest.mark.parametrize(
         "text", ["prefect", "{}", '[""]', "[1]", '["a b"]', '["x @ https://h/x"]', '["a; b"]']
@@ -103,7 +103,7 @@ class TestRequirements:
     def test_what_is_no_list_of_packages_is_refused(self, text):
         """Anything that pip or a shell could read as more than a package name is refused."""
         with pytest.raises(ValueError, match="a list of package names"):
-            parsing.requirements(text)
+            types.requirements(text)
 
 
 @pytest.mark.parametrize(
@@ -113,14 +113,14 @@ class TestRequirements:
 def test_addresses_that_are_no_docker_host_are_refused(text):
     """A path alone, a web address or a half address is refused."""
     with pytest.raises(ValueError, match="unix:///path"):
-        parsing.docker_host(text)
+        types.docker_host(text)
 
 
 @pytest.mark.parametrize("text", ["short", "with\nnewline", "tab\tinside"])
 def test_passwords_that_no_form_accepts_are_refused(text):
     """A password is at least 8 printable characters."""
     with pytest.raises(ValueError, match="8 printable"):
-        parsing.password(text)
+        types.password(text)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_passwords_that_no_form_accepts_are_refused(text):
 )
 def test_a_service_is_reached_at_a_port_or_by_its_address(text, server, path):
     """As Caddy takes it, with a path of its own."""
-    assert (server, path) == parsing.split_address(parsing.upstream(text))
+    assert (server, path) == types.split_address(types.upstream(text))
 
 
 @pytest.mark.parametrize(
@@ -151,23 +151,23 @@ def test_a_service_is_reached_at_a_port_or_by_its_address(text, server, path):
 def test_what_caddy_cannot_reach_a_service_by_is_refused(text):
     """A scheme with the other one's port, a query or a user is nothing to forward to."""
     with pytest.raises(ValueError, match="host:port with a port from 1 to 65535"):
-        parsing.upstream(text)
+        types.upstream(text)
 
 
 @given(st.text(max_size=60))
 def test_no_text_breaks_a_parser(text):
     """Whatever stands in the config, the answer is a value or a `ValueError`."""
     parsers = [
-        parsing.cpus,
-        parsing.memory,
-        parsing.image_reference,
-        parsing.placement,
-        parsing.requirements,
-        parsing.docker_host,
-        parsing.network_name,
-        parsing.platform,
-        parsing.whole_number(1, 9),
-        parsing.upstream,
+        types.cpus,
+        types.memory,
+        types.image_reference,
+        types.placement,
+        types.requirements,
+        types.docker_host,
+        types.network_name,
+        types.platform,
+        types.whole_number(1, 9),
+        types.upstream,
     ]
     for parse in parsers:
         with contextlib.suppress(ValueError):

@@ -8,9 +8,9 @@ import pytest
 from docker.errors import APIError, NotFound
 
 from components import lookup, preflight
-from components.complaints import ConfigError
 from components.preflight import Survey, UnfitManagerError, clock_difference, problems, survey
-from components.settings import parse_settings
+from config.problems import ConfigError
+from config.settings import parse_settings
 from remote.causes import Cause
 from remote.engine import SshError
 from tests.unit.test_capacity import NODES, node, task

@@ -6,9 +6,9 @@ from dataclasses import fields, replace
 import pytest
 
 from components import recorded
-from components.complaints import ConfigError
 from components.lookup import Site
-from components.settings import parse_settings
+from config.problems import ConfigError
+from config.settings import parse_settings
 
 DIGEST = "@sha256:" + "a" * 64
 NAME = "recorded.prod.json"

@@ -11,7 +11,7 @@ import pytest
 from pulumi.output import UNKNOWN
 from pulumi.runtime import rpc
 
-from components.complaints import ConfigError
+from config.problems import ConfigError
 from lab import config, rehearsal
 from lab import rehearsal_resources as resources
 from lab.layout import chosen_lab

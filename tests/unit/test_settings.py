@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from components.complaints import ConfigError
-from components.settings import Settings, parse_settings
+from config.problems import ConfigError
+from config.settings import Settings, parse_settings
 
 SECRETS = ("notebookPassword", "basicPassword", "autheliaPassword")
 

@@ -22,7 +22,7 @@ import yaml
 from distributed.core import Status
 
 from components import workers
-from components.swarm import ResourceLimit
+from config.workloads import ResourceLimit
 from images import nanny_preload, worker_preload
 from tests.conftest import ROOT
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from components.complaints import complaint, set_command
-from components.parsing import host_of, is_local
+from config.problems import complaint, set_command
+from config.types import host_of, is_local
 
 SMALLEST_CPU_PER_THREAD = Decimal("0.25")
 

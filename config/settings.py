@@ -17,9 +17,9 @@ from typing import Annotated, Any, get_args, get_type_hints
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
-from components.complaints import ConfigError, complaint, set_command
-from components.misfits import misfits
-from components.parsing import (
+from config.cross_checks import misfits
+from config.problems import ConfigError, complaint, set_command
+from config.types import (
     ImageReference,
     Platform,
     absolute_path,

@@ -1,0 +1,1 @@
+"""What a stack may say: its settings, read, checked and typed before anything is touched."""
