@@ -1,7 +1,7 @@
 """A Dask cluster on Docker Swarm.
 
     settings      every config key of the stack, checked                 config/settings.py
-    site          what the Swarm has: image digests, Caddy's network     components/offline.py
+    site          what the Swarm has: image digests, Caddy's network     swarm/offline.py
     front         Caddy, its network and the names that it serves        components/caddy.py
     cluster       overlay network, scheduler, workers, notebook, Prefect components/cluster.py
     probe         a client on the overlay that proves all of it          components/probe.py
@@ -17,11 +17,11 @@ import pulumi_docker as docker
 from components.caddy import Front, FrontArgs
 from components.cluster import DaskCluster, DaskClusterArgs
 from components.front_proof import FrontProof, FrontProofArgs
-from components.offline import find_site, provider_host
 from components.probe import HealthProbe, HealthProbeArgs
 from components.shutdown import Shutdown, ShutdownArgs
 from config.settings import Settings
-from remote.engine import ssh_options
+from swarm.client import ssh_options
+from swarm.offline import find_site, provider_host
 
 settings = Settings.load()
 site = find_site(settings)

@@ -28,7 +28,7 @@ from requests.exceptions import RequestException
 
 from components.network import NETWORK_NAME
 from components.scheduler import ALIAS
-from remote.engine import connect
+from swarm.client import connect
 
 ANSWER_SECONDS = 30
 PROVIDER = "pulumi:providers:docker"

@@ -15,13 +15,13 @@ import pulumi_random as random
 from components import caddyfile
 from components.caddyfile import FrontText
 from components.cluster import DaskCluster
-from components.lookup import Site
 from components.notebook import Notebook
 from components.own_caddy import OwnCaddyArgs, declare_own_caddy
 from components.prefect import Prefect
 from components.swarm import DeclaredService, MountedFile, mount_secret
 from config.settings import Settings
 from config.types import split_address
+from swarm.site import Site
 
 # In /run/secrets: the notebook's and Caddy's, and Caddy's alone.
 KEY_FILE, SESSION_FILE = "front_key", "front_session"

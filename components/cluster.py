@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 import pulumi
 
-from components.capacity import SMALL
 from components.environment import declare_environment
-from components.lookup import Site
 from components.network import DaskNetwork
 from components.notebook import Notebook, NotebookArgs
 from components.object_store import ObjectStore, declare_object_store
@@ -22,6 +20,8 @@ from components.swarm import DeclaredService, MountedFile
 from components.workers import Workers, WorkersArgs
 from config.settings import Settings
 from config.workloads import ResourceLimit
+from swarm.capacity import SMALL
+from swarm.site import Site
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,10 @@ import pulumi_random as random
 
 from components.caddy import Front, front_text
 from components.cluster import DaskCluster
-from components.lookup import Site
 from components.probe import HealthProbe, program_fingerprint
 from components.swarm import fingerprint
 from config.settings import Settings
+from swarm.site import Site
 
 COMMAND = "exec .venv/bin/python -m health.front"
 

@@ -14,7 +14,6 @@ import pulumi
 import pulumi_docker as docker
 
 from components import caddyfile
-from components.capacity import SMALL
 from components.health_check import HealthCheck, Script
 from components.swarm import (
     Attachment,
@@ -29,6 +28,7 @@ from components.swarm import (
 from config.settings import Settings
 from config.types import memory
 from config.workloads import ResourceLimit
+from swarm.capacity import SMALL
 
 SERVICE = "dask_caddy"
 RELOADER = "dask_caddy_reloader"

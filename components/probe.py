@@ -15,13 +15,13 @@ import pulumi_command as command
 import pulumi_docker as docker
 import pulumi_random as random
 
-from components import history
 from components.caddy import Front
 from components.cluster import DaskCluster
-from components.lookup import Site
 from components.swarm import fingerprint
 from config.settings import Settings
-from health.proven import NOTE
+from swarm import drift
+from swarm.proof_record import NOTE
+from swarm.site import Site
 
 HEALTH_SOURCES = Path(__file__).parent.parent / "health"
 # Pulumi.yaml names the virtual environment; `exec` lets a cancelled run end the program itself.
@@ -62,9 +62,9 @@ class HealthProbe(pulumi.ComponentResource):
             opts=child,
         )
         proof = run.stdout.apply(json.loads)
-        note = pulumi.Output.all(proof, self.attempt).apply(lambda both: history.note(*both))
+        note = pulumi.Output.all(proof, self.attempt).apply(lambda both: drift.note(*both))
         docker.ServiceConfig(NOTE, data=note, opts=child)
-        self.health = proof.apply(history.without_imprints)
+        self.health = proof.apply(drift.without_imprints)
         self.register_outputs({"health": self.health})
 
     def _attempt(self, name: str, request: pulumi.Output[str], touched: str) -> pulumi.Output[str]:

@@ -1,6 +1,6 @@
 """The orderly end: a resource that does something only when it is deleted, before all others.
 
-Owns when the program in `health/shutdown.py` runs. It depends on every service and nothing depends
+Owns when the program in `swarm/shutdown.py` runs. It depends on every service and nothing depends
 on it, so a `destroy` begins with it, and the networks are free when their turn comes: the provider
 does not try again when the Swarm still sees a task on one.
 """
@@ -15,7 +15,7 @@ from components.caddy import Front
 from components.cluster import DaskCluster
 from config.settings import Settings
 
-COMMAND = "exec .venv/bin/python -m health.shutdown"
+COMMAND = "exec .venv/bin/python -m swarm.shutdown"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from remote.causes import explain
-from remote.engine import PROJECT, ssh_command
+from swarm.client import PROJECT, ssh_command
+from swarm.ssh import explain
 
 NAME = "dask-swarm.caddy"
 SCRIPT = Path(__file__).with_name("exchange.sh")

@@ -12,7 +12,3 @@
 
 It imports nothing of Pulumi, and the probe nothing but distributed.
 """
-
-
-class UnfitError(Exception):
-    """The cluster is not as it should be; the message says what was expected and found."""

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from health.causes import CERTAIN_FAILURES, REFUSED, Cause, Scene, error_of, explain
-from health.nodes import Node, Task, hostname
-from health.rollout import Snapshot, replicas
+from swarm.causes import CERTAIN_FAILURES, REFUSED, Cause, Scene, error_of, explain
+from swarm.nodes import Node, Task, hostname
+from swarm.snapshot import Snapshot, replicas
 
 LOG_LINES = 5
 LOG_WIDTH = 200

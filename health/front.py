@@ -25,9 +25,9 @@ from http.client import HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from health import UnfitError
 from health.probe.kernel import CellError, WebSocket, compute_in_notebook
-from health.progress import Progress
+from swarm import UnfitError
+from swarm.progress import Progress
 
 ANSWER_SECONDS = 15
 PAUSE_SECONDS = 0.5

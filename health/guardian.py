@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from health.engine import ENGINE_ERRORS, Engine
+from swarm.manager import ENGINE_ERRORS, Engine
 
 PATIENCE_SECONDS = 60  # beyond the launcher's deadline; then it hangs and counts as dead
 ATTEMPTS = 20  # a request to create the service may still be under way when the launcher dies

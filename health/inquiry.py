@@ -7,9 +7,9 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from health.diagnose import LOG_LINES, Evidence, missing
-from health.engine import ENGINE_ERRORS, Engine
-from health.nodes import Node, Task, hostname
-from health.rollout import Snapshot, addresses, is_worker
+from swarm.manager import ENGINE_ERRORS, Engine
+from swarm.nodes import Node, Task, hostname
+from swarm.snapshot import Snapshot, addresses, is_worker
 
 LOGS_SECONDS = 6  # a node that is away does not answer at all
 

@@ -9,10 +9,10 @@ from docker import types
 
 from health import parcel
 from health.request import Notebook, Prefect, Request
-from health.rollout import ENDED, Snapshot, moment
+from swarm.manager import PROBE_LABELS
+from swarm.snapshot import ENDED, Snapshot, moment
 
 PREFIX = "dask_health-"
-ROLE = {"dask.swarm/role": "health"}
 DEADLINE_LABEL = "dask.swarm/deadline"  # seconds since 1970, after which nobody waits for it
 
 LINGER_SECONDS = 30  # a launcher reads its finished service's last lines within it
@@ -77,7 +77,7 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
     return {
         "task_template": template,
         "name": name,
-        "labels": {**ROLE, DEADLINE_LABEL: str(int(ends_at))},
+        "labels": {**PROBE_LABELS, DEADLINE_LABEL: str(int(ends_at))},
         # Not a job: engine 20.10 leaves a job's container behind, even running, when its service
         # is removed.
         "mode": types.ServiceMode("replicated", replicas=1),

@@ -17,12 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from health import UnfitError, job
-from health.engine import ENGINE_ERRORS, Engine, manager_address
+from health import job
 from health.guardian import guarded
-from health.progress import Progress
 from health.request import Request
 from health.watch import Watch
+from swarm import UnfitError
+from swarm.manager import ENGINE_ERRORS, PROBE_LABELS, Engine, manager_address
+from swarm.progress import Progress
 
 INTERRUPTED = 130
 
@@ -78,7 +79,7 @@ def run(request: Request, progress: Progress) -> dict[str, Any]:
     name = f"{job.PREFIX}{secrets.token_hex(4)}"
     with guarded(name, request.deadline_seconds) as dismiss:
         engine = Engine()
-        for left in job.leftovers(engine.labelled(job.ROLE), time.time()):
+        for left in job.leftovers(engine.labelled(PROBE_LABELS), time.time()):
             engine.remove(left)
         watch = Watch(engine, request, name, progress)
         try:

@@ -7,8 +7,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from health.engine import ENGINE_ERRORS, Engine
 from health.probe.dialogue import MARK
+from swarm.manager import ENGINE_ERRORS, Engine
 
 BEGINNING = "starting the probe"
 PAUSE_SECONDS = 0.5  # before an interrupted log is followed again

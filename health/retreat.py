@@ -8,9 +8,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from health.engine import ENGINE_ERRORS, Engine
-from health.progress import Progress
-from health.rollout import (
+from swarm.manager import ENGINE_ERRORS, Engine
+from swarm.progress import Progress
+from swarm.snapshot import (
     Service,
     Snapshot,
     imprint,

@@ -6,7 +6,7 @@ from itertools import permutations
 from typing import Any
 from urllib.parse import urlsplit
 
-from health import UnfitError
+from swarm import UnfitError
 
 
 def seats(members: Sequence[str], places: Mapping[str, str]) -> dict[str, str]:

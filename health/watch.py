@@ -5,14 +5,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from health import UnfitError, job, spread
-from health.causes import error_of
+from health import job, spread
 from health.diagnose import hopeless, report
-from health.engine import ENGINE_ERRORS, Engine
 from health.inquiry import inquire, places
 from health.listener import BEGINNING, Listener
-from health.progress import Progress
-from health.proven import NOTE, imprints, newest
 from health.request import Request
 from health.retreat import (
     APPEAR_SECONDS,
@@ -23,7 +19,12 @@ from health.retreat import (
     reserve,
     stopped,
 )
-from health.rollout import ENDED, STALE, Snapshot, absent, imprint, unsettled
+from swarm import UnfitError
+from swarm.causes import error_of
+from swarm.manager import ENGINE_ERRORS, Engine
+from swarm.progress import Progress
+from swarm.proof_record import NOTE, imprints, newest
+from swarm.snapshot import ENDED, STALE, Snapshot, absent, imprint, unsettled
 
 PENDING_SECONDS = 20  # before a task that waits for a place is judged
 JUDGING_PAUSE = 5

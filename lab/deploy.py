@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from components.offline import OFFLINE, RECORD
-from health.causes import size
 from lab.runners import Rehearsal, Runner, runner_for, say
+from swarm.causes import size
+from swarm.offline import OFFLINE, RECORD
 
 NAMED_VERSIONS = ("dask", "distributed", "python")  # of those that are equal everywhere
 DRIFT = ("--refresh", "--expect-no-changes", "--non-interactive")

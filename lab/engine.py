@@ -13,7 +13,7 @@ from requests.exceptions import RequestException
 from lab import processes
 from lab.daemons import Daemon, start
 from lab.layout import Engine
-from remote import engine as remote
+from swarm import client as remote
 
 ANSWER_SECONDS = 30
 # Engines keep sockets and mounts under /run, at places that no setting moves: each gets a /run of

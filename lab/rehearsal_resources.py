@@ -26,9 +26,9 @@ import docker
 import docker.errors
 from pulumi.output import Unknown
 
-from health.rollout import imprint
 from lab.layout import chosen_lab
-from remote.engine import connect
+from swarm.client import connect
+from swarm.snapshot import imprint
 
 Json = Any  # what JSON can hold, and the SDK's `Unknown` in a preview
 PROVIDER = "pulumi:providers:docker"

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.offline import OFFLINE, PROJECT
 from lab.runners import runner_for
 from preview.difference import difference
 from preview.registered import Registered, UnreadableError, registered
 from preview.rules import findings
+from swarm.offline import OFFLINE, PROJECT
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from components.offline import OFFLINE, PROJECT
 from config.problems import ConfigError
 from lab.config import load_config, secret_keys, stack_file
+from swarm.offline import OFFLINE, PROJECT
 
 RECORDER = PROJECT / "preview" / "recorder.py"
 SECONDS = 120

@@ -2,7 +2,7 @@
 
 import pytest
 
-from health import UnfitError
+from swarm import UnfitError
 from tests.front.services import JUPYTER_PASSWORD, TOKEN
 from tests.front.test_proof import proof
 

@@ -185,7 +185,7 @@ def test_another_host_is_reached_by_ssh_with_a_known_key_only(existing):
     status, said = existing.deliver("put", GOOD, host="ssh://deploy@edge:2222")
     assert 0 == status, said
     seen = (existing.folder / "seen").read_text()
-    assert seen.startswith("-Fremote/ssh_config -T -- ssh://deploy@edge:2222 ")
+    assert seen.startswith("-Fswarm/ssh_config -T -- ssh://deploy@edge:2222 ")
     assert [308, 308] == serves(existing)
     assert "ssh://deploy@edge:2222" in said
 

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from health import UnfitError
 from health.front import OpenDoorError, Request, prove
-from health.progress import Progress
+from swarm import UnfitError
+from swarm.progress import Progress
 from tests.conftest import ROOT
 from tests.front.conftest import NAMES, PORTAL
 from tests.front.portal import PASSWORD, USER

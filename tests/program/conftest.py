@@ -10,7 +10,7 @@ import yaml
 from pulumi.runtime import rpc, set_all_config, set_mocks, test
 from pulumi.runtime.mocks import Mocks
 
-from components import lookup, offline
+from swarm import offline, site
 from tests.conftest import ROOT
 
 SECRET_KEYS = [f"dask-swarm:{name}Password" for name in ("notebook", "basic", "authelia")]
@@ -123,7 +123,7 @@ def run(defaults, monkeypatch):
 
     def run_program(*, touched="", **config):
         found = lambda settings: replace(_site(settings), touched=touched)  # noqa: E731
-        monkeypatch.setattr(lookup, "look_up", found)
+        monkeypatch.setattr(offline, "look_up", found)
         return _run(monkeypatch, defaults | config, preview=False)
 
     return run_program
@@ -136,7 +136,7 @@ def preview(defaults, monkeypatch, tmp_path):
 
     def preview_program(**config):
         monkeypatch.setenv("DASK_SWARM_OFFLINE", "1")
-        monkeypatch.setattr(lookup, "look_up", _nobody)
+        monkeypatch.setattr(offline, "look_up", _nobody)
         return _run(monkeypatch, defaults | config, preview=True)
 
     return preview_program
@@ -159,7 +159,7 @@ def _nobody(settings):
 def _site(settings):
     managed = settings.caddy_mode == "managed"
     caddy = "caddy-network-id" if settings.caddy_mode == "external" else None
-    return lookup.Site(
+    return site.Site(
         image=f"{settings.image}@sha256:{'a' * 64}",
         notebook_image=f"{settings.notebook_image}@sha256:{'b' * 64}",
         caddy_image=f"{settings.caddy_image}@sha256:{'c' * 64}" if managed else None,

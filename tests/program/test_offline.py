@@ -7,9 +7,9 @@ from pathlib import Path
 import pulumi
 import pytest
 
-from components import offline
 from config.problems import ConfigError
 from lab.runners import PulumiCli, Rehearsal, file_backend, installed_cli
+from swarm import offline
 from tests.conftest import ROOT
 
 SERVICES = ["dask_scheduler", "dask_worker", "dask_notebook"]

@@ -68,7 +68,7 @@ def test_every_resource_belongs_to_a_component(run):
     [
         ("unix:///var/run/docker.sock", None),
         ("tcp://manager:2376", None),
-        ("ssh://deploy@manager", ["-Fremote/ssh_config"]),
+        ("ssh://deploy@manager", ["-Fswarm/ssh_config"]),
     ],
 )
 def test_a_manager_behind_ssh_is_reached_by_the_projects_own_rules(run, host, options):

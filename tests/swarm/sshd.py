@@ -90,7 +90,7 @@ class Server:
 
     def hang_up(self):
         """End the connection that is kept for the next command."""
-        call = self.command("ssh", "-F", "remote/ssh_config", "-O", "exit", self.address)
+        call = self.command("ssh", "-F", "swarm/ssh_config", "-O", "exit", self.address)
         environment = os.environ | {"DASK_SWARM_FIRST": "1"}
         subprocess.run(call, env=environment, capture_output=True, timeout=20, check=False)
 

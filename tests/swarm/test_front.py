@@ -13,7 +13,7 @@ import docker
 import pytest
 
 from health.front import FORGED, MARKS, PAGES, prove
-from health.progress import Progress
+from swarm.progress import Progress
 from tests.front.portal import PASSWORD, USER
 from tests.swarm.conftest import RUNNERS, wait_until_gone
 from tests.swarm.fronts import (

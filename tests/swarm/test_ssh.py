@@ -16,7 +16,7 @@ from tests.swarm.conftest import RUNNERS, declared, one_shots, wait_for, wait_un
 
 BURST = """
 import sys, threading
-from remote.engine import connect
+from swarm.client import connect
 address, count = sys.argv[1], int(sys.argv[2])
 together, answers = threading.Barrier(count), []
 def ask():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from components.capacity import demands, shortages
 from config.settings import parse_settings
+from swarm.capacity import demands, shortages
 
 GIB = 2**30
 

@@ -3,8 +3,8 @@
 import pytest
 
 from health.diagnose import Evidence, clean, hopeless, missing, report
-from health.nodes import matches
-from health.rollout import Snapshot
+from swarm.nodes import matches
+from swarm.snapshot import Snapshot
 
 IMAGE = "registry:5000/dask:1@sha256:0"
 TEMPLATE = {

@@ -9,7 +9,7 @@ import pytest
 from health import job
 from health.probe.dialogue import Expected, Order
 from health.request import Request
-from health.rollout import Snapshot
+from swarm.snapshot import Snapshot
 from tests.unit.test_health_request import ASKED
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z

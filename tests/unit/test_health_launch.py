@@ -11,12 +11,12 @@ import threading
 import pytest
 from docker.errors import DockerException
 
-from components import history
 from health import launch, retreat, watch
 from health.probe.dialogue import MARK
-from health.proven import NOTE
 from health.request import Request
-from health.rollout import imprint
+from swarm import drift
+from swarm.proof_record import NOTE
+from swarm.snapshot import imprint
 from tests.unit.test_health_request import ASKED
 from tests.unit.test_health_rollout import REVISION, TEMPLATE
 
@@ -332,7 +332,7 @@ def test_what_an_interrupted_deployment_left_is_taken_back_too(launched):
     services = {"dask_worker": updated("dask_worker", at="2027-01-15T07:00:00Z")}
     swarm = Swarm([{"failure": "expected one version"}], services)
     proof = {"imprints": {"dask_worker": imprint(service("dask_worker", "old"))}}
-    spec = {"Name": f"{NOTE}-1a2b3c4", "Data": history.note(proof, "a1")}
+    spec = {"Name": f"{NOTE}-1a2b3c4", "Data": drift.note(proof, "a1")}
     swarm.notes = [{"ID": "n1", "CreatedAt": "2027-01-15T06:00:00Z", "Spec": spec}]
     _, _, err = launched(swarm)
     assert ["dask_worker"] == swarm.reverted

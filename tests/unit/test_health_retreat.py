@@ -6,7 +6,6 @@ import pytest
 from docker.errors import APIError
 
 from health import retreat
-from health.progress import Progress
 from health.retreat import (
     Past,
     account,
@@ -17,7 +16,8 @@ from health.retreat import (
     reversible,
     stopped,
 )
-from health.rollout import Snapshot, imprint
+from swarm.progress import Progress
+from swarm.snapshot import Snapshot, imprint
 from tests.unit.test_health_rollout import REVISION, TEMPLATE, service, task
 
 THEN, NOW = 1_800_000_000.0, "2027-01-15T08:00:01.123456789Z"

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
-from health import UnfitError
-from health.rollout import (
+from swarm import UnfitError
+from swarm.snapshot import (
     ABSENT,
     STALE,
     STARTING,

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from health import shutdown
-from health.progress import Progress
-from health.rollout import Snapshot
+from swarm import shutdown
+from swarm.progress import Progress
+from swarm.snapshot import Snapshot
 
 NAMES = ["dask_scheduler", "dask_worker"]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from health import UnfitError
 from health.spread import crossings, result, seats, spread
+from swarm import UnfitError
 
 PLACES = {"10.0.1.5": "node-1", "10.0.1.6": "node-1", "10.0.1.7": "node-2"}
 A, B, C = "tcp://10.0.1.5:40001", "tcp://10.0.1.6:40002", "tcp://10.0.1.7:40003"

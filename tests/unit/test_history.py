@@ -2,9 +2,9 @@
 
 import pytest
 
-from components import history
-from health.proven import NOTE
-from health.rollout import imprint
+from swarm import drift
+from swarm.proof_record import NOTE
+from swarm.snapshot import imprint
 
 
 def service(name="dask_worker", version=5, replicas=4):
@@ -14,52 +14,52 @@ def service(name="dask_worker", version=5, replicas=4):
 
 def noted(*services, at="2026-01-01", identity="n1", name=f"{NOTE}-1a2b3c4"):
     proof = {"imprints": {each["Spec"]["Name"]: imprint(each) for each in services}}
-    spec = {"Name": name, "Data": history.note(proof, "a1")}
+    spec = {"Name": name, "Data": drift.note(proof, "a1")}
     return {"ID": identity, "CreatedAt": at, "Spec": spec}
 
 
 def test_what_is_as_it_was_proven_is_not_touched():
     """A new version of the same spec, as a finished update leaves it, is no change."""
-    assert not history.touched([noted(service())], [service(version=9), service("other")])
+    assert not drift.touched([noted(service())], [service(version=9), service("other")])
 
 
 def test_a_changed_service_is_named():
     """With its version, so that the same change made again is another one."""
     proven = noted(service())
-    assert "dask_worker 7" == history.touched([proven], [service(version=7, replicas=2)])
-    assert "dask_worker 9" == history.touched([proven], [service(version=9, replicas=2)])
+    assert "dask_worker 7" == drift.touched([proven], [service(version=7, replicas=2)])
+    assert "dask_worker 9" == drift.touched([proven], [service(version=9, replicas=2)])
 
 
 def test_a_removed_service_is_named():
     """Removed again after the next proof it is told apart from the first time."""
-    first = history.touched([noted(service())], [])
-    second = history.touched([noted(service(), identity="n2")], [])
+    first = drift.touched([noted(service())], [])
+    second = drift.touched([noted(service(), identity="n2")], [])
     assert ("dask_worker gone since n1", "dask_worker gone since n2") == (first, second)
 
 
 def test_the_newest_note_counts():
     """While one proof's note takes the place of another's there are two."""
     notes = [noted(service(), at="2026-02-01"), noted(service(replicas=1), at="2026-01-01")]
-    assert not history.touched(notes, [service()])
+    assert not drift.touched(notes, [service()])
 
 
 @pytest.mark.parametrize("configs", [[], [noted(service(replicas=1), name="dask-other-1a2b3c4")]])
 def test_without_a_proof_there_is_nothing_to_compare(configs):
     """The first deployment, or one whose proof has failed, runs the probe anyway."""
-    assert not history.touched(configs, [service()])
+    assert not drift.touched(configs, [service()])
 
 
 def test_each_proof_leaves_a_note_of_its_own():
     """Also of the same services, so that it can be told when something is gone again."""
-    assert history.note({}, "a1") != history.note({}, "a2")
+    assert drift.note({}, "a1") != drift.note({}, "a2")
 
 
 def test_the_imprints_are_not_shown_to_people():
     """The stack's output is what was proven."""
-    assert {"workers": 4} == history.without_imprints({"workers": 4, "imprints": {"a": "1"}})
+    assert {"workers": 4} == drift.without_imprints({"workers": 4, "imprints": {"a": "1"}})
 
 
 def test_a_proof_of_an_older_program_has_no_imprints():
     """Its note says nothing, and the new program proves again anyway."""
-    spec = {"Name": f"{NOTE}-1", "Data": history.note({"workers": 4}, "a1")}
-    assert not history.touched([{"ID": "n", "CreatedAt": "", "Spec": spec}], [service()])
+    spec = {"Name": f"{NOTE}-1", "Data": drift.note({"workers": 4}, "a1")}
+    assert not drift.touched([{"ID": "n", "CreatedAt": "", "Spec": spec}], [service()])

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 from docker.errors import APIError, NotFound
 
-from components import lookup, preflight
-from components.preflight import Survey, UnfitManagerError, clock_difference, problems, survey
 from config.problems import ConfigError
 from config.settings import parse_settings
-from remote.causes import Cause
-from remote.engine import SshError
+from swarm import preflight, site
+from swarm.client import SshError
+from swarm.preflight import Survey, UnfitManagerError, clock_difference, problems, survey
+from swarm.ssh import Cause
 from tests.unit.test_capacity import NODES, node, task
 
 HOST = "ssh://deploy@manager"
@@ -81,10 +81,10 @@ def told(defaults, monkeypatch):
                 raise engine
             yield engine
 
-        monkeypatch.setattr(lookup, "connect", connect)
+        monkeypatch.setattr(site, "connect", connect)
         settings = parse_settings(defaults | {"dockerHost": HOST} | config, (), {})
         try:
-            lookup.look_up(settings)
+            site.look_up(settings)
         except ConfigError as error:
             headline, *lines = str(error).splitlines()
             assert "nothing was touched" in headline

@@ -5,8 +5,8 @@ import subprocess
 import pytest
 from docker.errors import TLSParameterError
 
-from remote import engine
-from remote.causes import explain
+from swarm import client
+from swarm.ssh import explain
 from tests.conftest import ROOT
 
 ADDRESS = "ssh://deploy@manager.example.org:2222"
@@ -134,35 +134,35 @@ class TestClient:
     def test_speaks_to_an_engine_through_one_ssh(self, ssh):
         """Several questions, one connection, no shell and no unknown option."""
         seen = ssh(ENGINE)
-        with engine.connect(ADDRESS, seconds=10) as client:
-            assert [{"ID": "node"}] == client.nodes()
-            assert [{"ID": "node"}] == client.nodes()
-        expected = f"-Fremote/ssh_config -T -- {ADDRESS} docker system dial-stdio"
+        with client.connect(ADDRESS, seconds=10) as engine:
+            assert [{"ID": "node"}] == engine.nodes()
+            assert [{"ID": "node"}] == engine.nodes()
+        expected = f"-Fswarm/ssh_config -T -- {ADDRESS} docker system dial-stdio"
         assert [expected] == seen.read_text().splitlines()
 
     def test_says_why_ssh_failed(self, ssh):
         """Not that a connection was aborted, but what ssh had to say."""
         ssh("#!/bin/sh\necho 'Host key verification failed.' >&2\nexit 255\n")
-        with pytest.raises(engine.SshError, match="not known here; try: ssh-keyscan"):
-            engine.connect(ADDRESS, seconds=10)
+        with pytest.raises(client.SshError, match="not known here; try: ssh-keyscan"):
+            client.connect(ADDRESS, seconds=10)
 
     def test_misses_ssh_itself(self, tmp_path, monkeypatch):
         """A control host without OpenSSH is told so."""
         monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(engine.SshError, match="apt-get install openssh-client"):
-            engine.connect(ADDRESS, seconds=10)
+        with pytest.raises(client.SshError, match="apt-get install openssh-client"):
+            client.connect(ADDRESS, seconds=10)
 
     def test_does_not_wait_for_ever(self, ssh):
         """An engine that says nothing is given up, and ssh ended."""
         ssh("#!/bin/sh\nexec sleep 30\n")
         with pytest.raises(Exception, match="Read timed out"):
-            engine.connect(ADDRESS, seconds=1)
+            client.connect(ADDRESS, seconds=1)
 
     def test_gives_certificates_to_an_engine_on_the_network(self, monkeypatch):
         """Those of DOCKER_CERT_PATH, as the docker command and the provider do."""
         monkeypatch.setenv("DOCKER_CERT_PATH", "/nowhere")
         with pytest.raises(TLSParameterError):
-            engine.connect("tcp://127.0.0.1:1", seconds=1)
+            client.connect("tcp://127.0.0.1:1", seconds=1)
 
 
 class TestConfig:
@@ -177,7 +177,7 @@ class TestConfig:
 
         def ask(own):
             (tmp_path / ".ssh" / "config").write_text(own)
-            call = ["ssh", *engine.SSH_OPTIONS, "-G", "manager"]
+            call = ["ssh", *client.SSH_OPTIONS, "-G", "manager"]
             done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True)
             return dict(line.split(" ", 1) for line in done.stdout.splitlines())
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from health import UnfitError
+from swarm import UnfitError
 
 REVISION_LABEL = "dask.swarm/revision"
 

@@ -16,13 +16,13 @@ import docker
 from docker.errors import APIError, DockerException
 from requests.exceptions import RequestException
 
-from components import history, preflight
-from components.preflight import Survey, UnfitManagerError
 from config.problems import ConfigError, complaint, set_command
 from config.settings import Settings
 from config.types import ImageReference, Platform
-from health.nodes import Node, matches, usable
-from remote.engine import SshError, connect
+from swarm import drift, preflight
+from swarm.client import SshError, connect
+from swarm.nodes import Node, matches, usable
+from swarm.preflight import Survey, UnfitManagerError
 
 LOOPBACK = "127.0.0.1"
 NO_ADDRESS = {"", "0.0.0.0", LOOPBACK}  # noqa: S104  what a node may say that has none of its own
@@ -85,7 +85,7 @@ def look_up(settings: Settings) -> Site:
 def _touched(engine: "docker.APIClient") -> str:
     configs = engine.configs()  # type: ignore[no-untyped-call]
     services = engine.services()  # type: ignore[no-untyped-call]
-    return history.touched(configs, services)
+    return drift.touched(configs, services)
 
 
 def _misfit(host: str, problems: list[str]) -> ConfigError:

@@ -95,7 +95,7 @@ def explain(said: str, address: str) -> Cause:
             return Cause(text=text.format(**known), cure=cure.format(**known))
     return Cause(
         text=_last_line(said) or "the connection ended without a word",
-        cure=f"ssh -F remote/ssh_config {address} docker version",
+        cure=f"ssh -F swarm/ssh_config {address} docker version",
     )
 
 

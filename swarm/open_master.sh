@@ -11,7 +11,7 @@ home=$1 host=$2 port=$3 user=$4
 export DASK_SWARM_FIRST=1
 exec >/dev/null 2>&1
 
-to_host() { ssh -F remote/ssh_config -l "$user" -p "$port" "$@" -- "$host"; }
+to_host() { ssh -F swarm/ssh_config -l "$user" -p "$port" "$@" -- "$host"; }
 is_open() { to_host -O check; }
 
 (umask 077 && mkdir -p "$home/.ssh")

@@ -13,10 +13,11 @@ from docker.errors import (
 )
 from requests.exceptions import HTTPError, RequestException
 
-from health.rollout import Snapshot, moment
-from remote.engine import connect
+from swarm.client import connect
+from swarm.snapshot import Snapshot, moment
 
 ANSWER_SECONDS = 20
+PROBE_LABELS = {"dask.swarm/role": "health"}  # of the one-shot services that prove a cluster
 LOOKS = 3  # at services that come and go while their tasks are asked for
 
 # Whatever goes wrong between here and the manager is one of these.

@@ -1,6 +1,6 @@
 """Ends the tasks of a stack before its services and networks are removed.
 
-    DOCKER_HOST=… python -m health.shutdown < request.json
+    DOCKER_HOST=… python -m swarm.shutdown < request.json
 
 Reads the names of the services, one JSON object, on standard input. The Swarm refuses to remove a
 network while tasks on it have not been told to end, and a node keeps it until they have: all
@@ -13,11 +13,10 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from health import job
-from health.engine import ENGINE_ERRORS, Engine, manager_address
-from health.nodes import Node, Task, hostname
-from health.progress import Progress
-from health.rollout import ENDED
+from swarm.manager import ENGINE_ERRORS, PROBE_LABELS, Engine, manager_address
+from swarm.nodes import Node, Task, hostname
+from swarm.progress import Progress
+from swarm.snapshot import ENDED
 
 # Longer than a task's grace period, and than it takes the Swarm to notice that a node is down.
 PATIENCE_SECONDS = 75
@@ -40,7 +39,7 @@ def main() -> int:
 
 def shut_down(engine: Engine, names: Sequence[str], progress: Progress) -> None:
     """Return when no task of the services runs any more, or none that can be waited for."""
-    for left in engine.labelled(job.ROLE).services:
+    for left in engine.labelled(PROBE_LABELS).services:
         engine.remove(left)
     for name in names:
         engine.scale(name, 0)

@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from health.proven import IMPRINTS, Config, imprints, newest
-from health.rollout import imprint
+from swarm.proof_record import IMPRINTS, Config, imprints, newest
+from swarm.snapshot import imprint
 
 Service = Mapping[str, Any]
 

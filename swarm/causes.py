@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from health.nodes import Node, Task, free, hostname, labels, matches, platform, resources, usable
+from swarm.nodes import Node, Task, free, hostname, labels, matches, platform, resources, usable
 
 Service = Mapping[str, Any]
 

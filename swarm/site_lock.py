@@ -11,10 +11,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from components.lookup import LOOPBACK, Site
 from config.problems import ConfigError, complaint
 from config.settings import Settings, key_of
 from config.types import ImageReference
+from swarm.site import LOOPBACK, Site
 
 Record = Mapping[str, Mapping[str, Any]]
 NOT_RECORDED = "not-recorded"

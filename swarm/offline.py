@@ -1,4 +1,4 @@
-"""Where the program's facts come from: the Swarm or, in an offline preview, what was recorded.
+"""Where the program's facts come from: the Swarm or, in an offline preview, the record of it.
 
 Owns the two switches in the environment and what is told of them. `DASK_SWARM_OFFLINE=1` makes a
 preview that needs no Docker engine and no network; `DASK_SWARM_RECORD=1` keeps what the Swarm said
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pulumi
 
-from components import lookup, recorded
-from components.lookup import Site
-from components.recorded import Used
 from config.problems import ConfigError, complaint
 from config.settings import Settings
+from swarm import site_lock
+from swarm.site import Site, look_up
+from swarm.site_lock import Used
 
 OFFLINE, RECORD = "DASK_SWARM_OFFLINE", "DASK_SWARM_RECORD"
 PROJECT = Path(__file__).parent.parent
@@ -26,19 +26,19 @@ NOWHERE = "ssh://preview@preview.invalid"
 
 def find_site(settings: Settings) -> Site:
     """Return what the Swarm has; raises `ConfigError` when it does not fit or cannot be known."""
-    path = recorded.file_of(PROJECT, pulumi.get_stack())
+    path = site_lock.file_of(PROJECT, pulumi.get_stack())
     if not switched_on(OFFLINE, os.environ):
-        site = lookup.look_up(settings)
-        _keep(path, recorded.record_of(settings, site))
-        return site
+        found = look_up(settings)
+        _keep(path, site_lock.record_of(settings, found))
+        return found
     if not pulumi.runtime.is_dry_run():
-        found = "it is set, and a deployment has to ask the Swarm"
-        problem = complaint(OFFLINE, found, "a preview alone", f"unset {OFFLINE}")
+        value = "it is set, and a deployment has to ask the Swarm"
+        problem = complaint(OFFLINE, value, "a preview alone", f"unset {OFFLINE}")
         raise ConfigError("Nothing can be deployed offline", [problem])
-    site, everything = recorded.site_from(settings, recorded.read(path), path.name)
+    recorded, everything = site_lock.site_from(settings, site_lock.read(path), path.name)
     for used in everything:
         _tell(used)
-    return site
+    return recorded
 
 
 def provider_host(settings: Settings) -> str:
@@ -72,11 +72,11 @@ def _tell(used: Used) -> None:
     say(f"offline: {sentence(used)}")
 
 
-def _keep(path: Path, now: recorded.Record) -> None:
+def _keep(path: Path, now: site_lock.Record) -> None:
     if switched_on(RECORD, os.environ):
-        recorded.write(path, now)
+        site_lock.write(path, now)
         pulumi.log.info(f"recorded: {', '.join(sorted(now)) or 'nothing'} in {path.name}")
-    elif late := recorded.outdated(recorded.read(path), now):
+    elif late := site_lock.outdated(site_lock.read(path), now):
         pulumi.log.warn(
             f"{path.name} is behind the Swarm, so offline previews are wrong about "
             f"{', '.join(late)}. Cure: make record"

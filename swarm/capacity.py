@@ -14,9 +14,9 @@ from config.problems import complaint, set_command
 from config.settings import Settings
 from config.types import Platform, memory
 from config.workloads import ResourceLimit
-from health.causes import size, unmatched
-from health.nodes import Node, Task, free, hostname, matches, usable
-from health.nodes import platform as platform_of
+from swarm.causes import size, unmatched
+from swarm.nodes import Node, Task, free, hostname, matches, usable
+from swarm.nodes import platform as platform_of
 
 # What all but the workers need to start; up to their limits they share the node.
 SMALL = ResourceLimit(cpus=Decimal("0.1"), memory_bytes=memory("256MiB"))

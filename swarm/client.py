@@ -25,11 +25,11 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.response import HTTPResponse
 
-from remote.causes import Cause, explain
+from swarm.ssh import Cause, explain
 
 PROJECT = Path(__file__).parent.parent
 # Relative, so that it is the same in every checkout: the provider starts in the project's folder.
-SSH_OPTIONS = ("-Fremote/ssh_config",)
+SSH_OPTIONS = ("-Fswarm/ssh_config",)
 CONNECTIONS = 10  # that are kept; more are made while they are needed
 LAST_WORDS_SECONDS = 5  # for `ssh` to end once its connection has
 

@@ -16,10 +16,10 @@ from typing import Any
 import docker
 from docker.errors import APIError
 
-from components.capacity import demands, shortages
 from config.problems import complaint
 from config.settings import Settings
-from health.nodes import Node, Task, hostname
+from swarm.capacity import demands, shortages
+from swarm.nodes import Node, Task, hostname
 
 OLDEST_API = "1.41"
 OLDEST_ENGINE = (20, 10)  # the first to have that API

@@ -1,1 +1,0 @@
-"""The way to a manager's Docker engine, also where it is behind `ssh://`."""
