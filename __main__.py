@@ -1,12 +1,12 @@
 """A Dask cluster on Docker Swarm.
 
-    settings      every config key of the stack, checked                 config/settings.py
-    site          what the Swarm has: image digests, Caddy's network     swarm/offline.py
-    front         Caddy, its network and the names that it serves        components/caddy.py
-    cluster       overlay network, scheduler, workers, notebook, Prefect components/cluster.py
-    probe         a client on the overlay that proves all of it          components/probe.py
-    front proof   a visitor from outside who has to log in               components/front_proof.py
-    shutdown      ends the tasks before a destroy removes anything       components/shutdown.py
+    settings       every config key of the stack, checked                 config/settings.py
+    site           image digests and networks that the Swarm has          swarm/offline.py
+    ingress        Caddy, its network and the names that it serves        components/ingress.py
+    cluster        network, scheduler, workers, notebook, Prefect         components/cluster.py
+    health probe   a client on the network that proves all of it          components/probe.py
+    ingress proof  a client from outside, without and with the login      components/ingress_proof.py
+    shutdown       ends the tasks before a destroy removes anything       components/shutdown.py
 
 The deployment is finished when both proofs are.
 """
@@ -14,9 +14,9 @@ The deployment is finished when both proofs are.
 import pulumi
 import pulumi_docker as docker
 
-from components.caddy import Front, FrontArgs
 from components.cluster import DaskCluster, DaskClusterArgs
-from components.front_proof import FrontProof, FrontProofArgs
+from components.ingress import Front, FrontArgs
+from components.ingress_proof import FrontProof, FrontProofArgs
 from components.probe import HealthProbe, HealthProbeArgs
 from components.shutdown import Shutdown, ShutdownArgs
 from config.settings import Settings

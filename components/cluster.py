@@ -16,7 +16,7 @@ from components.notebook import Notebook, NotebookArgs
 from components.object_store import ObjectStore, declare_object_store
 from components.prefect import Prefect, PrefectArgs, api_url, prefect_variables
 from components.scheduler import ADDRESS, DASHBOARD_PORT, Scheduler, SchedulerArgs
-from components.swarm import DeclaredService, MountedFile
+from components.service import DeclaredService, MountedFile
 from components.workers import Workers, WorkersArgs
 from config.settings import Settings
 from config.workloads import ResourceLimit

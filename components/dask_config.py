@@ -11,7 +11,7 @@ from typing import Any
 import pulumi
 import yaml
 
-from components.swarm import MountedFile, mount_config
+from components.service import MountedFile, mount_config
 
 TARGET = "/etc/dask/dask-swarm.yaml"  # https://docs.dask.org/en/stable/configuration.html
 

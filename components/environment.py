@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pulumi
 
-from components.swarm import MountedFile, mount_secret
+from components.service import MountedFile, mount_secret
 
 FILE_NAME = "dask_environment"  # in /run/secrets
 

@@ -1,7 +1,7 @@
 """How the engine finds out whether the program in a container works.
 
 Owns: what it runs there. How often it does so, and how many failures end a task, is the same for
-every service and `swarm.py`'s.
+every service and `service.py`'s.
 """
 
 from collections.abc import Sequence

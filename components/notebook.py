@@ -2,7 +2,7 @@
 
 Owns the server's configuration, its token or password, its home and its service. The secret has
 one path: generated or from the config, a Swarm secret, a file in the container. The front key,
-which opens it to whom Caddy has let in, is `caddy.py`'s.
+which opens it to whom Caddy has let in, is `ingress.py`'s.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from components.health_check import HealthCheck
 from components.network import NETWORK_NAME
 from components.object_store import ObjectStore
 from components.scheduler import ALIAS, DASHBOARD_PORT
-from components.swarm import (
+from components.service import (
     DeclaredService,
     MountedFile,
     Rolling,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import pulumi
 
-from components.swarm import MountedFile, mount_config, mount_secret
+from components.service import MountedFile, mount_config, mount_secret
 from config.settings import Settings
 
 FILE_NAME = "s3_credentials"  # in /run/secrets

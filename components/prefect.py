@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pulumi
 
 from components.health_check import HealthCheck
-from components.swarm import (
+from components.service import (
     DeclaredService,
     ServiceSpec,
     Volume,

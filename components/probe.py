@@ -15,9 +15,9 @@ import pulumi_command as command
 import pulumi_docker as docker
 import pulumi_random as random
 
-from components.caddy import Front
 from components.cluster import DaskCluster
-from components.swarm import fingerprint
+from components.ingress import Front
+from components.service import fingerprint
 from config.settings import Settings
 from swarm import drift
 from swarm.proof_record import NOTE

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_command as command
 
-from components.caddy import Front
 from components.cluster import DaskCluster
+from components.ingress import Front
 from config.settings import Settings
 
 COMMAND = "exec .venv/bin/python -m swarm.shutdown"

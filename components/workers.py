@@ -14,7 +14,7 @@ import pulumi
 from components.dask_config import Config, mount_dask_config
 from components.health_check import HealthCheck
 from components.object_store import ObjectStore
-from components.swarm import (
+from components.service import (
     Attachment,
     DeclaredService,
     MountedFile,

@@ -16,7 +16,7 @@ import pytest
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
-from components.caddyfile import FrontText, bcrypt_hash, fragments, options
+from caddy.caddyfile import FrontText, bcrypt_hash, fragments, options
 from tests.front.portal import PASSWORD, USER, portal
 from tests.front.services import KEY, upstream
 

@@ -9,7 +9,7 @@ from http.client import HTTPConnection
 
 import pytest
 
-from components.caddyfile import FrontText, fragments, joined
+from caddy.caddyfile import FrontText, fragments, joined
 from tests.conftest import ROOT
 from tests.front.conftest import free_port
 
@@ -82,7 +82,7 @@ class Existing:
             "text": text,
         }
         done = subprocess.run(
-            [sys.executable, "-m", "delivery", action], input=json.dumps(request | changed),
+            [sys.executable, "-m", "caddy.install", action], input=json.dumps(request | changed),
             cwd=ROOT, env=self.env, capture_output=True, text=True, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr

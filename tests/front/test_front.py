@@ -7,7 +7,7 @@ from http.client import IncompleteRead
 
 import pytest
 
-from components.caddyfile import bcrypt_hash, joined, login
+from caddy.caddyfile import bcrypt_hash, joined, login
 from tests.front.conftest import BASIC, NAMES, PORTAL, SALT, SESSION, Front, Stand
 from tests.front.portal import PASSWORD, USER
 from tests.front.services import KEY, TOKEN, upstream

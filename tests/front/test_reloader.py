@@ -9,7 +9,7 @@ from urllib.error import URLError
 
 import pytest
 
-from components import caddyfile
+from caddy import caddyfile
 from tests.front.conftest import free_port
 
 SECONDS = 20

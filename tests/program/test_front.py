@@ -187,8 +187,8 @@ class TestDelivery:
             "text": program.outputs["caddyfile"],
         }
         assert expected == json.loads(inputs["stdin"])
-        assert inputs["create"].endswith("delivery put")
-        assert inputs["delete"].endswith("delivery remove")
+        assert inputs["create"].endswith("caddy.install put")
+        assert inputs["delete"].endswith("caddy.install remove")
 
     @pytest.mark.parametrize(
         ("config", "host"),

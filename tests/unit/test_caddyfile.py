@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from components import caddyfile, notebook, prefect, scheduler
-from components.caddyfile import FrontText, fill, fragments, joined, options
+from caddy import caddyfile
+from caddy.caddyfile import FrontText, fill, fragments, joined, options
+from components import notebook, prefect, scheduler
 from config.types import split_address, upstream
 
 KEY = "k" * 48

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import bcrypt
 
-SOURCES = Path(__file__).parent.parent / "caddy"
+SOURCES = Path(__file__).parent
 BCRYPT_ROUNDS = 12
 AUTHELIA_COOKIE = "authelia_session"
 

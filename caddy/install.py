@@ -1,4 +1,4 @@
-"""`python -m delivery put|remove < request.json`: exchange one file of an existing Caddy's.
+"""`python -m caddy.install put|remove < request.json`: exchange one file of an existing Caddy's.
 
 The file is put in its place at once, as a whole. Then that Caddy itself validates everything that
 it is configured with and reloads; when it will not, the file that was there before is put back,
@@ -19,7 +19,7 @@ from swarm.client import PROJECT, ssh_command
 from swarm.ssh import explain
 
 NAME = "dask-swarm.caddy"
-SCRIPT = Path(__file__).with_name("exchange.sh")
+SCRIPT = Path(__file__).with_name("install.sh")
 DEADLINE_SECONDS = 90
 SSH_FAILED = 255
 

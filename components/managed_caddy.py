@@ -13,9 +13,9 @@ from decimal import Decimal
 import pulumi
 import pulumi_docker as docker
 
-from components import caddyfile
+from caddy import caddyfile
 from components.health_check import HealthCheck, Script
-from components.swarm import (
+from components.service import (
     Attachment,
     DeclaredService,
     MountedFile,

@@ -1,8 +1,8 @@
 """The front: notebook and dashboard on HTTPS names of their own, behind a login.
 
 Owns which names there are, who may pass, the key that opens the notebook to them, and what an
-existing Caddy (`external`) is given: one file, by the program in `delivery/`. The stack's own
-Caddy (`managed`) is `own_caddy.py`'s, the text itself `caddyfile.py`'s.
+existing Caddy (`external`) is given: one file, by `caddy/install.py`. The stack's own Caddy
+(`managed`) is in `managed_caddy.py`, the text itself in `caddy/caddyfile.py`.
 """
 
 import json
@@ -12,20 +12,20 @@ import pulumi
 import pulumi_command as command
 import pulumi_random as random
 
-from components import caddyfile
-from components.caddyfile import FrontText
+from caddy import caddyfile
+from caddy.caddyfile import FrontText
 from components.cluster import DaskCluster
+from components.managed_caddy import OwnCaddyArgs, declare_own_caddy
 from components.notebook import Notebook
-from components.own_caddy import OwnCaddyArgs, declare_own_caddy
 from components.prefect import Prefect
-from components.swarm import DeclaredService, MountedFile, mount_secret
+from components.service import DeclaredService, MountedFile, mount_secret
 from config.settings import Settings
 from config.types import split_address
 from swarm.site import Site
 
 # In /run/secrets: the notebook's and Caddy's, and Caddy's alone.
 KEY_FILE, SESSION_FILE = "front_key", "front_session"
-DELIVERY = "exec .venv/bin/python -m delivery"
+INSTALL = "exec .venv/bin/python -m caddy.install"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,12 +121,12 @@ def _deliver(
     name: str, settings: Settings, text: pulumi.Input[str], opts: pulumi.ResourceOptions
 ) -> None:
     """Have the file put into its place, again when it changes, and removed in the end."""
-    place = delivery_place(settings)
+    place = install_place(settings)
     request = pulumi.Output.json_dumps({**place, "text": text}, sort_keys=True)
     command.local.Command(
         name,
-        create=f"{DELIVERY} put",
-        delete=f"{DELIVERY} remove",
+        create=f"{INSTALL} put",
+        delete=f"{INSTALL} remove",
         # A Caddy in a container of the manager is asked there.
         environment={"DOCKER_HOST": settings.docker_host},
         stdin=request,
@@ -138,8 +138,8 @@ def _deliver(
     )
 
 
-def delivery_place(settings: Settings) -> dict[str, str]:
-    """Return what `delivery/` is told besides the text; an empty host is this machine."""
+def install_place(settings: Settings) -> dict[str, str]:
+    """Return what `caddy/install.py` needs besides the text; an empty host is this machine."""
     manager = settings.docker_host if settings.docker_host.startswith("ssh://") else ""
     return {
         "host": settings.caddy_host or manager,

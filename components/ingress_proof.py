@@ -13,10 +13,10 @@ import pulumi
 import pulumi_command as command
 import pulumi_random as random
 
-from components.caddy import Front, front_text
 from components.cluster import DaskCluster
+from components.ingress import Front, front_text
 from components.probe import HealthProbe, program_fingerprint
-from components.swarm import fingerprint
+from components.service import fingerprint
 from config.settings import Settings
 from swarm.site import Site
 
