@@ -21,7 +21,7 @@ import yaml
 from bench.arms import Deploying, Repeating
 from bench.context import Context, wait_until_empty
 from bench.measure import report
-from health.front import Request, Visitor
+from health.ingress import Request, Visitor
 from lab.layout import Lab
 from lab.runners import Runner
 

@@ -2,7 +2,7 @@
 
 Owns when it runs, after the cluster's own proof and once for each change of what it depends on,
 and the one path of its credentials: standard input, marked as a secret. What it proves is the
-program in `health/front.py`, which prints nothing secret; its result joins the cluster's.
+program in `health/ingress.py`, which prints nothing secret; its result joins the cluster's.
 """
 
 import json
@@ -20,7 +20,7 @@ from components.service import fingerprint
 from config.settings import Settings
 from swarm.site import Site
 
-COMMAND = "exec .venv/bin/python -m health.front"
+COMMAND = "exec .venv/bin/python -m health.ingress"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ def _visit(name: str, args: FrontProofArgs, parent: pulumi.Resource) -> pulumi.O
 
 
 def front_request(args: FrontProofArgs) -> dict[str, Any]:
-    """Return what the program in `health/front.py` reads; it holds the credentials."""
+    """Return what the program in `health/ingress.py` reads; it holds the credentials."""
     settings, text = args.settings, front_text(args.settings)
     logins: dict[str, tuple[str, pulumi.Input[str]]] = {
         "authelia": (settings.authelia_user, settings.authelia_password),

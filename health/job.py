@@ -7,7 +7,7 @@ from typing import Any
 
 from docker import types
 
-from health import parcel
+from health import bundle
 from health.request import Notebook, Prefect, Request
 from swarm.manager import PROBE_LABELS
 from swarm.snapshot import ENDED, Snapshot, moment
@@ -54,7 +54,7 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
         types.ContainerSpec(
             request.image,
             # Arguments, not a command: the image's own entrypoint stays in charge.
-            args=parcel.command(order(request, seconds)),
+            args=bundle.command(order(request, seconds)),
             # What images install at start, the notebook has, whose versions these stand for.
             env={"EXTRA_PIP_PACKAGES": " ".join(request.packages)} if request.packages else None,
             stop_grace_period=10**9,

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from health import job
-from health.guardian import guarded
+from health.reaper import guarded
 from health.request import Request
 from health.watch import Watch
 from swarm import UnfitError

@@ -5,12 +5,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from health import job, spread
+from health import job, placement
 from health.diagnose import hopeless, report
-from health.inquiry import inquire, places
-from health.listener import BEGINNING, Listener
+from health.evidence import inquire, places
+from health.log_reader import BEGINNING, Listener
 from health.request import Request
-from health.retreat import (
+from health.rollback import (
     APPEAR_SECONDS,
     LEAD_SECONDS,
     Past,
@@ -67,7 +67,7 @@ class Watch:
             at = self._progress.elapsed
             raise UnfitError(f"{failure}\nlast step, at {at:.1f} s: {self._status()}")
         nodes = {address: node for address, (_, node) in found.items()}
-        result = spread.result(outcome["proof"], nodes, self._request.expected.workers_per_node)
+        result = placement.result(outcome["proof"], nodes, self._request.expected.workers_per_node)
         if not result["transfers"]:
             self._progress.say("all workers are on one node: no transfer between nodes to prove")
         proven = {name: imprint(self._now.services[name]) for name in self._request.services}

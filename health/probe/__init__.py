@@ -1,9 +1,9 @@
 """The probe itself: a program that a container runs as a client on the cluster's own network.
 
     proof.py        what is proven, one after the other
-    dialogue.py     what it is asked and what it answers; patience.py how long it waits
+    messages.py     what it is asked and what it answers; deadline.py how long it waits
     members.py      the workers and their size; versions.py theirs and their packages'
-    visits.py       a task on every worker; transfers.py data from host to host
+    worker_tasks.py a task on every worker; transfers.py data from host to host
     exchange.py     an array and a frame there and back
     bucket.py       an object in a bucket, where there is one to be proven
     tasks.py        how workers are made to do any of it

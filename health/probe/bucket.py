@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import Any
 
 from . import UnprovenError
-from .dialogue import ObjectStore, say
 from .members import moved_or
+from .messages import ObjectStore, say
 from .tasks import RESULT_SECONDS, Client, submit, wait
 
 OBJECT_BYTES = 2**20

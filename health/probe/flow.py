@@ -16,9 +16,9 @@ from urllib.request import urlopen
 from uuid import uuid4
 
 from . import UnprovenError
-from .dialogue import Prefect, say
+from .deadline import PAUSE_SECONDS
 from .members import moved_or, workers_of
-from .patience import PAUSE_SECONDS
+from .messages import Prefect, say
 from .tasks import Client
 
 NAME = "dask-swarm-proof"

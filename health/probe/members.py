@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from . import UnprovenError
-from .dialogue import Expected, say
-from .patience import PAUSE_SECONDS
+from .deadline import PAUSE_SECONDS
+from .messages import Expected, say
 from .tasks import Client
 
 SETTLING_SECONDS = 70  # workers that are being replaced have a grace period of 60 s to leave

@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import UnprovenError
-from .dialogue import Notebook
+from .deadline import PAUSE_SECONDS
 from .kernel import CellError, compute_in_notebook
-from .patience import PAUSE_SECONDS
+from .messages import Notebook
 from .session import Session
 
 FORGED = {"Proxy-Authorization": "forged", "Remote-User": "admin"}

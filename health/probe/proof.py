@@ -9,16 +9,16 @@ from urllib.parse import urlsplit
 
 from . import UnprovenError
 from .bucket import prove_bucket
-from .dialogue import Order, say
+from .deadline import PAUSE_SECONDS, deadline
 from .exchange import exchange
 from .flow import prove_flow
 from .members import MovedError, check_answers, moved_or, wait_for_members, workers_of
+from .messages import Order, say
 from .notebook import compute, wait_for_notebook
-from .patience import PAUSE_SECONDS, deadline
 from .tasks import Client
 from .transfers import TRANSFER_BYTES, transfer
 from .versions import asked_versions, common_versions, everyone, package_versions
-from .visits import visit
+from .worker_tasks import visit
 
 
 def main(argument: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
-from health.front import FORGED, UPGRADE
+from health.ingress import FORGED, UPGRADE
 from tests.conftest import run_async
 from tests.front.conftest import NAMES, Scene, closing_all, free_port
 from tests.front.jupyter import SECRETS, Jupyter, find_jupyter

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from health.front import OpenDoorError, Request, prove
+from health.ingress import OpenDoorError, Request, prove
 from swarm import UnfitError
 from swarm.progress import Progress
 from tests.conftest import ROOT
@@ -118,7 +118,7 @@ def test_a_front_without_login_is_proven_open(new_scene):
 class TestProgram:
     def run(self, text):
         return subprocess.run(
-            [sys.executable, "-m", "health.front"],
+            [sys.executable, "-m", "health.ingress"],
             input=text, cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import docker
 from docker import types
 
-from health.front import UPGRADE, Request, Visitor
+from health.ingress import UPGRADE, Request, Visitor
 from tests.conftest import ROOT
 from tests.front.portal import PASSWORD, USER
 

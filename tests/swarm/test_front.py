@@ -12,7 +12,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from health.front import FORGED, MARKS, PAGES, prove
+from health.ingress import FORGED, MARKS, PAGES, prove
 from swarm.progress import Progress
 from tests.front.portal import PASSWORD, USER
 from tests.swarm.conftest import RUNNERS, wait_until_gone

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import docker
 import pytest
 
-from health.retreat import LEAD_SECONDS
+from health.rollback import LEAD_SECONDS
 from tests.changes import CHANGES, NEWER, REBUILT
 from tests.swarm import derived
 from tests.swarm.conftest import RUNNERS, declared, one_shots, wait_for

@@ -3,8 +3,8 @@
 import pytest
 
 from health.probe import UnprovenError, bucket
-from health.probe.dialogue import ObjectStore
 from health.probe.members import MovedError
+from health.probe.messages import ObjectStore
 
 A, B, C = "tcp://10.0.1.5:40001", "tcp://10.0.1.6:40002", "tcp://10.0.1.7:40003"
 STORE = ObjectStore(bucket="dask", endpoint="https://s3.example.org")

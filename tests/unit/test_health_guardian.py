@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 PROGRAM = """
 import os, pathlib, signal, sys, time
-from health import guardian
+from health import reaper
 
 class Engine:
     def remove(self, name):
@@ -18,9 +18,9 @@ class Engine:
         seen.write_text(seen.read_text() + name + " " if seen.exists() else name + " ")
         return seen.read_text().count(name) > int(sys.argv[3])
 
-guardian.Engine = Engine
-guardian.ATTEMPT_PAUSE = 0.05
-with guardian.guarded("dask_health-1", 30) as dismiss:
+reaper.Engine = Engine
+reaper.ATTEMPT_PAUSE = 0.05
+with reaper.guarded("dask_health-1", 30) as dismiss:
     print("begun", flush=True)
     if sys.argv[2] == "killed":
         os.kill(os.getpid(), signal.SIGKILL)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from health import job
-from health.probe.dialogue import Expected, Order
+from health.probe.messages import Expected, Order
 from health.request import Request
 from swarm.snapshot import Snapshot
 from tests.unit.test_health_request import ASKED

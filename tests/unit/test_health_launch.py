@@ -11,8 +11,8 @@ import threading
 import pytest
 from docker.errors import DockerException
 
-from health import launch, retreat, watch
-from health.probe.dialogue import MARK
+from health import launch, rollback, watch
+from health.probe.messages import MARK
 from health.request import Request
 from swarm import drift
 from swarm.proof_record import NOTE
@@ -206,7 +206,7 @@ def test_a_task_that_starts_is_not_blamed_for_its_worker(launched):
 
 def appear_within(monkeypatch, seconds):
     """Allow a declared service so long to be there."""
-    for module in (watch, retreat):
+    for module in (watch, rollback):
         monkeypatch.setattr(module, "APPEAR_SECONDS", seconds)
 
 

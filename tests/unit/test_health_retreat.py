@@ -5,8 +5,8 @@ import itertools
 import pytest
 from docker.errors import APIError
 
-from health import retreat
-from health.retreat import (
+from health import rollback
+from health.rollback import (
     Past,
     account,
     changed,
@@ -212,7 +212,7 @@ def test_an_update_that_comes_during_the_way_back_is_taken_back_as_well():
 
 def test_an_update_that_never_comes_is_not_waited_for_longer_than_its_proof_does(monkeypatch):
     """Something else has failed on the way to it."""
-    monkeypatch.setattr(retreat, "APPEAR_SECONDS", 0.05)
+    monkeypatch.setattr(rollback, "APPEAR_SECONDS", 0.05)
     engine, progress = LateEngine(), Progress()
     engine.looks = itertools.count(10)
     assert "" == go_back(engine, past(updated(revision="old")), REVISIONS, progress, 5)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from health.spread import crossings, result, seats, spread
+from health.placement import crossings, result, seats, spread
 from swarm import UnfitError
 
 PLACES = {"10.0.1.5": "node-1", "10.0.1.6": "node-1", "10.0.1.7": "node-2"}

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from health.probe import UnprovenError, flow
-from health.probe.dialogue import Prefect
+from health.probe.deadline import deadline
 from health.probe.members import MovedError
-from health.probe.patience import deadline
+from health.probe.messages import Prefect
 
 WORKERS = ["tcp://10.0.1.5:1", "tcp://10.0.1.6:1"]
 

@@ -3,8 +3,8 @@
 import pytest
 
 from health.probe import UnprovenError
-from health.probe.dialogue import Expected
 from health.probe.members import MovedError, check_size, moved_or, workers_of
+from health.probe.messages import Expected
 
 GIB = 2**30
 

@@ -7,9 +7,9 @@ import pytest
 
 from health.probe import UnprovenError
 from health.probe import notebook as notebook_module
-from health.probe.dialogue import Notebook
+from health.probe.deadline import deadline
+from health.probe.messages import Notebook
 from health.probe.notebook import compute, wait_for_notebook
-from health.probe.patience import deadline
 from health.probe.session import Session
 from tests.front.services import JUPYTER_PASSWORD, upstream
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import distributed
 import pytest
 
-from health import job, parcel
-from health.probe.dialogue import MARK
+from health import bundle, job
+from health.probe.messages import MARK
 from health.probe.tasks import submit, wait
 from health.probe.transfers import knocks
 from health.request import Request
@@ -35,22 +35,22 @@ def test_an_archive_is_the_same_everywhere(monkeypatch, tmp_path):
     """Neither the checkout's place, nor its files' age, order or rights are in it."""
     copies = tmp_path / "some where" / "probe"
     copies.mkdir(parents=True)
-    for part in sorted(parcel.PARTS.glob("*.py"), reverse=True):
+    for part in sorted(bundle.PARTS.glob("*.py"), reverse=True):
         copy = copies / part.name
         copy.write_bytes(part.read_bytes())
         copy.chmod(0o600)
         os.utime(copy, (10**9, 10**9))
     (copies / "__pycache__").mkdir()
-    here = parcel.archive()
-    monkeypatch.setattr(parcel, "PARTS", copies)
-    assert here == parcel.archive()
+    here = bundle.archive()
+    monkeypatch.setattr(bundle, "PARTS", copies)
+    assert here == bundle.archive()
     names = zipfile.ZipFile(io.BytesIO(here)).namelist()
     assert [f"probe/{part.name}" for part in sorted(copies.glob("*.*"))] == names
 
 
 def test_no_argument_is_nearly_too_long():
     """The kernel starts nothing with an argument of 128 KiB."""
-    assert max(map(len, parcel.command("{}"))) < LONGEST // 2
+    assert max(map(len, bundle.command("{}"))) < LONGEST // 2
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +99,9 @@ def address_in(file):
 
 def test_an_order_that_is_none_fails_and_leaves_nothing(stranger, monkeypatch, tmp_path):
     """The archive is gone before anything is done."""
-    assert 1 == parcel.UNPACK.count("/tmp/")
-    monkeypatch.setattr(parcel, "UNPACK", parcel.UNPACK.replace("/tmp/", f"{tmp_path}/"))
-    command = parcel.command("no order")
+    assert 1 == bundle.UNPACK.count("/tmp/")
+    monkeypatch.setattr(bundle, "UNPACK", bundle.UNPACK.replace("/tmp/", f"{tmp_path}/"))
+    command = bundle.command("no order")
     done = subprocess.run(command, check=False, capture_output=True, text=True, **stranger)
     assert (1, "") == (done.returncode, done.stdout)
     assert "JSONDecodeError" in done.stderr

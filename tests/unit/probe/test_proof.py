@@ -6,9 +6,9 @@ import time
 import pytest
 
 from health.probe import UnprovenError, members, proof
-from health.probe.dialogue import MARK
+from health.probe.deadline import deadline
 from health.probe.members import MovedError
-from health.probe.patience import deadline
+from health.probe.messages import MARK
 from health.probe.proof import main
 
 GIB = 2**30

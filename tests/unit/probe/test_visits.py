@@ -2,8 +2,6 @@
 
 import pytest
 
-from health.probe import visits
-
 
 @pytest.mark.parametrize(
     ("name", "expected"),
@@ -13,34 +11,34 @@ def test_modules_of_a_distribution(name, expected):
     """The names differ more often than not."""
     if expected is None:
         with pytest.raises(ImportError):
-            visits.modules(name)
+            worker_tasks.modules(name)
         return
-    assert expected == visits.modules(name)
+    assert expected == worker_tasks.modules(name)
 
 
 def test_modules_are_found_without_import():
     """Finding one costs nothing, importing it may cost seconds."""
-    assert visits.findable("json")
-    assert not visits.findable("no_such_module")
-    assert not visits.findable("no_such_package.module")
+    assert worker_tasks.findable("json")
+    assert not worker_tasks.findable("no_such_module")
+    assert not worker_tasks.findable("no_such_package.module")
 
 
 def test_an_import_that_fails_is_told():
     """By an interpreter of its own, with the last line of its traceback."""
-    assert "" == visits.import_error(["json", "csv"])
-    assert "No module named 'no_such_module'" in visits.import_error(["no_such_module"])
+    assert "" == worker_tasks.import_error(["json", "csv"])
+    assert "No module named 'no_such_module'" in worker_tasks.import_error(["no_such_module"])
 
 
 def test_only_what_a_container_installs_itself_is_imported(monkeypatch, tmp_path):
     """The mark is as old as the container."""
     mark = tmp_path / "mark"
-    monkeypatch.setattr(visits, "CONTAINER_MARK", mark)
-    assert not visits.installed_here("pytest")
+    monkeypatch.setattr(worker_tasks, "CONTAINER_MARK", mark)
+    assert not worker_tasks.installed_here("pytest")
     mark.touch()
-    assert not visits.installed_here("pytest")
+    assert not worker_tasks.installed_here("pytest")
     made = tmp_path / "made-1.0.dist-info"
     made.mkdir()
     (made / "METADATA").write_text("Metadata-Version: 2.1\nName: made\nVersion: 1.0\n")
     (made / "RECORD").write_text("made-1.0.dist-info/METADATA,,\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert visits.installed_here("made")
+    assert worker_tasks.installed_here("made")

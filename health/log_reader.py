@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from health.probe.dialogue import MARK
+from health.probe.messages import MARK
 from swarm.manager import ENGINE_ERRORS, Engine
 
 BEGINNING = "starting the probe"

@@ -1,6 +1,6 @@
 """The proof of the front, from outside the cluster: nobody gets in without a login, a login does.
 
-Run as `python -m health.front < request.json > proof.json`, where Pulumi runs. The request is one
+Run as `python -m health.ingress < request.json > proof.json` where Pulumi runs. The request is one
 JSON object (`Request`) and may hold credentials: nothing of it is printed. For every name it tries
 
     anonymous    a page and a websocket without a login, and with forged headers of identity:
