@@ -1,12 +1,12 @@
 """A Dask cluster on Docker Swarm.
 
-    settings       every config key of the stack, checked         config/settings.py
-    site           image digests and networks that the Swarm has  swarm/offline.py
-    ingress        Caddy, its network and the names that it servescomponents/ingress.py
-    cluster        network, scheduler, workers, notebook, Prefect components/cluster.py
-    health probe   a client on the network that proves all of it  components/probe.py
-    ingress proof  a client from outside, with and without login  components/ingress_proof.py
-    shutdown       ends the tasks before a destroy removes anythingcomponents/shutdown.py
+    settings       every config key of the stack, checked          config/settings.py
+    site           image digests and networks that the Swarm has   swarm/offline.py
+    ingress        Caddy, its network and the names that it serves components/ingress.py
+    cluster        network, scheduler, workers, notebook, Prefect  components/cluster.py
+    health probe   a client on the network that proves all of it   components/probe.py
+    ingress proof  a client from outside, with and without login   components/ingress_proof.py
+    shutdown       ends tasks before a destroy removes anything    components/shutdown.py
 
 The deployment is finished when both proofs are.
 """

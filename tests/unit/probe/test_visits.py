@@ -2,6 +2,8 @@
 
 import pytest
 
+from health.probe import worker_tasks
+
 
 @pytest.mark.parametrize(
     ("name", "expected"),
