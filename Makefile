@@ -6,14 +6,14 @@ PYTHON := .venv/bin/python
 
 up: .venv/installed
 	@$(PYTHON) -m lab ready --stack $(STACK)
-	@$(PYTHON) -m lab.deploy up --stack $(STACK)
+	@$(PYTHON) -m tools.deploy up --stack $(STACK)
 
 # OFFLINE=1: with neither a Docker engine nor the Swarm, from what `make record` has kept.
 preview: .venv/installed
-	@$(PYTHON) -m lab.deploy preview $(if $(filter 1,$(OFFLINE)),--offline) --stack $(STACK)
+	@$(PYTHON) -m tools.deploy preview $(if $(filter 1,$(OFFLINE)),--offline) --stack $(STACK)
 
 destroy record drift: .venv/installed
-	@$(PYTHON) -m lab.deploy $@ --stack $(STACK)
+	@$(PYTHON) -m tools.deploy $@ --stack $(STACK)
 
 lab: .venv/installed
 	@$(PYTHON) -m lab up

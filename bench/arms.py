@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lab.runners import Runner
+from tools.runners import Runner
 
 COMPOSE = Path(__file__).parent / "baseline.yaml"
 STACK = "dask"

@@ -13,7 +13,7 @@ import yaml
 
 from lab.config import dev_images
 from lab.layout import Lab, chosen_lab
-from lab.runners import ROOT, PulumiCli, Rehearsal, Runner, file_backend, installed_cli
+from tools.runners import ROOT, PulumiCli, Rehearsal, Runner, file_backend, installed_cli
 
 TIDY_SECONDS = 90
 

@@ -13,8 +13,8 @@ import yaml
 from bench.arms import Deploying, Repeating
 from bench.context import Context, wait_until_empty
 from bench.measure import measure, report
-from lab.runners import ROOT, PulumiCli
 from swarm.offline import OFFLINE
+from tools.runners import ROOT, PulumiCli
 
 
 def floor(context: Context, rounds: int) -> Iterator[str]:

@@ -23,7 +23,7 @@ from bench.context import Context, wait_until_empty
 from bench.measure import report
 from health.ingress import Request, Visitor
 from lab.layout import Lab
-from lab.runners import Runner
+from tools.runners import Runner
 
 CLIENT = Path(__file__).parent / "visits.py"
 CONFIG: dict[str, str | int] = {

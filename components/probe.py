@@ -23,7 +23,8 @@ from swarm import drift
 from swarm.proof_record import NOTE
 from swarm.site import Site
 
-HEALTH_SOURCES = Path(__file__).parent.parent / "health"
+PROJECT = Path(__file__).parent.parent
+PROGRAM = ("health", "swarm")  # the folders that the launcher imports
 # Pulumi.yaml names the virtual environment; `exec` lets a cancelled run end the program itself.
 COMMAND = "exec .venv/bin/python -m health"
 
@@ -133,6 +134,6 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
 
 
 def program_fingerprint() -> str:
-    """Return a fingerprint of the probe's own source, the same on every machine."""
-    sources = sorted(HEALTH_SOURCES.rglob("*.py"))
+    """Return a fingerprint of the launcher's and the probe's source, the same on every machine."""
+    sources = [source for room in PROGRAM for source in sorted((PROJECT / room).rglob("*.py"))]
     return fingerprint("".join(source.read_text(encoding="utf-8") for source in sources))

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.runners import runner_for
 from preview.difference import difference
 from preview.registered import Registered, UnreadableError, registered
 from preview.rules import findings
 from swarm.offline import OFFLINE, PROJECT
+from tools.runners import runner_for
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 import pytest
 
-import adopt
+from tools import adopt
 
 SERVICE = "docker:index/service:Service"
 PLANNED = [

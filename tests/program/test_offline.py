@@ -8,9 +8,9 @@ import pulumi
 import pytest
 
 from config.problems import ConfigError
-from lab.runners import PulumiCli, Rehearsal, file_backend, installed_cli
 from swarm import offline
 from tests.conftest import ROOT
+from tools.runners import PulumiCli, Rehearsal, file_backend, installed_cli
 
 SERVICES = ["dask_scheduler", "dask_worker", "dask_notebook"]
 

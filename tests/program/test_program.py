@@ -119,8 +119,9 @@ class TestProbe:
     @pytest.mark.parametrize("part", ["launch.py", "probe/proof.py"])
     def test_runs_again_when_its_own_source_changes(self, run, monkeypatch, tmp_path, part):
         """Also when it is the part of it that travels into the cluster."""
-        sources = shutil.copytree(probe.HEALTH_SOURCES, tmp_path / "health")
-        monkeypatch.setattr(probe, "HEALTH_SOURCES", sources)
+        for room in probe.PROGRAM:
+            sources = shutil.copytree(probe.PROJECT / room, tmp_path / room)
+        monkeypatch.setattr(probe, "PROJECT", tmp_path)
         before = keepers_of(run())
         with (sources / part).open("a") as source:
             source.write("# changed\n")

@@ -17,9 +17,9 @@ import yaml
 
 from lab.config import dev_images
 from lab.layout import chosen_lab
-from lab.runners import PulumiCli, Rehearsal, file_backend, installed_cli
 from tests.conftest import ROOT
 from tests.swarm import fronts, sshd
+from tools.runners import PulumiCli, Rehearsal, file_backend, installed_cli
 
 RUNNERS = ["rehearsal", "pulumi"] if installed_cli() else ["rehearsal"]
 DRAIN_SECONDS = 90

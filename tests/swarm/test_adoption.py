@@ -55,7 +55,7 @@ def test_an_existing_stack_is_taken_over(original, new_deployment, swarm, lab, i
     deployment, file = new_deployment("pulumi"), tmp_path / "adopt.json"
     deployment.run("preview", "--import-file", str(file))
     told = subprocess.run(
-        [sys.executable, "-m", "adopt", "--in-place", str(file)],
+        [sys.executable, "-m", "tools.adopt", "--in-place", str(file)],
         cwd=ROOT,
         env=os.environ | {"DOCKER_HOST": lab.docker_host},
         check=True,

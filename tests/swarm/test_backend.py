@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from lab.golang import built
-from lab.runners import ROOT, PulumiCli
 from lab.shell import LabError
 from tests.swarm.conftest import RUNNERS
+from tools.runners import ROOT, PulumiCli
 
 VERSION = "1.8.0"
 MODULE = "github.com/versity/versitygw/cmd/versitygw"

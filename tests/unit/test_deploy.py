@@ -6,9 +6,9 @@ import subprocess
 import pytest
 
 from bench.measure import report
-from lab import deploy
-from lab.deploy import summary
-from lab.runners import PulumiCli, Rehearsal
+from tools import deploy
+from tools.deploy import summary
+from tools.runners import PulumiCli, Rehearsal
 
 OUTPUTS = {
     "scheduler_address": "tcp://scheduler:8786",

@@ -9,14 +9,14 @@ import time
 
 import pytest
 
-from lab import runners
+from tools import runners
 
 PATIENCE = 20  # seconds, for an interpreter's start on a busy machine
 
 RUN = """
 import sys
 from pathlib import Path
-from lab.runners import PulumiCli
+from tools.runners import PulumiCli
 done = PulumiCli(stack="dev", cli=sys.argv[1], project=Path(sys.argv[1]).parent).run("up")
 print("ended with", done.returncode)
 """

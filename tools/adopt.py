@@ -1,7 +1,7 @@
 """Finds what of an existing stack can be taken over, and says so in an import file.
 
     pulumi preview --import-file adopt.json
-    DOCKER_HOST=… .venv/bin/python -m adopt --in-place adopt.json
+    DOCKER_HOST=… .venv/bin/python -m tools.adopt --in-place adopt.json
     pulumi import --file adopt.json --protect=false --generate-code=false
 
 The engine writes all that the program would create into the file. What the Swarm has under the
@@ -61,7 +61,9 @@ class Found:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Rewrite the import file that is named and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m adopt", description="Take over a stack.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.adopt", description="Take over a stack."
+    )
     parser.add_argument("file", type=Path, help="what `pulumi preview --import-file` has written")
     parser.add_argument("--in-place", action="store_true", help="keep the services, not the tasks")
     chosen = parser.parse_args(arguments)

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from lab.runners import Rehearsal, Runner, runner_for, say
 from swarm.causes import size
 from swarm.offline import OFFLINE, RECORD
+from tools.runners import Rehearsal, Runner, runner_for, say
 
 NAMED_VERSIONS = ("dask", "distributed", "python")  # of those that are equal everywhere
 DRIFT = ("--refresh", "--expect-no-changes", "--non-interactive")
@@ -63,7 +63,7 @@ def _front(front: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one action and, after a successful `up`, print the proof."""
-    parser = argparse.ArgumentParser(prog="python -m lab.deploy", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.deploy", description=__doc__)
     parser.add_argument("action", choices=["up", "preview", "destroy", "record", "drift"])
     parser.add_argument("--stack", default="dev")
     parser.add_argument("--offline", action="store_true", help="preview without asking the Swarm")

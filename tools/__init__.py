@@ -1,0 +1,1 @@
+"""What people and continuous integration call: deploy, preview, destroy, record, drift, adopt."""
