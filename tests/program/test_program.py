@@ -116,14 +116,16 @@ class TestProbe:
         """Whatever changes a service makes a new attempt."""
         assert keepers_of(run()) != keepers_of(run(**change))
 
-    @pytest.mark.parametrize("part", ["launch.py", "probe/proof.py"])
+    @pytest.mark.parametrize(
+        "part", ["health/launch.py", "health/probe/proof.py", "swarm/snapshot.py"]
+    )
     def test_runs_again_when_its_own_source_changes(self, run, monkeypatch, tmp_path, part):
         """Also when it is the part of it that travels into the cluster."""
         for room in probe.PROGRAM:
-            sources = shutil.copytree(probe.PROJECT / room, tmp_path / room)
+            shutil.copytree(probe.PROJECT / room, tmp_path / room)
         monkeypatch.setattr(probe, "PROJECT", tmp_path)
         before = keepers_of(run())
-        with (sources / part).open("a") as source:
+        with (tmp_path / part).open("a") as source:
             source.write("# changed\n")
         assert before != keepers_of(run())
 

@@ -13,7 +13,7 @@ from swarm import preflight, site
 from swarm.client import SshError
 from swarm.preflight import Survey, UnfitManagerError, clock_difference, problems, survey
 from swarm.ssh import Cause
-from tests.unit.test_capacity import NODES, node, task
+from tests.unit.swarm.test_capacity import NODES, node, task
 
 HOST = "ssh://deploy@manager"
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z

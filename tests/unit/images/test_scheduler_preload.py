@@ -1,15 +1,14 @@
 """The address that a scheduler shows and the S3 keys that it gets, with a real scheduler."""
 
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import dask
 import pytest
 
-from tests.conftest import run_async
+from tests.conftest import ROOT, run_async
 
-PRELOAD = Path(__file__).parents[2] / "images" / "scheduler_preload.py"
+PRELOAD = ROOT / "images" / "scheduler_preload.py"
 ADDRESS = "tcp://scheduler:8786"
 
 

@@ -18,7 +18,7 @@ from health.probe.messages import MARK
 from health.probe.tasks import submit, wait
 from health.probe.transfers import knocks
 from health.request import Request
-from tests.unit.test_health_request import ASKED
+from tests.unit.health.test_request import ASKED
 
 GIB = 2**30
 LONGEST = 128 * 1024  # MAX_ARG_STRLEN of Linux, for one argument

@@ -17,8 +17,8 @@ from health.request import Request
 from swarm import drift
 from swarm.proof_record import NOTE
 from swarm.snapshot import imprint
-from tests.unit.test_health_request import ASKED
-from tests.unit.test_health_rollout import REVISION, TEMPLATE
+from tests.unit.health.test_request import ASKED
+from tests.unit.swarm.test_snapshot import REVISION, TEMPLATE
 
 PROOF = {
     "workers": 1,
@@ -139,7 +139,7 @@ def launched(monkeypatch, capsys):
 
         # A process with the threads of other tests must not fork.
         monkeypatch.setattr(launch, "guarded", guarded)
-        for module in ("launch", "listener", "inquiry"):
+        for module in ("launch", "log_reader", "evidence"):
             monkeypatch.setattr(f"health.{module}.Engine", lambda: swarm)
         asked = ASKED | {"services": {"dask_worker": REVISION}, "deadline_seconds": 2} | changes
         monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(asked)))

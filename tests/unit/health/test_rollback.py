@@ -18,7 +18,7 @@ from health.rollback import (
 )
 from swarm.progress import Progress
 from swarm.snapshot import Snapshot, imprint
-from tests.unit.test_health_rollout import REVISION, TEMPLATE, service, task
+from tests.unit.swarm.test_snapshot import REVISION, TEMPLATE, service, task
 
 THEN, NOW = 1_800_000_000.0, "2027-01-15T08:00:01.123456789Z"
 REVISIONS = {"dask_worker": REVISION}

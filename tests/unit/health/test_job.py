@@ -10,7 +10,7 @@ from health import job
 from health.probe.messages import Expected, Order
 from health.request import Request
 from swarm.snapshot import Snapshot
-from tests.unit.test_health_request import ASKED
+from tests.unit.health.test_request import ASKED
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 

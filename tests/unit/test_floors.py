@@ -1,0 +1,56 @@
+"""Which folder may import which: there is one direction, and production never uses the lab."""
+
+import ast
+
+import pytest
+
+from tests.conftest import ROOT
+
+# A folder and the folders that it may import, besides itself.
+MAY_IMPORT = {
+    "config": set(),
+    "swarm": {"config"},
+    "caddy": {"config", "swarm"},
+    "health": {"swarm"},
+    "components": {"config", "swarm", "caddy", "health"},
+    "images": set(),
+    "tools": {"config", "swarm", "health", "components"},
+    "lab": {"config", "swarm", "health", "components", "tools"},
+    "bench": {"config", "swarm", "health", "components", "tools", "lab"},
+}
+ROOMS = {*MAY_IMPORT, "tests"}
+
+
+def imports(path):
+    """Return the folders of this project that a module imports, in any of its functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            modules = [node.module]
+        else:
+            continue
+        yield from {module.partition(".")[0] for module in modules} & ROOMS
+
+
+def modules(folder):
+    """Return the Python files of a folder."""
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_a_folder_imports_only_folders_below(folder):
+    """An import of a folder above would make a circle, or bring the lab into production."""
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {used}"
+        for path in modules(folder)
+        for used in sorted(set(imports(path)) - MAY_IMPORT[folder] - {folder})
+    ]
+    assert [] == wrong
+
+
+def test_the_program_imports_neither_lab_nor_tools():
+    """It is what the engine runs in production."""
+    assert {"config", "swarm", "components"} >= set(imports(ROOT / "__main__.py"))
