@@ -1,12 +1,12 @@
-"""The keys of an S3 server for the cluster's services, where their S3 clients look for them.
+"""The keys of an S3 server, where the S3 clients of the cluster's services look for them.
 
 Owns the credentials file, which is a Swarm secret, the file with the server's certificates and the
-variables that name both. No option in a user's program repeats them: options travel in the graph.
+variables that name both. Users' programs need no storage options, which would travel in the graph.
 
-s3fs, boto3 and the AWS CLI take all from the credentials file, pyarrow only the keys. It takes the
-endpoint from `AWS_ENDPOINT_URL`, for addresses such as s3://bucket/data. Of `AWS_CA_BUNDLE` it
-knows nothing: it goes by Python's `SSL_CERT_FILE`, which counts for other servers too. So for work
-that is left to the user; the scheduler has no other servers.
+s3fs, boto3 and the AWS CLI read everything from the credentials file, pyarrow only the keys. It
+takes the endpoint from `AWS_ENDPOINT_URL`, for addresses such as s3://bucket/data. It ignores
+`AWS_CA_BUNDLE` and reads `SSL_CERT_FILE`, which applies to other servers too: in workers and
+notebook the user decides on it; the scheduler connects to no other server.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ CHECKSUMS = ("request_checksum_calculation", "response_checksum_validation")
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectStore:
-    """What services mount, and the environment variables that name it; all empty without keys."""
+    """The files that services mount, and the variables that name them; all empty without keys."""
 
     secrets: tuple[MountedFile, ...] = ()
     configs: tuple[MountedFile, ...] = ()
@@ -36,7 +36,7 @@ class ObjectStore:
 def declare_object_store(
     name: str, settings: Settings, opts: pulumi.ResourceOptions
 ) -> ObjectStore:
-    """Declare the credentials as a Swarm secret, the certificates, if any, as a Swarm config."""
+    """Declare the credentials as a Swarm secret and the certificates, if any, as a config."""
     if not settings.s3_access_key:
         return ObjectStore()
     credentials = pulumi.Output.secret(credentials_file(settings))
@@ -49,9 +49,9 @@ def declare_object_store(
 
 
 def credentials_file(settings: Settings) -> str:
-    """Return the keys and what belongs to them, in the form of ~/.aws/credentials.
+    """Return keys, region and endpoint in the format of ~/.aws/credentials.
 
-    Without blanks around `=`: pyarrow takes a `#` or `;` after a blank for a comment.
+    Without blanks around `=`: for pyarrow a `#` or `;` after a blank begins a comment.
     """
     values = {
         "aws_access_key_id": settings.s3_access_key,
@@ -66,7 +66,7 @@ def credentials_file(settings: Settings) -> str:
 
 
 def object_store_variables(settings: Settings) -> dict[str, str]:
-    """Return the environment variables by which clients find the files; none is a secret."""
+    """Return the variables by which S3 clients find the files; none is a secret."""
     values = {
         "AWS_SHARED_CREDENTIALS_FILE": f"/run/secrets/{FILE_NAME}",
         "AWS_ENDPOINT_URL": settings.s3_endpoint,
@@ -80,13 +80,13 @@ def object_store_variables(settings: Settings) -> dict[str, str]:
 
 
 def scheduler_variables(store: ObjectStore) -> dict[str, str]:
-    """Return the environment variables of the scheduler, which has none of the user's.
+    """Return the scheduler's environment variables; the user's are for work only.
 
-    Its workers send it the credentials file (`images/scheduler_preload.py`): with a new key, the
-    scheduler must not restart. Nor with another bucket, whose name is for users' programs.
+    Workers send it the credentials file (`images/scheduler_preload.py`), so that a new key does
+    not restart it. Nor does another bucket, whose name only users' programs need.
     """
     if not store.variables:
         return {}
-    ours = {name: value for name, value in store.variables.items() if name != "S3_BUCKET"}
+    variables = {name: value for name, value in store.variables.items() if name != "S3_BUCKET"}
     certificates = {"SSL_CERT_FILE": CA_TARGET} if store.configs else {}
-    return {**ours, "AWS_SHARED_CREDENTIALS_FILE": SCHEDULER_FILE, **certificates}
+    return {**variables, "AWS_SHARED_CREDENTIALS_FILE": SCHEDULER_FILE, **certificates}

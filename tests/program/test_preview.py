@@ -134,7 +134,7 @@ def test_a_broken_rule_fails_the_preview(checkout, tmp_path):
     configure(broken)
     source = broken / "components" / "workers.py"
     text = source.read_text(encoding="utf-8")
-    source.write_text(text.replace("image=args.image", 'image="dask:latest"'), encoding="utf-8")
+    source.write_text(text.replace("image=shared.image", 'image="dask:latest"'), encoding="utf-8")
     done = preview(broken)
     assert 1 == done.returncode
     assert "- dask-workers-service: its image dask:latest is another one" in done.stdout

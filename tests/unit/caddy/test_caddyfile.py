@@ -9,16 +9,16 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from caddy import caddyfile
-from caddy.caddyfile import FrontText, fill, fragments, joined, options
+from caddy.caddyfile import CaddyfileValues, fill, fragments, join, options
 from components import notebook, prefect, scheduler
+from config import workloads
 from config.types import split_address, upstream
 
 KEY = "k" * 48
 LOGINS = ("authelia", "basic", "basic-cookie", "none")
 HASH = caddyfile.bcrypt_hash("correct horse", "0123456789abcdef" * 2)
-EXAMPLE = FrontText(
-    notebook_name="notebook.example.org",
-    dashboard_name="dashboard.example.org",
+EXAMPLE = CaddyfileValues(
+    names={site: f"{site}.example.org" for site in ("notebook", "dashboard", "prefect")},
     login="authelia",
     certificates="acme",
     key="text",
@@ -27,7 +27,6 @@ EXAMPLE = FrontText(
     basic_user="dask",
     acme_email="admin@example.org",
     acme_directory="https://acme-v02.api.letsencrypt.org/directory",
-    prefect_name="prefect.example.org",
 )
 
 label = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
@@ -44,9 +43,9 @@ def texts(draw):
     at_port = f"{draw(domain)}:{draw(st.integers(1, 65535).filter(lambda p: p not in (80, 443)))}"
     address = st.sampled_from([at_port, f"http://{at_port}/{first}", f"https://{at}/{first}"])
     server, path = split_address(upstream(draw(address)))
-    return FrontText(
-        notebook_name=f"{first}.{at}",
-        dashboard_name=f"{second}.{at}",
+    return CaddyfileValues(
+        names={"notebook": f"{first}.{at}", "dashboard": f"{second}.{at}"}
+        | draw(st.sampled_from([{}, {"prefect": f"{third}.{at}"}])),
         login=draw(st.sampled_from(LOGINS)),
         certificates=draw(st.sampled_from(["acme", "internal"])),
         key=draw(st.sampled_from(["file", "text", "none"])),
@@ -56,7 +55,6 @@ def texts(draw):
         basic_user=draw(word.filter(lambda name: name != "import")),
         acme_email=f"{draw(word)}@{at}",
         acme_directory=f"https://{draw(domain)}/{draw(word)}",
-        prefect_name=draw(st.sampled_from(["", f"{third}.{at}"])),
     )
 
 
@@ -86,7 +84,7 @@ class TestFill:
     )
     def test_refuses_what_could_break_out(self, value):
         """No value ends its word, opens a block, imports a file or starts a comment."""
-        with pytest.raises(ValueError, match=r"^PLACE: .* cannot stand in Caddy's text"):
+        with pytest.raises(ValueError, match=r"^PLACE: .* is not allowed in a Caddyfile"):
             fill("word {$PLACE}\n", {"PLACE": value})
 
     @given(value=st.text())
@@ -108,7 +106,7 @@ class TestFill:
     def test_leaves_no_place_open(self):
         """Caddy would fill what is left from its own environment."""
         for login in LOGINS:
-            text = FrontText(**{**vars(EXAMPLE), "login": login})
+            text = CaddyfileValues(**{**vars(EXAMPLE), "login": login})
             assert "{$" not in "".join((fragments(text, HASH, KEY) | options(text)).values())
 
 
@@ -152,8 +150,8 @@ class TestRealCaddy:
     @example(text=EXAMPLE)
     def test_finds_each_file_well_formatted(self, real_caddy, tmp_path, text):
         """`caddy fmt` has nothing to change, in the fragments and in all of them as one."""
-        files = options(text) | fragments(text, HASH, KEY)
-        files |= {"joined.caddy": joined(files), "boot.caddy": caddyfile.boot()}
+        files = fragments(text, HASH, KEY)
+        files |= {"joined.caddy": join(files), "boot.caddy": caddyfile.boot()} | options(text)
         write(tmp_path, files)
         for name in files:
             said, status = run_caddy(real_caddy, tmp_path, "fmt", "--diff", tmp_path / name)
@@ -165,13 +163,13 @@ class TestRealCaddy:
     @pytest.mark.parametrize("login", LOGINS)
     def test_takes_the_joined_fragments_beside_other_sites(self, real_caddy, tmp_path, login):
         """An existing Caddy imports one file and keeps its own sites and options."""
-        text = FrontText(**{**vars(EXAMPLE), "login": login})
+        text = CaddyfileValues(**{**vars(EXAMPLE), "login": login})
         main = tmp_path / "Caddyfile"
         main.write_text(
             "{\n\tadmin off\n}\n\nimport sites/*.caddy\n\nhttp://other {\n\trespond 1\n}\n"
         )
         (tmp_path / "sites").mkdir()
-        write(tmp_path / "sites", {"dask-swarm.caddy": joined(fragments(text, HASH, KEY))})
+        write(tmp_path / "sites", {"dask-swarm.caddy": join(fragments(text, HASH, KEY))})
         said, status = run_caddy(
             real_caddy, tmp_path, "validate", "--adapter", "caddyfile", "--config", main
         )
@@ -183,5 +181,5 @@ def test_the_upstreams_are_the_services():
     files = fragments(EXAMPLE, HASH, KEY)
     assert f" dask_notebook {notebook.PORT} {{\n" in files["notebook.caddy"]
     assert f"dask_scheduler {scheduler.DASHBOARD_PORT}\n" in files["dashboard.caddy"]
-    assert f"{prefect.SERVICE} {prefect.PORT}\n" in files["prefect.caddy"]
+    assert f"{workloads.PREFECT} {prefect.PORT}\n" in files["prefect.caddy"]
     assert notebook.Notebook.url == f"http://dask_notebook:{notebook.PORT}"
