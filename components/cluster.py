@@ -19,8 +19,7 @@ from components.scheduler import ADDRESS, DASHBOARD_PORT, Scheduler, SchedulerAr
 from components.service import DeclaredService, MountedFile
 from components.workers import Workers, WorkersArgs
 from config.settings import Settings
-from config.workloads import ResourceLimit
-from swarm.capacity import SMALL
+from config.workloads import SMALL, ResourceLimit
 from swarm.site import Site
 
 

@@ -98,7 +98,7 @@ def front_request(args: FrontProofArgs) -> dict[str, Any]:
             "dashboard": text.dashboard_name,
             **({"prefect": text.prefect_name} if text.prefect_name else {}),
         },
-        "addresses": list(args.site.front_addresses),
+        "addresses": list(args.site.ingress_addresses),
         "verified": not settings.is_local,
         "auth": settings.auth,
         "portal": settings.authelia_portal,

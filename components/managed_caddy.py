@@ -27,8 +27,7 @@ from components.service import (
 )
 from config.settings import Settings
 from config.types import memory
-from config.workloads import ResourceLimit
-from swarm.capacity import SMALL
+from config.workloads import SMALL, ResourceLimit
 
 SERVICE = "dask_caddy"
 RELOADER = "dask_caddy_reloader"

@@ -51,7 +51,7 @@ class HealthProbe(pulumi.ComponentResource):
         super().__init__("dask:swarm:HealthProbe", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         request = pulumi.Output.json_dumps(probe_request(args), sort_keys=True)
-        self.attempt = self._attempt(f"{name}-attempt", request, args.site.touched)
+        self.attempt = self._attempt(f"{name}-attempt", request, args.site.drifted)
         run = command.local.Command(
             f"{name}-run",
             create=COMMAND,
@@ -63,9 +63,9 @@ class HealthProbe(pulumi.ComponentResource):
             opts=child,
         )
         proof = run.stdout.apply(json.loads)
-        note = pulumi.Output.all(proof, self.attempt).apply(lambda both: drift.note(*both))
+        note = pulumi.Output.all(proof, self.attempt).apply(lambda both: drift.record_data(*both))
         docker.ServiceConfig(NOTE, data=note, opts=child)
-        self.health = proof.apply(drift.without_imprints)
+        self.health = proof.apply(drift.without_spec_hashes)
         self.register_outputs({"health": self.health})
 
     def _attempt(self, name: str, request: pulumi.Output[str], touched: str) -> pulumi.Output[str]:

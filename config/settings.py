@@ -1,15 +1,15 @@
-"""The settings of a stack: every config key read, checked and typed, in one place.
+"""The settings of a stack: every config key is read, checked and typed here.
 
-Owns: which keys there are and what each may hold; `misfits.py` how they must fit together. All
-errors are collected and reported at once, before any resource is registered. It does not ask the
-Swarm anything; `lookup.py` does.
+Owns which keys there are and what each may hold; `cross_checks.py` checks them together. All
+problems are reported at once, before any resource is registered. It does not ask the Swarm;
+`swarm/site.py` does.
 
 A field's config key is its name in camelCase; `Pulumi.yaml` holds its description and default.
 """
 
 import difflib
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Annotated, Any, get_args, get_type_hints
@@ -17,8 +17,8 @@ from typing import Annotated, Any, get_args, get_type_hints
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
-from config.cross_checks import misfits
-from config.problems import ConfigError, complaint, set_command
+from config.cross_checks import cross_check
+from config.problems import ConfigError, Problem, ProblemError, set_command
 from config.types import (
     ImageReference,
     Platform,
@@ -54,18 +54,18 @@ from config.types import (
     yes_or_no,
 )
 
-# Measured: the memory of a worker at rest; in less the kernel kills it while it starts.
+# Measured: an idle worker's memory; with less, the kernel kills the worker while it starts.
 SMALLEST_MEMORY = "256MiB"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """How a config value is parsed, and how one that is right is set."""
+    """How a config value is parsed, and the arguments that set a valid value."""
 
     parse: Callable[[str], Any]
     example: str
     secret: bool = False
-    plain: bool = False  # what containers show in clear, so that no secret may be in it
+    plain: bool = False  # containers show it, so it must not hold a secret
 
 
 _CPUS = Setting(parse=cpus, example="0.5")
@@ -254,67 +254,74 @@ def parse_settings(
 
     `encrypted` are the keys whose values Pulumi keeps as secrets.
     """
-    problems = _foreign_context(environment) + _foreign_certificates(config, environment)
-    problems += _unknown_keys(config)
+    problems = [*_check_environment(config, environment), *_unknown_keys(config)]
     values: dict[str, Any] = {}
     for name, setting in declared_settings().items():
         try:
             values[name] = _parse(key_of(name), setting, config, encrypted)
-        except ValueError as error:
-            problems.append(str(error))
-    problems += misfits(values)
+        except ProblemError as error:
+            problems.append(error.problem)
+    problems += cross_check(values)
     if problems:
-        headline = f"The configuration is not valid ({len(problems)} found)"
-        raise ConfigError(headline, problems)
+        raise ConfigError("The configuration is not valid", problems)
     return Settings(**values)
 
 
 def _parse(
     key: str, setting: Setting, config: Mapping[str, str], encrypted: Collection[str]
 ) -> object:
-    cure = set_command(key, setting.example)
-    if key not in config:
-        raise ValueError(complaint(key, "it is not set", "any valid value", cure))
-    text = config[key]
+    text = config.get(key)
+    if text is None:
+        raise _refusal(key, setting, "not set", "any valid value")
     if setting.secret and text and key not in encrypted:
-        raise ValueError(complaint(key, "it is kept in plain text", "an encrypted value", cure))
+        raise _refusal(key, setting, "the value is in plain text", "an encrypted value")
     if setting.plain and key in encrypted:
-        found = "it is kept as a secret, and every container's configuration shows it in clear"
-        cure = set_command("environment", "--secret --path environment.DASK_NAME value")
-        raise ValueError(complaint(key, found, "values that are no secrets", cure))
+        problem = Problem(
+            key=key,
+            found="the value is a secret, but every container's configuration shows it",
+            expected="values that are not secret",
+            fix=set_command("environment", "--secret --path environment.DASK_NAME value"),
+        )
+        raise ProblemError(problem)
     try:
         return setting.parse(text)
     except ValueError as error:
-        hidden = setting.secret or key in encrypted
-        found = f"{'the value' if hidden else repr(text)} is not valid"
-        raise ValueError(complaint(key, found, str(error), cure)) from None
+        value = "the value" if setting.secret or key in encrypted else repr(text)
+        raise _refusal(key, setting, f"{value} is not valid", str(error)) from None
 
 
-def _foreign_context(environment: Mapping[str, str]) -> list[str]:
-    context = environment.get("DOCKER_CONTEXT")
-    if not context:
-        return []
-    found = f"{context!r} is set in the environment and would override the config key dockerHost"
-    return [complaint("DOCKER_CONTEXT", found, "no value", "unset DOCKER_CONTEXT")]
+def _refusal(key: str, setting: Setting, found: str, expected: str) -> ProblemError:
+    fix = set_command(key, setting.example)
+    return ProblemError(Problem(key=key, found=found, expected=expected, fix=fix))
 
 
-def _foreign_certificates(config: Mapping[str, str], environment: Mapping[str, str]) -> list[str]:
+def _check_environment(
+    config: Mapping[str, str], environment: Mapping[str, str]
+) -> Iterator[Problem]:
+    if context := environment.get("DOCKER_CONTEXT"):
+        yield Problem(
+            key="DOCKER_CONTEXT",
+            found=f"{context!r} is set in the environment and overrides dockerHost",
+            expected="no value",
+            fix="unset DOCKER_CONTEXT",
+        )
     path = environment.get("DOCKER_CERT_PATH")
-    if not path or config.get("dockerHost", "").startswith("tcp://"):
-        return []
-    found = f"{path!r} is set in the environment, and the provider would use it with dockerHost"
-    allowed = "no value unless dockerHost is tcp://"
-    return [complaint("DOCKER_CERT_PATH", found, allowed, "unset DOCKER_CERT_PATH")]
+    if path and not config.get("dockerHost", "").startswith("tcp://"):
+        yield Problem(
+            key="DOCKER_CERT_PATH",
+            found=f"{path!r} is set in the environment, and the provider uses it with dockerHost",
+            expected="no value unless dockerHost is tcp://",
+            fix="unset DOCKER_CERT_PATH",
+        )
 
 
-def _unknown_keys(config: Mapping[str, str]) -> list[str]:
-    known = [key_of(name) for name in declared_settings()]
-    return [_unknown_key(key, known) for key in sorted(set(config) - set(known))]
-
-
-def _unknown_key(key: str, known: list[str]) -> str:
-    lowered = {name.lower(): name for name in known}
-    nearest = difflib.get_close_matches(key.lower(), lowered, n=1)
-    hint = f"; did you mean {lowered[nearest[0]]}?" if nearest else ""
-    found = f"there is no such key{hint}"
-    return complaint(key, found, "one of " + ", ".join(known), f"pulumi config rm {key}")
+def _unknown_keys(config: Mapping[str, str]) -> Iterator[Problem]:
+    known = {key.lower(): key for key in map(key_of, declared_settings())}
+    for key in sorted(config.keys() - known.values()):
+        nearest = difflib.get_close_matches(key.lower(), known, n=1)
+        yield Problem(
+            key=key,
+            found="unknown key" + (f"; did you mean {known[nearest[0]]}?" if nearest else ""),
+            expected="one of " + ", ".join(known.values()),
+            fix=f"pulumi config rm {key}",
+        )

@@ -1,4 +1,4 @@
-"""Plain lines on standard error about what is awaited."""
+"""Progress as plain lines on standard error."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ PAUSE_SECONDS = 2
 
 
 class Progress:
-    """Prints what has changed, with the seconds since the start, at most every two seconds."""
+    """Prints changes with the seconds since the start, at most every two seconds."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
