@@ -61,7 +61,7 @@ class Front(pulumi.ComponentResource):
         settings = args.settings
         self.network_id = args.site.caddy_network_id
         self.prefect_url = Prefect.url if settings.prefect == "managed" else None
-        if settings.has_front:
+        if settings.has_ingress:
             text = front_text(settings)
             key = _generated(f"{name}-key", 48, child)
             self.key = mounted = mount_secret(f"{name}-key", KEY_FILE, key, child)
@@ -90,7 +90,7 @@ class Front(pulumi.ComponentResource):
                     child,
                 )
                 self.network_id, self.services = own.network_id, own.services
-            if settings.delivers:
+            if settings.installs_sites:
                 _deliver(f"{name}-delivery", settings, self.caddyfile, child)
         self.register_outputs(
             {"notebook_url": self.notebook_url, "dashboard_url": self.dashboard_url}

@@ -44,7 +44,7 @@ class FrontProof(pulumi.ComponentResource):
     ) -> None:
         super().__init__("dask:swarm:FrontProof", name, None, opts)
         self.health = args.probe.health
-        if args.settings.proves_front:
+        if args.settings.proves_ingress:
             found = _visit(name, args, self).apply(json.loads)
             self.health = pulumi.Output.all(args.probe.health, found).apply(
                 lambda both: {**both[0], "front": both[1]}

@@ -109,7 +109,7 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
             "secret_id": cluster.notebook.secret.id,
             "secret_name": cluster.notebook.secret.name,
             # Where there is a front, a cell is run through it.
-            "cell": settings.proof == "full" and not settings.enters_front,
+            "cell": settings.proof == "full" and not settings.proof_logs_in,
         },
         "prefect": {
             "api_url": cluster.prefect_api_url,

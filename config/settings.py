@@ -192,43 +192,43 @@ class Settings:
     health_deadline: Annotated[int, Setting(parse=whole_number(10, 3600), example="300")]
 
     @property
-    def has_front(self) -> bool:
-        """Whether notebook and dashboard get names of their own."""
+    def has_ingress(self) -> bool:
+        """Whether Caddy serves notebook and dashboard under names."""
         return self.caddy_mode != "none" and bool(self.domain)
 
     @property
     def notebook_asks(self) -> bool:
-        """Whether its own token or password opens the notebook, and not the login in front."""
-        return self.notebook_login or not self.has_front or self.auth == "none"
+        """Whether the notebook asks for its token or password, instead of the ingress login."""
+        return self.notebook_login or not self.has_ingress or self.auth == "none"
 
     @property
-    def proves_front(self) -> bool:
-        """Whether the deployment itself brings the front about, and so has to prove it."""
-        return self.has_front and (self.caddy_mode == "managed" or self.delivers)
+    def proves_ingress(self) -> bool:
+        """Whether the deployment configures the ingress, and so must prove it."""
+        return self.has_ingress and (self.caddy_mode == "managed" or self.installs_sites)
 
     @property
-    def enters_front(self) -> bool:
-        """Whether the proof of the front can log in, and so work behind the login."""
-        return self.proves_front and (self.auth != "authelia" or bool(self.authelia_user))
+    def proof_logs_in(self) -> bool:
+        """Whether the ingress proof can log in, and so use the services behind the login."""
+        return self.proves_ingress and (self.auth != "authelia" or bool(self.authelia_user))
 
     @property
-    def delivers(self) -> bool:
-        """Whether an existing Caddy is given its file by the deployment."""
-        return self.has_front and self.caddy_mode == "external" and bool(self.caddy_directory)
+    def installs_sites(self) -> bool:
+        """Whether the deployment installs its sites in an external Caddy."""
+        return self.has_ingress and self.caddy_mode == "external" and bool(self.caddy_directory)
 
     @property
     def is_local(self) -> bool:
-        """Whether the names are this machine's alone."""
+        """Whether the names are for this machine only."""
         return is_local(self.domain)
 
     @classmethod
     def load(cls) -> "Settings":
-        """Read the settings of the stack that runs; raises `ConfigError`."""
+        """Read the settings of the current stack; raises `ConfigError`."""
         prefix = pulumi.get_project() + ":"
-        everything = CONFIG.get() or get_config_env()
+        all_config = CONFIG.get() or get_config_env()
         config = {
             key.removeprefix(prefix): value
-            for key, value in everything.items()
+            for key, value in all_config.items()
             if key.startswith(prefix)
         }
         encrypted = {key for key in config if is_config_secret(prefix + key)}
@@ -236,7 +236,7 @@ class Settings:
 
 
 def declared_settings() -> dict[str, Setting]:
-    """Return how each field of `Settings` is read, by the field's name."""
+    """Return the `Setting` of each field of `Settings`, by field name."""
     hints = get_type_hints(Settings, include_extras=True)
     return {name: get_args(hint)[1] for name, hint in hints.items()}
 
@@ -250,9 +250,9 @@ def key_of(field_name: str) -> str:
 def parse_settings(
     config: Mapping[str, str], encrypted: Collection[str], environment: Mapping[str, str]
 ) -> Settings:
-    """Turn config values by key into `Settings`; raises one `ConfigError` with every problem.
+    """Parse config values by key; raises one `ConfigError` with every problem.
 
-    `encrypted` are the keys whose values Pulumi keeps as secrets.
+    `encrypted` are the keys whose values are Pulumi secrets.
     """
     problems = [*_check_environment(config, environment), *_unknown_keys(config)]
     values: dict[str, Any] = {}

@@ -174,7 +174,7 @@ def _caddy_network_id(
     if settings.caddy_mode != "external":
         return None
     name, service = settings.caddy_network, settings.caddy_service
-    outside = settings.delivers and service and service not in manager.services.values()
+    outside = settings.installs_sites and service and service not in manager.services.values()
     networks = [network for network in engine.networks(names=[name]) if network["Name"] == name]
     return choose_network(networks, name, container=service if outside else "")
 

@@ -266,7 +266,7 @@ def test_the_notebook_asks_for_its_login_unless_the_ingress_does(defaults, confi
 
 
 @pytest.mark.parametrize(
-    ("config", "front"),
+    ("config", "has_ingress"),
     [
         ({}, False),
         ({"caddyMode": "none", "domain": "example.org", "auth": "none"}, False),
@@ -276,9 +276,9 @@ def test_the_notebook_asks_for_its_login_unless_the_ingress_does(defaults, confi
         ({"caddyMode": "managed", "domain": "dask.localhost", "auth": "none"}, True),
     ],
 )
-def test_a_stack_with_a_domain_has_an_ingress(defaults, config, front):
+def test_a_stack_with_a_domain_has_an_ingress(defaults, config, has_ingress):
     """Without a domain a stack only joins Caddy's network."""
-    assert front == parse_settings(defaults | config, (), {}).has_front
+    assert has_ingress == parse_settings(defaults | config, (), {}).has_ingress
 
 
 def test_a_password_in_plain_text_is_refused(defaults):
