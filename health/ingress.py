@@ -371,7 +371,7 @@ def prove(request: Request, progress: Progress) -> dict[str, Any]:
             reason = f"no answer ({error})"
         except UnfitError as error:
             reason = str(error)
-        progress.update(f"front: {reason}")
+        progress.tell(f"front: {reason}")
         if progress.elapsed > request.deadline_seconds:
             limit = f"{request.deadline_seconds:g} s"
             raise UnfitError(f"the front is not proven within {limit}: {reason}")

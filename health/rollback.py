@@ -185,5 +185,5 @@ def go_back(
             busy, refusal = True, str(error)
         if not busy or progress.elapsed > limit:
             return account(back, refusal)
-        progress.update(", ".join(filter(None, back.values())) or "going back to what was before")
+        progress.tell(", ".join(filter(None, back.values())) or "going back to what was before")
         time.sleep(engine.poll_seconds)

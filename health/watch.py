@@ -69,7 +69,7 @@ class Watch:
         nodes = {address: node for address, (_, node) in found.items()}
         result = placement.result(outcome["proof"], nodes, self._request.expected.workers_per_node)
         if not result["transfers"]:
-            self._progress.log("all workers are on one node: no transfer between nodes to prove")
+            self._progress.say("all workers are on one node: no transfer between nodes to prove")
         proven = {name: imprint(self._now.services[name]) for name in self._request.services}
         return {**result, "imprints": proven}
 
@@ -114,7 +114,7 @@ class Watch:
         self._waiting = unsettled(
             self._now, self._start, self._request.services, self._request.healthy
         )
-        self._progress.update(self._status())
+        self._progress.tell(self._status())
         self._check_time()
         self._check_hope()
         self._check_probe()

@@ -48,10 +48,10 @@ def shut_down(engine: Engine, names: Sequence[str], progress: Progress) -> None:
         waiting = ending(found, nodes)
         if not waiting or progress.elapsed > PATIENCE_SECONDS:
             break
-        progress.update(f"tasks are ending: {spelled(waiting, nodes)}")
+        progress.tell(f"tasks are ending: {spelled(waiting, nodes)}")
         time.sleep(engine.poll_seconds)
     if left_alone := unfinished(found):
-        progress.log(
+        progress.say(
             f"still running as far as the Swarm knows: {spelled(left_alone, nodes)}; "
             "they end when their node's engine answers again"
         )
