@@ -36,7 +36,7 @@ def find_site(settings: Settings) -> Site:
             expected="a preview only",
             fix=f"unset {OFFLINE}",
         )
-        raise ConfigError("An offline run cannot deploy", [problem])
+        raise ConfigError("Nothing can be deployed offline", [problem])
     recorded, used_values = site_lock.site_from(settings, site_lock.read(path), path.name)
     for used in used_values:
         log = pulumi.log.warn if used.fix else pulumi.log.info
@@ -75,6 +75,6 @@ def _update_record(path: Path, record: site_lock.Record) -> None:
         pulumi.log.info(f"recorded: {', '.join(sorted(record)) or 'nothing'} in {path.name}")
     elif keys := site_lock.outdated(site_lock.read(path), record):
         pulumi.log.warn(
-            f"{path.name} is out of date, so offline previews are wrong about "
+            f"{path.name} is behind the Swarm, so offline previews are wrong about "
             f"{', '.join(keys)}; fix: make record"
         )

@@ -143,7 +143,7 @@ def _check_versions(manager: Survey) -> Iterator[Problem]:
     if _numbers(manager.api_version) < _numbers(OLDEST_API):
         yield Problem(
             key="dockerHost",
-            found=f"the engine at {manager.host!r} has API {manager.api_version}",
+            found=f"the engine at {manager.host!r} speaks API {manager.api_version}",
             expected=f"API {OLDEST_API}, Docker {oldest}, or newer",
             fix="curl -fsSL https://get.docker.com | sh, on that host",
         )

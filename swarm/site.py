@@ -155,7 +155,7 @@ def _check_platform(
     if available and wanted not in available:
         problem = Problem(
             key=key,
-            found=f"{str(image)!r} is for {', '.join(available)}",
+            found=f"{str(image)!r} is made for {', '.join(available)}",
             expected=f"an image for {wanted}",
             fix=set_command("platform", available[0]),
         )

@@ -51,7 +51,7 @@ def test_a_deployment_tells_when_the_record_is_behind(run, told, tmp_path, monke
     (tmp_path / "recorded.test.json").write_text(json.dumps(old))
     run()
     (line,) = told["warn"]
-    assert line.startswith("recorded.test.json is out of date")
+    assert line.startswith("recorded.test.json is behind the Swarm")
     assert line.endswith("caddyNetworkId, image, notebookImage; fix: make record")
 
 

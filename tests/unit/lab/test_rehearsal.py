@@ -369,7 +369,7 @@ class TestConfig:
     def test_a_config_file_that_cannot_be_read_is_named(self, text, why, tmp_path):
         """In one line, with its place and what may stand there."""
         (tmp_path / "Pulumi.dev.yaml").write_text(text)
-        with pytest.raises(ConfigError, match=f"- Pulumi.dev.yaml: cannot be read, {why}"):
+        with pytest.raises(ConfigError, match=f"- Pulumi.dev.yaml: it cannot be read, {why}"):
             config.stack_file(tmp_path / "Pulumi.dev.yaml")
 
     def test_a_config_file_need_not_be_there_unless_it_is_named(self, tmp_path):

@@ -166,7 +166,7 @@ def test_a_host_that_ssh_cannot_reach_is_refused_with_the_reason(find):
 def test_an_old_engine_is_refused(settings, version, old):
     """The API that the services need came with Docker 20.10."""
     found = problems(surveyed(api_version=version), settings)
-    assert old == any(f"has API {version}" in problem.found for problem in found)
+    assert old == any(f"speaks API {version}" in problem.found for problem in found)
     assert old == any("API 1.41" in problem.expected for problem in found)
 
 
