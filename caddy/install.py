@@ -66,8 +66,7 @@ def install(request: InstallRequest, action: str) -> str:
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"{where}: not finished within {DEADLINE_SECONDS} s") from None
     if done.returncode == SSH_FAILED and request.host:
-        cause = explain(done.stderr, request.host)
-        raise RuntimeError(f"{where}: {cause.text}; try: {cause.cure}")
+        raise RuntimeError(f"{where}: {explain(done.stderr, request.host)}")
     if done.returncode:
         raise RuntimeError(f"{where}: {error_message(done.stderr)}")
     return f"{'installed' if action == 'put' else 'removed'} {where}"

@@ -63,7 +63,7 @@ class Ingress(pulumi.ComponentResource):
         super().__init__("dask:swarm:Front", name, None, opts)
         self.network_id = args.site.caddy_network_id
         self.urls = site_urls(args.settings)
-        if args.settings.has_front:
+        if args.settings.has_ingress:
             self._declare_sites(name, args, pulumi.ResourceOptions(parent=self))
         self.register_outputs(
             {"notebook_url": self.urls["notebook"], "dashboard_url": self.urls["dashboard"]}
@@ -90,7 +90,7 @@ class Ingress(pulumi.ComponentResource):
             )
             caddy = declare_managed_caddy(name, caddy_args, child)
             self.network_id, self.services = caddy.network_id, caddy.services
-        if settings.delivers:
+        if settings.installs_sites:
             _declare_install(f"{name}-delivery", settings, self.caddyfile, child)
 
     def _login(
@@ -118,7 +118,7 @@ def site_names(settings: Settings) -> dict[str, str]:
 def site_urls(settings: Settings) -> dict[str, str]:
     """Return the URL of each site: Caddy's, or its service's if there is no ingress."""
     names = site_names(settings)
-    if not settings.has_front:
+    if not settings.has_ingress:
         return {site: SERVICE_URLS[site] for site in names}
     return {
         site: f"https://{name}{urlsplit(SERVICE_URLS[site]).path}" for site, name in names.items()

@@ -41,7 +41,7 @@ class IngressProof(pulumi.ComponentResource):
     ) -> None:
         super().__init__("dask:swarm:FrontProof", name, None, opts)
         self.health = args.probe.health
-        if args.settings.proves_front:
+        if args.settings.proves_ingress:
             proof = _declare_proof(name, args, self).apply(json.loads)
             self.health = pulumi.Output.all(args.probe.health, proof).apply(
                 lambda both: {**both[0], "front": both[1]}
@@ -90,7 +90,7 @@ def ingress_request(args: IngressProofArgs) -> dict[str, Any]:
         "deadline_seconds": settings.health_deadline,
         "workers": settings.workers if settings.proof == "full" else 0,
         "names": site_names(settings),
-        "addresses": list(args.site.front_addresses),
+        "addresses": list(args.site.ingress_addresses),
         "verified": not settings.is_local,
         "auth": settings.auth,
         "portal": settings.authelia_portal,

@@ -48,7 +48,7 @@ class HealthProbe(pulumi.ComponentResource):
         super().__init__("dask:swarm:HealthProbe", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         request = pulumi.Output.json_dumps(probe_request(args), sort_keys=True)
-        self.attempt = self._attempt(f"{name}-attempt", request, args.site.touched)
+        self.attempt = self._attempt(f"{name}-attempt", request, args.site.drifted)
         proof = declare_program(
             f"{name}-run",
             "health",
@@ -58,20 +58,20 @@ class HealthProbe(pulumi.ComponentResource):
             docker_host=args.settings.docker_host,
             opts=child,
         ).apply(json.loads)
-        note = pulumi.Output.all(proof, self.attempt).apply(lambda both: drift.note(*both))
-        docker.ServiceConfig(NOTE, data=note, opts=child)
-        self.health = proof.apply(drift.without_imprints)
+        record = pulumi.Output.all(proof, self.attempt).apply(lambda both: drift.record_data(*both))
+        docker.ServiceConfig(NOTE, data=record, opts=child)
+        self.health = proof.apply(drift.without_spec_hashes)
         self.register_outputs({"health": self.health})
 
-    def _attempt(self, name: str, request: pulumi.Output[str], touched: str) -> pulumi.Output[str]:
-        # Once the drift is proven, `touched` is empty again; that is no change.
-        ignored = [] if touched else ["keepers.touched"]
+    def _attempt(self, name: str, request: pulumi.Output[str], drifted: str) -> pulumi.Output[str]:
+        # Once the drift is proven, `drifted` is empty again; that is no change.
+        ignored = [] if drifted else ["keepers.touched"]
         return declare_attempt(
             name,
             {
                 "request": request.apply(short_hash),
                 "program": program_hash(),
-                "touched": touched,
+                "touched": drifted,
             },
             pulumi.ResourceOptions(parent=self, ignore_changes=ignored),
         )
@@ -100,7 +100,7 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
             "secret_id": cluster.notebook.secret.id,
             "secret_name": cluster.notebook.secret.name,
             # The ingress proof runs a cell too, through Caddy, if it can log in.
-            "cell": settings.proof == "full" and not settings.enters_front,
+            "cell": settings.proof == "full" and not settings.proof_logs_in,
         },
         "prefect": {
             "api_url": cluster.prefect_api_url,

@@ -1,15 +1,15 @@
-"""The settings of a stack: every config key read, checked and typed, in one place.
+"""The settings of a stack: every config key is read, checked and typed here.
 
-Owns: which keys there are and what each may hold; `misfits.py` how they must fit together. All
-errors are collected and reported at once, before any resource is registered. It does not ask the
-Swarm anything; `lookup.py` does.
+Owns which keys there are and what each may hold; `cross_checks.py` checks them together. All
+problems are reported at once, before any resource is registered. It does not ask the Swarm;
+`swarm/site.py` does.
 
 A field's config key is its name in camelCase; `Pulumi.yaml` holds its description and default.
 """
 
 import difflib
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Annotated, Any, get_args, get_type_hints
@@ -17,8 +17,8 @@ from typing import Annotated, Any, get_args, get_type_hints
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
-from config.cross_checks import misfits
-from config.problems import ConfigError, complaint, set_command
+from config.cross_checks import cross_check
+from config.problems import ConfigError, Problem, ProblemError, set_command
 from config.types import (
     ImageReference,
     Platform,
@@ -54,18 +54,18 @@ from config.types import (
     yes_or_no,
 )
 
-# Measured: the memory of a worker at rest; in less the kernel kills it while it starts.
+# Measured: an idle worker's memory; with less, the kernel kills the worker while it starts.
 SMALLEST_MEMORY = "256MiB"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """How a config value is parsed, and how one that is right is set."""
+    """How a config value is parsed, and the arguments that set a valid value."""
 
     parse: Callable[[str], Any]
     example: str
     secret: bool = False
-    plain: bool = False  # what containers show in clear, so that no secret may be in it
+    plain: bool = False  # containers show it, so it must not hold a secret
 
 
 _CPUS = Setting(parse=cpus, example="0.5")
@@ -192,43 +192,43 @@ class Settings:
     health_deadline: Annotated[int, Setting(parse=whole_number(10, 3600), example="300")]
 
     @property
-    def has_front(self) -> bool:
-        """Whether notebook and dashboard get names of their own."""
+    def has_ingress(self) -> bool:
+        """Whether Caddy serves notebook and dashboard under names."""
         return self.caddy_mode != "none" and bool(self.domain)
 
     @property
     def notebook_asks(self) -> bool:
-        """Whether its own token or password opens the notebook, and not the login in front."""
-        return self.notebook_login or not self.has_front or self.auth == "none"
+        """Whether the notebook asks for its token or password, instead of the ingress login."""
+        return self.notebook_login or not self.has_ingress or self.auth == "none"
 
     @property
-    def proves_front(self) -> bool:
-        """Whether the deployment itself brings the front about, and so has to prove it."""
-        return self.has_front and (self.caddy_mode == "managed" or self.delivers)
+    def proves_ingress(self) -> bool:
+        """Whether the deployment configures the ingress, and so must prove it."""
+        return self.has_ingress and (self.caddy_mode == "managed" or self.installs_sites)
 
     @property
-    def enters_front(self) -> bool:
-        """Whether the proof of the front can log in, and so work behind the login."""
-        return self.proves_front and (self.auth != "authelia" or bool(self.authelia_user))
+    def proof_logs_in(self) -> bool:
+        """Whether the ingress proof can log in, and so use the services behind the login."""
+        return self.proves_ingress and (self.auth != "authelia" or bool(self.authelia_user))
 
     @property
-    def delivers(self) -> bool:
-        """Whether an existing Caddy is given its file by the deployment."""
-        return self.has_front and self.caddy_mode == "external" and bool(self.caddy_directory)
+    def installs_sites(self) -> bool:
+        """Whether the deployment installs its sites in an external Caddy."""
+        return self.has_ingress and self.caddy_mode == "external" and bool(self.caddy_directory)
 
     @property
     def is_local(self) -> bool:
-        """Whether the names are this machine's alone."""
+        """Whether the names are for this machine only."""
         return is_local(self.domain)
 
     @classmethod
     def load(cls) -> "Settings":
-        """Read the settings of the stack that runs; raises `ConfigError`."""
+        """Read the settings of the current stack; raises `ConfigError`."""
         prefix = pulumi.get_project() + ":"
-        everything = CONFIG.get() or get_config_env()
+        all_config = CONFIG.get() or get_config_env()
         config = {
             key.removeprefix(prefix): value
-            for key, value in everything.items()
+            for key, value in all_config.items()
             if key.startswith(prefix)
         }
         encrypted = {key for key in config if is_config_secret(prefix + key)}
@@ -236,7 +236,7 @@ class Settings:
 
 
 def declared_settings() -> dict[str, Setting]:
-    """Return how each field of `Settings` is read, by the field's name."""
+    """Return the `Setting` of each field of `Settings`, by field name."""
     hints = get_type_hints(Settings, include_extras=True)
     return {name: get_args(hint)[1] for name, hint in hints.items()}
 
@@ -250,71 +250,78 @@ def key_of(field_name: str) -> str:
 def parse_settings(
     config: Mapping[str, str], encrypted: Collection[str], environment: Mapping[str, str]
 ) -> Settings:
-    """Turn config values by key into `Settings`; raises one `ConfigError` with every problem.
+    """Parse config values by key; raises one `ConfigError` with every problem.
 
-    `encrypted` are the keys whose values Pulumi keeps as secrets.
+    `encrypted` are the keys whose values are Pulumi secrets.
     """
-    problems = _foreign_context(environment) + _foreign_certificates(config, environment)
-    problems += _unknown_keys(config)
+    problems = [*_check_environment(config, environment), *_unknown_keys(config)]
     values: dict[str, Any] = {}
     for name, setting in declared_settings().items():
         try:
             values[name] = _parse(key_of(name), setting, config, encrypted)
-        except ValueError as error:
-            problems.append(str(error))
-    problems += misfits(values)
+        except ProblemError as error:
+            problems.append(error.problem)
+    problems += cross_check(values)
     if problems:
-        headline = f"The configuration is not valid ({len(problems)} found)"
-        raise ConfigError(headline, problems)
+        raise ConfigError("The configuration is not valid", problems)
     return Settings(**values)
 
 
 def _parse(
     key: str, setting: Setting, config: Mapping[str, str], encrypted: Collection[str]
 ) -> object:
-    cure = set_command(key, setting.example)
-    if key not in config:
-        raise ValueError(complaint(key, "it is not set", "any valid value", cure))
-    text = config[key]
+    text = config.get(key)
+    if text is None:
+        raise _refusal(key, setting, "not set", "any valid value")
     if setting.secret and text and key not in encrypted:
-        raise ValueError(complaint(key, "it is kept in plain text", "an encrypted value", cure))
+        raise _refusal(key, setting, "the value is in plain text", "an encrypted value")
     if setting.plain and key in encrypted:
-        found = "it is kept as a secret, and every container's configuration shows it in clear"
-        cure = set_command("environment", "--secret --path environment.DASK_NAME value")
-        raise ValueError(complaint(key, found, "values that are no secrets", cure))
+        problem = Problem(
+            key=key,
+            found="the value is a secret, but every container's configuration shows it",
+            expected="values that are not secret",
+            fix=set_command("environment", "--secret --path environment.DASK_NAME value"),
+        )
+        raise ProblemError(problem)
     try:
         return setting.parse(text)
     except ValueError as error:
-        hidden = setting.secret or key in encrypted
-        found = f"{'the value' if hidden else repr(text)} is not valid"
-        raise ValueError(complaint(key, found, str(error), cure)) from None
+        value = "the value" if setting.secret or key in encrypted else repr(text)
+        raise _refusal(key, setting, f"{value} is not valid", str(error)) from None
 
 
-def _foreign_context(environment: Mapping[str, str]) -> list[str]:
-    context = environment.get("DOCKER_CONTEXT")
-    if not context:
-        return []
-    found = f"{context!r} is set in the environment and would override the config key dockerHost"
-    return [complaint("DOCKER_CONTEXT", found, "no value", "unset DOCKER_CONTEXT")]
+def _refusal(key: str, setting: Setting, found: str, expected: str) -> ProblemError:
+    fix = set_command(key, setting.example)
+    return ProblemError(Problem(key=key, found=found, expected=expected, fix=fix))
 
 
-def _foreign_certificates(config: Mapping[str, str], environment: Mapping[str, str]) -> list[str]:
+def _check_environment(
+    config: Mapping[str, str], environment: Mapping[str, str]
+) -> Iterator[Problem]:
+    if context := environment.get("DOCKER_CONTEXT"):
+        yield Problem(
+            key="DOCKER_CONTEXT",
+            found=f"{context!r} is set in the environment and overrides dockerHost",
+            expected="no value",
+            fix="unset DOCKER_CONTEXT",
+        )
     path = environment.get("DOCKER_CERT_PATH")
-    if not path or config.get("dockerHost", "").startswith("tcp://"):
-        return []
-    found = f"{path!r} is set in the environment, and the provider would use it with dockerHost"
-    allowed = "no value unless dockerHost is tcp://"
-    return [complaint("DOCKER_CERT_PATH", found, allowed, "unset DOCKER_CERT_PATH")]
+    if path and not config.get("dockerHost", "").startswith("tcp://"):
+        yield Problem(
+            key="DOCKER_CERT_PATH",
+            found=f"{path!r} is set in the environment, and the provider uses it with dockerHost",
+            expected="no value unless dockerHost is tcp://",
+            fix="unset DOCKER_CERT_PATH",
+        )
 
 
-def _unknown_keys(config: Mapping[str, str]) -> list[str]:
-    known = [key_of(name) for name in declared_settings()]
-    return [_unknown_key(key, known) for key in sorted(set(config) - set(known))]
-
-
-def _unknown_key(key: str, known: list[str]) -> str:
-    lowered = {name.lower(): name for name in known}
-    nearest = difflib.get_close_matches(key.lower(), lowered, n=1)
-    hint = f"; did you mean {lowered[nearest[0]]}?" if nearest else ""
-    found = f"there is no such key{hint}"
-    return complaint(key, found, "one of " + ", ".join(known), f"pulumi config rm {key}")
+def _unknown_keys(config: Mapping[str, str]) -> Iterator[Problem]:
+    known = {key.lower(): key for key in map(key_of, declared_settings())}
+    for key in sorted(config.keys() - known.values()):
+        nearest = difflib.get_close_matches(key.lower(), known, n=1)
+        yield Problem(
+            key=key,
+            found="unknown key" + (f"; did you mean {known[nearest[0]]}?" if nearest else ""),
+            expected="one of " + ", ".join(known.values()),
+            fix=f"pulumi config rm {key}",
+        )

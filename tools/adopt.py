@@ -28,6 +28,7 @@ from requests.exceptions import RequestException
 
 from components.network import NETWORK_NAME
 from components.scheduler import ALIAS
+from config.workloads import NOTEBOOK, SCHEDULER, WORKER
 from swarm.client import connect
 
 ANSWER_SECONDS = 30
@@ -36,12 +37,12 @@ PROVIDER = "pulumi:providers:docker"
 # program makes its own.
 NAMES = {
     "dask-network-overlay": NETWORK_NAME,
-    "dask-scheduler-service": "dask_scheduler",
-    "dask-workers-service": "dask_worker",
-    "dask-notebook-service": "dask_notebook",
+    "dask-scheduler-service": SCHEDULER,
+    "dask-workers-service": WORKER,
+    "dask-notebook-service": NOTEBOOK,
 }
 # On the cluster's own network; on any other, and of any other service, there are none.
-ALIASES = {"dask_scheduler": [ALIAS]}
+ALIASES = {SCHEDULER: [ALIAS]}
 
 Entry = dict[str, Any]
 

@@ -29,7 +29,7 @@ def test_it_asks_nobody_and_says_what_it_does_not_know(preview, told):
     program = preview(image="image:1")
     assert "image:1" == program.container("dask_worker")["image"]
     assert set(SERVICES) == set(services(program))
-    expected = "offline: image: image:1, not in recorded.test.json. Cure: make record STACK=test"
+    expected = "offline: image: image:1, not in recorded.test.json; fix: make record STACK=test"
     assert expected in told["warn"]
 
 
@@ -52,7 +52,7 @@ def test_a_deployment_tells_when_the_record_is_behind(run, told, tmp_path, monke
     run()
     (line,) = told["warn"]
     assert line.startswith("recorded.test.json is behind the Swarm")
-    assert line.endswith("caddyNetworkId, image, notebookImage. Cure: make record")
+    assert line.endswith("caddyNetworkId, image, notebookImage; fix: make record")
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def test_the_provider_has_an_engine_that_it_need_not_reach(preview, host, expect
 def test_nothing_is_deployed_offline(run, monkeypatch):
     """An `up` that asks nobody would deploy what was never looked up."""
     monkeypatch.setenv("DASK_SWARM_OFFLINE", "1")
-    with pytest.raises(ConfigError, match=r"DASK_SWARM_OFFLINE.*unset DASK_SWARM_OFFLINE"):
+    with pytest.raises(ConfigError, match=r"(?s)DASK_SWARM_OFFLINE.*unset DASK_SWARM_OFFLINE"):
         run()
 
 
 def test_a_switch_is_on_or_off(run, monkeypatch):
     """A word that is neither is refused instead of guessed at."""
     monkeypatch.setenv("DASK_SWARM_OFFLINE", "yes")
-    with pytest.raises(ConfigError, match=r"'yes' is not valid.*1, 0 or no value"):
+    with pytest.raises(ConfigError, match=r"(?s)'yes' is not valid.*1, 0 or no value"):
         run()
 
 

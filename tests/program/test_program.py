@@ -131,7 +131,7 @@ class TestProbe:
 
     def test_runs_again_when_a_service_was_touched_by_hand(self, run):
         """No input of a service differs then: what the Swarm said of it does."""
-        assert "dask_worker 17" == keepers_of(run(touched="dask_worker 17"))["touched"]
+        assert "dask_worker 17" == keepers_of(run(drifted="dask_worker 17"))["touched"]
         assert "" == keepers_of(run())["touched"]
 
     def test_leaves_a_note_of_what_it_proved_on_the_swarm(self, run):

@@ -124,7 +124,7 @@ def test_a_user_cannot_set_what_the_keys_set(settings):
 def test_nothing_is_set_for_keys_that_are_not_there(settings, key):
     """It would do nothing, and no proof would say so."""
     values = {"s3Endpoint": "https://s3.local", "s3CaBundle": PEM}
-    with pytest.raises(ConfigError, match=f"{key}: it is set, and there are no keys for it"):
+    with pytest.raises(ConfigError, match=f"{key}: set without keys for the S3 server"):
         settings(**{key: values.get(key, "dask")})
 
 

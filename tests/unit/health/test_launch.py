@@ -332,7 +332,7 @@ def test_what_an_interrupted_deployment_left_is_taken_back_too(launched):
     services = {"dask_worker": updated("dask_worker", at="2027-01-15T07:00:00Z")}
     swarm = Swarm([{"failure": "expected one version"}], services)
     proof = {"imprints": {"dask_worker": imprint(service("dask_worker", "old"))}}
-    spec = {"Name": f"{NOTE}-1a2b3c4", "Data": drift.note(proof, "a1")}
+    spec = {"Name": f"{NOTE}-1a2b3c4", "Data": drift.record_data(proof, "a1")}
     swarm.notes = [{"ID": "n1", "CreatedAt": "2027-01-15T06:00:00Z", "Spec": spec}]
     _, _, err = launched(swarm)
     assert ["dask_worker"] == swarm.reverted
