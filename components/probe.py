@@ -58,7 +58,9 @@ class HealthProbe(pulumi.ComponentResource):
             docker_host=args.settings.docker_host,
             opts=child,
         ).apply(json.loads)
-        record = pulumi.Output.all(proof, self.attempt).apply(lambda both: drift.record_data(*both))
+        record = pulumi.Output.all(proof, self.attempt).apply(
+            lambda both: drift.record_data(*both)
+        )
         docker.ServiceConfig(NOTE, data=record, opts=child)
         self.health = proof.apply(drift.without_spec_hashes)
         self.register_outputs({"health": self.health})
