@@ -6,7 +6,7 @@ import json
 import pytest
 
 from components import prefect
-from tests.program.test_front import AUTHELIA, LOCAL, files_of
+from tests.program.test_ingress import AUTHELIA, LOCAL, files_of
 from tests.program.test_program import request_of
 
 SECRET = "docker:index/secret:Secret"
