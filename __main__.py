@@ -25,7 +25,7 @@ from swarm.offline import find_site, provider_host
 
 settings = Settings.load()
 site = find_site(settings)
-host, ssh_opts = provider_host(settings), ssh_options(settings.docker_host)
+host, ssh_opts = provider_host(settings), ssh_options(settings.cluster.docker_host)
 swarm = pulumi.ResourceOptions(providers=[docker.Provider("swarm", host=host, ssh_opts=ssh_opts)])
 
 ingress = Ingress("front", IngressArgs(settings=settings, site=site), swarm)

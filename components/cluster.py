@@ -51,12 +51,12 @@ class DaskCluster(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         settings = args.settings
         self.network_id = DaskNetwork(f"{name}-network", child).network_id
-        self.prefect_api_url = api_url(settings.prefect, settings.prefect_api_url)
-        store = declare_object_store(f"{name}-object-store", settings, child)
+        self.prefect_api_url = api_url(settings.prefect.mode, settings.prefect.api_url)
+        store = declare_object_store(f"{name}-object-store", settings.object_store, child)
         variables = {
             **store.variables,
             **prefect_variables(self.prefect_api_url),
-            **settings.environment,
+            **settings.shared.environment,
         }
         self.environment = declare_environment(f"{name}-environment", variables, child)
         shared = self._shared(args, store)
@@ -70,7 +70,7 @@ class DaskCluster(pulumi.ComponentResource):
             WorkersArgs(
                 shared=shared,
                 workload=workloads.workers(settings),
-                threads=settings.worker_threads,
+                threads=settings.workers.threads,
             ),
             child,
         )
@@ -80,13 +80,13 @@ class DaskCluster(pulumi.ComponentResource):
                 shared=shared,
                 workload=workloads.notebook(settings),
                 image=args.site.notebook_image,
-                password=settings.notebook_password,
+                password=settings.notebook.password,
                 ingress_key=args.ingress.key,
             ),
             child,
         )
         self.services = (scheduler.service, workers.service, self.notebook.service)
-        if settings.prefect == "managed":
+        if settings.prefect.mode == "managed":
             prefect_args = PrefectArgs(shared=shared, workload=workloads.prefect(settings))
             self.services += (Prefect(f"{name}-prefect", prefect_args, child).service,)
         self.register_outputs(
@@ -100,9 +100,9 @@ class DaskCluster(pulumi.ComponentResource):
     def _shared(self, args: DaskClusterArgs, store: ObjectStore) -> Shared:
         return Shared(
             image=args.site.image,
-            platform=args.settings.platform,
-            packages=args.settings.extra_pip_packages,
-            dask_config=args.settings.dask_config,
+            platform=args.settings.cluster.platform,
+            packages=args.settings.cluster.packages,
+            dask_config=args.settings.shared.dask_config,
             environment=self.environment,
             object_store=store,
             scheduler_address=ADDRESS,

@@ -20,7 +20,7 @@ from components.prefect import Prefect
 from components.program import declare_program
 from components.scheduler import Scheduler
 from components.service import DeclaredService, MountedFile, mount_secret
-from config.settings import Settings
+from config.settings import CaddySettings, IngressSettings, Settings
 from config.types import split_address
 from swarm.site import Site
 
@@ -63,23 +63,30 @@ class Ingress(pulumi.ComponentResource):
         super().__init__("dask:swarm:Front", name, None, opts)
         self.network_id = args.site.caddy_network_id
         self.urls = site_urls(args.settings)
-        if args.settings.has_ingress:
-            self._declare_sites(name, args, pulumi.ResourceOptions(parent=self))
+        if args.settings.ingress:
+            child = pulumi.ResourceOptions(parent=self)
+            self._declare_sites(name, args, args.settings.ingress, child)
         self.register_outputs(
             {"notebook_url": self.urls["notebook"], "dashboard_url": self.urls["dashboard"]}
         )
 
-    def _declare_sites(self, name: str, args: IngressArgs, child: pulumi.ResourceOptions) -> None:
-        settings, values = args.settings, caddyfile_values(args.settings)
+    def _declare_sites(
+        self,
+        name: str,
+        args: IngressArgs,
+        ingress: IngressSettings,
+        child: pulumi.ResourceOptions,
+    ) -> None:
+        settings, values = args.settings, caddyfile_values(args.settings, ingress)
         key = _generated(f"{name}-key", 48, child)
         self.key = mount_secret(f"{name}-key", KEY_FILE, key, child)
         files = {
             **caddyfile.sites(values),
-            "login.caddy": self._login(name, values, settings, child),
+            "login.caddy": self._login(name, values, ingress, child),
             "key.caddy": _key_fragment(values, key),
         }
         self.caddyfile = pulumi.Output.all(**files).apply(caddyfile.join)
-        if settings.caddy_mode == "managed":
+        if settings.caddy.mode == "managed":
             session = _generated(f"{name}-session", 48, child)
             session_file = mount_secret(f"{name}-session", SESSION_FILE, session, child)
             caddy_args = ManagedCaddyArgs(
@@ -94,12 +101,16 @@ class Ingress(pulumi.ComponentResource):
             _declare_install(f"{name}-delivery", settings, self.caddyfile, child)
 
     def _login(
-        self, name: str, values: CaddyfileValues, settings: Settings, child: pulumi.ResourceOptions
+        self,
+        name: str,
+        values: CaddyfileValues,
+        ingress: IngressSettings,
+        child: pulumi.ResourceOptions,
     ) -> pulumi.Input[str]:
         """Return the login's fragment; that of a basic login needs a hash of the password."""
-        if settings.auth != "basic":
+        if ingress.auth != "basic":
             return caddyfile.login(values)
-        self.user, self.password = settings.basic_user, _password(name, settings, child)
+        self.user, self.password = ingress.basic_user, _password(name, ingress, child)
         # A salt in the state, so that the hash stays the same from run to run.
         salt = random.RandomId(f"{name}-salt", byte_length=16, opts=child)
         return pulumi.Output.all(self.password, salt.hex).apply(
@@ -108,21 +119,24 @@ class Ingress(pulumi.ComponentResource):
 
 
 def site_names(settings: Settings) -> dict[str, str]:
-    """Return the DNS name of each site."""
-    labels = {"notebook": settings.notebook_name, "dashboard": settings.dashboard_name}
-    if settings.prefect == "managed":
-        labels["prefect"] = settings.prefect_name
-    return {site: f"{label}.{settings.domain}" for site, label in labels.items()}
+    """Return the DNS name of each site, none without an ingress."""
+    ingress = settings.ingress
+    if ingress is None:
+        return {}
+    labels = {"notebook": ingress.notebook_name, "dashboard": ingress.dashboard_name}
+    if settings.prefect.mode == "managed":
+        labels["prefect"] = settings.prefect.name
+    return {site: f"{label}.{ingress.domain}" for site, label in labels.items()}
 
 
 def site_urls(settings: Settings) -> dict[str, str]:
     """Return the URL of each site: Caddy's, or its service's if there is no ingress."""
-    names = site_names(settings)
-    if not settings.has_ingress:
-        return {site: SERVICE_URLS[site] for site in names}
-    return {
-        site: f"https://{name}{urlsplit(SERVICE_URLS[site]).path}" for site, name in names.items()
-    }
+    urls = {**SERVICE_URLS}
+    if settings.prefect.mode != "managed":
+        del urls["prefect"]
+    for site, name in site_names(settings).items():
+        urls[site] = f"https://{name}{urlsplit(urls[site]).path}"
+    return urls
 
 
 def _key_fragment(values: CaddyfileValues, key: pulumi.Output[str]) -> pulumi.Input[str]:
@@ -145,58 +159,60 @@ def _declare_install(
         # Another place is another file: the old file is removed once the new file is in place.
         triggers=[json.dumps(place, sort_keys=True)],
         # For a Caddy in a container of the manager.
-        docker_host=settings.docker_host,
+        docker_host=settings.cluster.docker_host,
         opts=opts,
     )
 
 
 def install_place(settings: Settings) -> dict[str, str]:
     """Return where `caddy/install.py` puts the text; an empty host is this machine."""
-    manager = settings.docker_host if settings.docker_host.startswith("ssh://") else ""
+    caddy, manager = settings.caddy, settings.cluster.docker_host
     return {
-        "host": settings.caddy_host or manager,
-        "directory": settings.caddy_directory,
-        "main_file": settings.caddy_main_file,
-        "service": settings.caddy_service,
+        "host": caddy.host or (manager if manager.startswith("ssh://") else ""),
+        "directory": caddy.directory,
+        "main_file": caddy.main_file,
+        "service": caddy.service,
     }
 
 
-def caddyfile_values(settings: Settings) -> CaddyfileValues:
+def caddyfile_values(settings: Settings, ingress: IngressSettings) -> CaddyfileValues:
     """Return the values of the Caddyfile for these settings."""
-    endpoint = settings.authelia_endpoint
+    endpoint = ingress.authelia_endpoint
     # Before 4.38 Authelia does not know the URL of its portal.
-    legacy = f"?rd={settings.authelia_portal}" if endpoint == "/api/verify" else ""
-    address, path = split_address(settings.authelia_address)
+    legacy = f"?rd={ingress.authelia_portal}" if endpoint == "/api/verify" else ""
+    address, path = split_address(ingress.authelia_address)
     return CaddyfileValues(
         names=site_names(settings),
-        login=_login_variant(settings),
-        certificates="internal" if settings.is_local else "acme",
+        login=_login_variant(ingress, settings.caddy),
+        certificates="internal" if ingress.is_local else "acme",
         key=_key_variant(settings),
         authelia_address=address,
         authelia_uri=path + endpoint + legacy,
-        authelia_cookie=settings.authelia_cookie,
-        basic_user=settings.basic_user,
-        acme_email=settings.acme_email,
-        acme_directory=settings.acme_directory,
+        authelia_cookie=ingress.authelia_cookie,
+        basic_user=ingress.basic_user,
+        acme_email=ingress.acme_email,
+        acme_directory=ingress.acme_directory,
     )
 
 
-def _login_variant(settings: Settings) -> str:
+def _login_variant(ingress: IngressSettings, caddy: CaddySettings) -> str:
     # The cookie's secret is a Swarm secret, which only a managed Caddy can mount.
-    by_cookie = settings.auth == "basic" and settings.caddy_mode == "managed"
-    return "basic-cookie" if by_cookie else settings.auth
+    by_cookie = ingress.auth == "basic" and caddy.mode == "managed"
+    return "basic-cookie" if by_cookie else ingress.auth
 
 
 def _key_variant(settings: Settings) -> str:
     if settings.notebook_asks:
         return "none"
     # An existing Caddy has no file with the key on its host.
-    return "file" if settings.caddy_mode == "managed" else "text"
+    return "file" if settings.caddy.mode == "managed" else "text"
 
 
-def _password(name: str, settings: Settings, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
-    if settings.basic_password:
-        return pulumi.Output.secret(settings.basic_password)
+def _password(
+    name: str, ingress: IngressSettings, opts: pulumi.ResourceOptions
+) -> pulumi.Output[str]:
+    if ingress.basic_password:
+        return pulumi.Output.secret(ingress.basic_password)
     return _generated(f"{name}-password", 24, opts)
 
 

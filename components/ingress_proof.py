@@ -16,7 +16,7 @@ from components.ingress import Ingress, site_names
 from components.probe import HealthProbe, program_hash
 from components.program import declare_attempt, declare_program
 from components.service import short_hash
-from config.settings import Settings
+from config.settings import IngressSettings, Settings
 from swarm.site import Site
 
 
@@ -41,8 +41,9 @@ class IngressProof(pulumi.ComponentResource):
     ) -> None:
         super().__init__("dask:swarm:FrontProof", name, None, opts)
         self.health = args.probe.health
-        if args.settings.proves_ingress:
-            proof = _declare_proof(name, args, self).apply(json.loads)
+        ingress = args.settings.ingress
+        if ingress and args.settings.proves_ingress:
+            proof = _declare_proof(name, args, ingress, self).apply(json.loads)
             self.health = pulumi.Output.all(args.probe.health, proof).apply(
                 lambda both: {**both[0], "front": both[1]}
             )
@@ -50,9 +51,11 @@ class IngressProof(pulumi.ComponentResource):
 
 
 def _declare_proof(
-    name: str, args: IngressProofArgs, parent: pulumi.Resource
+    name: str, args: IngressProofArgs, ingress: IngressSettings, parent: pulumi.Resource
 ) -> pulumi.Output[str]:
-    text: pulumi.Output[str] = pulumi.Output.json_dumps(ingress_request(args), sort_keys=True)
+    text: pulumi.Output[str] = pulumi.Output.json_dumps(
+        ingress_request(args, ingress), sort_keys=True
+    )
     request: pulumi.Output[str] = pulumi.Output.secret(text)
     attempt = declare_attempt(
         f"{name}-attempt",
@@ -76,27 +79,27 @@ def _declare_proof(
     return pulumi.Output.unsecret(stdout)
 
 
-def ingress_request(args: IngressProofArgs) -> dict[str, Any]:
+def ingress_request(args: IngressProofArgs, ingress: IngressSettings) -> dict[str, Any]:
     """Return the request that the program in `health/ingress.py` reads, credentials included."""
     settings = args.settings
     logins: dict[str, tuple[str, pulumi.Input[str]]] = {
-        "authelia": (settings.authelia_user, settings.authelia_password),
+        "authelia": (ingress.authelia_user, ingress.authelia_password),
         "basic": (args.ingress.user, args.ingress.password),
         "none": ("", ""),
     }
-    user, password = logins[settings.auth]
+    user, password = logins[ingress.auth]
     asks, notebook = settings.notebook_asks, args.cluster.notebook
     return {
-        "deadline_seconds": settings.health_deadline,
-        "workers": settings.workers if settings.proof == "full" else 0,
+        "deadline_seconds": settings.health.deadline,
+        "workers": settings.workers.count if settings.health.proof == "full" else 0,
         "names": site_names(settings),
         "addresses": list(args.site.ingress_addresses),
-        "verified": not settings.is_local,
-        "auth": settings.auth,
-        "portal": settings.authelia_portal,
+        "verified": not ingress.is_local,
+        "auth": ingress.auth,
+        "portal": ingress.authelia_portal,
         "user": user,
         "password": password,
         # With the ingress key, Jupyter must not ask for anything else.
         "notebook_token": (asks and notebook.token) or "",
-        "notebook_password": settings.notebook_password if asks else "",
+        "notebook_password": settings.notebook.password if asks else "",
     }

@@ -69,7 +69,7 @@ def declare_managed_caddy(
     if args.image is None:
         raise ValueError("the managed Caddy needs an image")
     network = docker.Network(
-        f"{name}-network", name=args.settings.caddy_network, driver="overlay", opts=opts
+        f"{name}-network", name=args.settings.caddy.network, driver="overlay", opts=opts
     )
     boot = _config(name, "boot.caddy", caddyfile.boot(), opts)
     files = {"reloader.sh": caddyfile.reloader(), **args.files}
@@ -103,7 +103,7 @@ def _caddy(
         environment={"XDG_DATA_HOME": DATA.target},
         health_check=HealthCheck(port=HEALTH_PORT, path="/", by_wget=True),
         networks=[Attachment(network_id=network_id)],
-        platform=args.settings.platform,
+        platform=args.settings.cluster.platform,
         configs=[boot],
         secrets=args.secrets,
         volumes=[DATA],
@@ -120,7 +120,7 @@ def _reloader(settings: Settings, image: str, files: list[MountedFile]) -> Servi
         args=["sh", SCRIPT],
         health_check=Script(command=["sh", SCRIPT, "healthy"]),
         networks=[],
-        platform=settings.platform,
+        platform=settings.cluster.platform,
         configs=files,
         volumes=[DATA],
         capabilities=CAPABILITIES,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import pulumi
 
 from components.service import MountedFile, mount_config, mount_secret
-from config.settings import Settings
+from config.settings import ObjectStoreSettings
 
 FILE_NAME = "s3_credentials"  # in /run/secrets
 SCHEDULER_FILE = "/dev/shm/s3_credentials"  # noqa: S108  memory of the container, never on disk
@@ -34,13 +34,13 @@ class ObjectStore:
 
 
 def declare_object_store(
-    name: str, settings: Settings, opts: pulumi.ResourceOptions
+    name: str, settings: ObjectStoreSettings | None, opts: pulumi.ResourceOptions
 ) -> ObjectStore:
     """Declare the credentials as a Swarm secret and the certificates, if any, as a config."""
-    if not settings.s3_access_key:
+    if settings is None:
         return ObjectStore()
     credentials = pulumi.Output.secret(credentials_file(settings))
-    bundle = settings.s3_ca_bundle
+    bundle = settings.ca_bundle
     return ObjectStore(
         secrets=(mount_secret(f"{name}-credentials", FILE_NAME, credentials, opts),),
         configs=(mount_config(f"{name}-ca", CA_TARGET, bundle, opts),) if bundle else (),
@@ -48,33 +48,33 @@ def declare_object_store(
     )
 
 
-def credentials_file(settings: Settings) -> str:
+def credentials_file(settings: ObjectStoreSettings) -> str:
     """Return keys, region and endpoint in the format of ~/.aws/credentials.
 
     Without blanks around `=`: for pyarrow a `#` or `;` after a blank begins a comment.
     """
     values = {
-        "aws_access_key_id": settings.s3_access_key,
-        "aws_secret_access_key": settings.s3_secret_key,
-        "region": settings.s3_region,
-        "endpoint_url": settings.s3_endpoint,
+        "aws_access_key_id": settings.access_key,
+        "aws_secret_access_key": settings.secret_key,
+        "region": settings.region,
+        "endpoint_url": settings.endpoint,
         **dict.fromkeys(CHECKSUMS, "when_required"),
     }
     lines = [f"{key}={value}" for key, value in values.items() if value]
-    style = "path" if settings.s3_path_style else "virtual"
+    style = "path" if settings.path_style else "virtual"
     return "\n".join(["[default]", *lines, "s3=", f"    addressing_style={style}", ""])
 
 
-def object_store_variables(settings: Settings) -> dict[str, str]:
+def object_store_variables(settings: ObjectStoreSettings) -> dict[str, str]:
     """Return the variables by which S3 clients find the files; none is a secret."""
     values = {
         "AWS_SHARED_CREDENTIALS_FILE": f"/run/secrets/{FILE_NAME}",
-        "AWS_ENDPOINT_URL": settings.s3_endpoint,
-        "AWS_REGION": settings.s3_region,
-        "AWS_DEFAULT_REGION": settings.s3_region,
-        "AWS_CA_BUNDLE": CA_TARGET if settings.s3_ca_bundle else "",
+        "AWS_ENDPOINT_URL": settings.endpoint,
+        "AWS_REGION": settings.region,
+        "AWS_DEFAULT_REGION": settings.region,
+        "AWS_CA_BUNDLE": CA_TARGET if settings.ca_bundle else "",
         **{f"AWS_{name.upper()}": "when_required" for name in CHECKSUMS},
-        "S3_BUCKET": settings.s3_bucket,
+        "S3_BUCKET": settings.bucket,
     }
     return {name: value for name, value in values.items() if value}
 

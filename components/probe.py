@@ -55,7 +55,7 @@ class HealthProbe(pulumi.ComponentResource):
             request,
             on={"create": ""},
             triggers=[self.attempt],
-            docker_host=args.settings.docker_host,
+            docker_host=args.settings.cluster.docker_host,
             opts=child,
         ).apply(json.loads)
         record = pulumi.Output.all(proof, self.attempt).apply(
@@ -82,12 +82,12 @@ class HealthProbe(pulumi.ComponentResource):
 def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
     """Return the request that the program in `health/` reads; sizes in bytes."""
     settings, cluster = args.settings, args.cluster
-    environment = cluster.environment
+    environment, store = cluster.environment, settings.object_store
     return {
-        "deadline_seconds": settings.health_deadline,
+        "deadline_seconds": settings.health.deadline,
         # The notebook's image, so that the probe has the notebook's versions.
         "image": args.site.notebook_image,
-        "constraints": list(settings.control_placement),
+        "constraints": list(settings.shared.control_placement),
         "scheduler_address": cluster.scheduler_address,
         "network_id": cluster.network_id,
         "services": {
@@ -102,26 +102,26 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
             "secret_id": cluster.notebook.secret.id,
             "secret_name": cluster.notebook.secret.name,
             # The ingress proof runs a cell too, through Caddy, if it can log in.
-            "cell": settings.proof == "full" and not settings.proof_logs_in,
+            "cell": settings.health.proof == "full" and not settings.proof_logs_in,
         },
         "prefect": {
             "api_url": cluster.prefect_api_url,
-            "managed": settings.prefect == "managed",
+            "managed": settings.prefect.mode == "managed",
             "secret_id": environment.id,
             "secret_name": environment.name,
         }
         if environment and cluster.prefect_api_url
         else None,
         "expected": {
-            "workers": settings.workers,
-            "threads": settings.workers * settings.worker_threads,
-            "memory_bytes": settings.workers * settings.worker_memory,
-            "workers_per_node": settings.workers_per_node,
+            "workers": settings.workers.count,
+            "threads": settings.workers.count * settings.workers.threads,
+            "memory_bytes": settings.workers.count * settings.workers.memory,
+            "workers_per_node": settings.workers.per_node,
         },
-        "packages": list(settings.extra_pip_packages),
-        "use": settings.proof == "full",
-        "object_store": {"bucket": settings.s3_bucket, "endpoint": settings.s3_endpoint}
-        if settings.s3_bucket
+        "packages": list(settings.cluster.packages),
+        "use": settings.health.proof == "full",
+        "object_store": {"bucket": store.bucket, "endpoint": store.endpoint}
+        if store and store.bucket
         else None,
     }
 

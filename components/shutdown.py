@@ -40,7 +40,7 @@ class Shutdown(pulumi.ComponentResource):
             # The reloader cannot be scaled, and is on no network.
             json.dumps({"services": [service.name for service in services if service.scales]}),
             on={"delete": ""},
-            docker_host=args.settings.docker_host,
+            docker_host=args.settings.cluster.docker_host,
             opts=pulumi.ResourceOptions(
                 parent=self, depends_on=[service.resource for service in services]
             ),

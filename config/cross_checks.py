@@ -1,7 +1,7 @@
 """Checks between settings that are each valid alone; pure, over their values.
 
 Owns the rules between settings. `types.py` knows what one setting may hold, `settings.py` which
-settings there are. Values are by field name; a setting that failed its own check is missing.
+settings there are. Values are by config key; a setting that failed its own check is missing.
 """
 
 from collections import defaultdict
@@ -27,9 +27,9 @@ def cross_check(values: Mapping[str, Any]) -> list[Problem]:
 
 
 def _check_threads(values: Mapping[str, Any]) -> Iterator[Problem]:
-    if not {"worker_threads", "worker_cpus"} <= values.keys():
+    if not {"workerThreads", "workerCpus"} <= values.keys():
         return
-    threads, worker_cpus = values["worker_threads"], values["worker_cpus"]
+    threads, worker_cpus = values["workerThreads"], values["workerCpus"]
     needed = threads * SMALLEST_CPU_PER_THREAD
     if worker_cpus < needed:
         yield Problem(
@@ -42,14 +42,14 @@ def _check_threads(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _check_ingress(values: Mapping[str, Any]) -> Iterator[Problem]:
     known = defaultdict(str, values)
-    if known["caddy_mode"] == "managed" and values.get("domain") == "":
+    if known["caddyMode"] == "managed" and values.get("domain") == "":
         yield Problem(
             key="domain",
             found="not set, but caddyMode managed needs a domain to serve",
             expected="a domain",
             fix=set_command("domain", "localhost"),
         )
-    if known["caddy_mode"] != "none" and known["domain"]:
+    if known["caddyMode"] != "none" and known["domain"]:
         yield from _check_names(known)
         yield from _check_login(known)
         yield from _check_acme(known)
@@ -58,28 +58,28 @@ def _check_ingress(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _check_names(known: Mapping[str, Any]) -> Iterator[Problem]:
     domain = known["domain"]
-    if known["notebook_name"] and known["notebook_name"] == known["dashboard_name"]:
+    if known["notebookName"] and known["notebookName"] == known["dashboardName"]:
         yield Problem(
             key="dashboardName",
-            found=f"{known['dashboard_name']!r} is also the notebook's name",
+            found=f"{known['dashboardName']!r} is also the notebook's name",
             expected="a name other than notebookName",
             fix=set_command("dashboardName", "dashboard"),
         )
-    served = ["notebook_name", "dashboard_name"]
+    served = ["notebookName", "dashboardName"]
     if known["prefect"] == "managed":
-        if known["prefect_name"] in [known[field] for field in served if known[field]]:
+        if known["prefectName"] in [known[key] for key in served if known[key]]:
             yield Problem(
                 key="prefectName",
-                found=f"{known['prefect_name']!r} is also the notebook's or the dashboard's name",
+                found=f"{known['prefectName']!r} is also the notebook's or the dashboard's name",
                 expected="a name other than notebookName and dashboardName",
                 fix=set_command("prefectName", "prefect"),
             )
-        served.append("prefect_name")
-    hosts = [f"{known[field]}.{domain}" for field in served]
-    if known["auth"] == "authelia" and host_of(known["authelia_portal"]) in hosts:
+        served.append("prefectName")
+    hosts = [f"{known[key]}.{domain}" for key in served]
+    if known["auth"] == "authelia" and host_of(known["autheliaPortal"]) in hosts:
         yield Problem(
             key="autheliaPortal",
-            found=f"{known['authelia_portal']!r} is a name that this stack serves",
+            found=f"{known['autheliaPortal']!r} is a name that this stack serves",
             expected="the address of Authelia's portal",
             fix=set_command("autheliaPortal", f"https://auth.{domain}"),
         )
@@ -87,15 +87,15 @@ def _check_names(known: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _check_login(known: Mapping[str, Any]) -> Iterator[Problem]:
     domain = known["domain"]
-    if known["auth"] == "authelia" and known.get("authelia_portal") == "":
+    if known["auth"] == "authelia" and known.get("autheliaPortal") == "":
         yield Problem(
             key="autheliaPortal",
             found=f"not set, but auth authelia protects {domain}",
             expected="the https address of Authelia's portal, or another auth",
             fix=set_command("autheliaPortal", f"https://auth.{domain}"),
         )
-    if bool(known["authelia_user"]) != bool(known["authelia_password"]):
-        has_user = bool(known["authelia_user"])
+    if bool(known["autheliaUser"]) != bool(known["autheliaPassword"]):
+        has_user = bool(known["autheliaUser"])
         yield Problem(
             key="autheliaUser" if has_user else "autheliaPassword",
             found=f"set without {'autheliaPassword' if has_user else 'autheliaUser'}",
@@ -113,14 +113,13 @@ def _check_login(known: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _check_acme(known: Mapping[str, Any]) -> Iterator[Problem]:
     domain = known["domain"]
-    if known["caddy_mode"] != "managed" or is_local(domain):
+    if known["caddyMode"] != "managed" or is_local(domain):
         return
-    directory = "https://acme-v02.api.letsencrypt.org/directory"
-    for key, field, example in (
-        ("acmeEmail", "acme_email", f"admin@{domain}"),
-        ("acmeDirectory", "acme_directory", directory),
+    for key, example in (
+        ("acmeEmail", f"admin@{domain}"),
+        ("acmeDirectory", "https://acme-v02.api.letsencrypt.org/directory"),
     ):
-        if known.get(field) == "":
+        if known.get(key) == "":
             yield Problem(
                 key=key,
                 found=f"not set, but {domain} needs certificates",
@@ -130,16 +129,16 @@ def _check_acme(known: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _check_install(known: Mapping[str, Any]) -> Iterator[Problem]:
-    if known["caddy_mode"] != "external" or not known["caddy_directory"]:
+    if known["caddyMode"] != "external" or not known["caddyDirectory"]:
         return
-    if known["docker_host"].startswith("tcp://") and not known["caddy_host"]:
+    if known["dockerHost"].startswith("tcp://") and not known["caddyHost"]:
         yield Problem(
             key="caddyHost",
-            found=f"not set, but {known['docker_host']} gives no access to Caddy's files",
+            found=f"not set, but {known['dockerHost']} gives no access to Caddy's files",
             expected="the host that Caddy runs on",
             fix=set_command("caddyHost", "ssh://deploy@edge"),
         )
-    if not known["caddy_main_file"]:
+    if not known["caddyMainFile"]:
         yield Problem(
             key="caddyMainFile",
             found="not set, but Caddy validates its main file before it loads the sites",
@@ -175,24 +174,19 @@ def _check_variables(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _check_object_store(values: Mapping[str, Any]) -> Iterator[Problem]:
     known = defaultdict(str, values)
-    if bool(known["s3_access_key"]) != bool(known["s3_secret_key"]):
-        has_access_key = bool(known["s3_access_key"])
+    if bool(known["s3AccessKey"]) != bool(known["s3SecretKey"]):
+        has_access_key = bool(known["s3AccessKey"])
         yield Problem(
             key="s3AccessKey" if has_access_key else "s3SecretKey",
             found=f"set without {'s3SecretKey' if has_access_key else 's3AccessKey'}",
             expected="both or none",
             fix=set_command("s3SecretKey", "--secret s3SecretKey"),
         )
-    if known["s3_access_key"] or known["s3_secret_key"]:
+    if known["s3AccessKey"] or known["s3SecretKey"]:
         yield from _check_object_store_variables(values.get("environment", {}))
         return
-    for key, field in (
-        ("s3Endpoint", "s3_endpoint"),
-        ("s3Region", "s3_region"),
-        ("s3Bucket", "s3_bucket"),
-        ("s3CaBundle", "s3_ca_bundle"),
-    ):
-        if known[field]:
+    for key in ("s3Endpoint", "s3Region", "s3Bucket", "s3CaBundle"):
+        if known[key]:
             yield Problem(
                 key=key,
                 found="set without keys for the S3 server",
@@ -222,14 +216,14 @@ def _check_object_store_variables(environment: Mapping[str, str]) -> Iterator[Pr
 
 def _check_prefect(values: Mapping[str, Any]) -> Iterator[Problem]:
     known = defaultdict(str, values)
-    if known["prefect"] == "external" and values.get("prefect_api_url") == "":
+    if known["prefect"] == "external" and values.get("prefectApiUrl") == "":
         yield Problem(
             key="prefectApiUrl",
             found="not set, but prefect is external",
             expected="the API of the Prefect server",
             fix=set_command("prefectApiUrl", "http://prefect.example.org:4200/api"),
         )
-    if known["prefect"] in ("managed", "none") and known["prefect_api_url"]:
+    if known["prefect"] in ("managed", "none") and known["prefectApiUrl"]:
         yield Problem(
             key="prefectApiUrl",
             found=f"set, but prefect is {known['prefect']}",

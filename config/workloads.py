@@ -66,26 +66,26 @@ def workloads(settings: Settings) -> tuple[Workload, ...]:
     return (
         scheduler(settings),
         notebook(settings),
-        *([prefect(settings)] if settings.prefect == "managed" else []),
-        *([caddy(settings), caddy_reloader(settings)] if settings.caddy_mode == "managed" else []),
+        *([prefect(settings)] if settings.prefect.mode == "managed" else []),
+        *([caddy(settings), caddy_reloader(settings)] if settings.caddy.mode == "managed" else []),
         workers(settings),
     )
 
 
 def scheduler(settings: Settings) -> Workload:
     """Return the Dask scheduler's workload."""
-    limit = ResourceLimit(cpus=settings.scheduler_cpus, memory_bytes=settings.scheduler_memory)
+    limit = ResourceLimit(cpus=settings.scheduler.cpus, memory_bytes=settings.scheduler.memory)
     return _control(SCHEDULER, settings, limit)
 
 
 def workers(settings: Settings) -> Workload:
     """Return the Dask workers' workload; they reserve all that they may use."""
-    limit = ResourceLimit(cpus=settings.worker_cpus, memory_bytes=settings.worker_memory)
+    limit = ResourceLimit(cpus=settings.workers.cpus, memory_bytes=settings.workers.memory)
     return Workload(
         name=WORKER,
-        constraints=settings.worker_placement,
-        replicas=settings.workers,
-        per_node=settings.workers_per_node,
+        constraints=settings.workers.placement,
+        replicas=settings.workers.count,
+        per_node=settings.workers.per_node,
         reservation=limit,
         limit=limit,
         placement_key="workerPlacement",
@@ -94,13 +94,13 @@ def workers(settings: Settings) -> Workload:
 
 def notebook(settings: Settings) -> Workload:
     """Return the notebook's workload."""
-    limit = ResourceLimit(cpus=settings.notebook_cpus, memory_bytes=settings.notebook_memory)
+    limit = ResourceLimit(cpus=settings.notebook.cpus, memory_bytes=settings.notebook.memory)
     return _control(NOTEBOOK, settings, limit)
 
 
 def prefect(settings: Settings) -> Workload:
     """Return the workload of the Prefect server (`prefect` managed)."""
-    limit = ResourceLimit(cpus=settings.prefect_cpus, memory_bytes=settings.prefect_memory)
+    limit = ResourceLimit(cpus=settings.prefect.cpus, memory_bytes=settings.prefect.memory)
     return _control(PREFECT, settings, limit)
 
 
@@ -122,7 +122,7 @@ def _control(
 ) -> Workload:
     return Workload(
         name=name,
-        constraints=settings.control_placement,
+        constraints=settings.shared.control_placement,
         replicas=replicas,
         reservation=limit.at_most(SMALL),
         limit=limit,

@@ -46,7 +46,7 @@ def find_site(settings: Settings) -> Site:
 
 def provider_host(settings: Settings) -> str:
     """Return the provider's engine; at an offline preview an engine that it never connects to."""
-    host = settings.docker_host
+    host = settings.cluster.docker_host
     if not switched_on(OFFLINE, os.environ) or host.startswith("ssh://"):
         return host
     pulumi.log.info(

@@ -134,7 +134,7 @@ def problems(manager: Survey, settings: Settings) -> list[Problem]:
     return [
         *_check_versions(manager),
         *_check_clock(manager),
-        *shortages(stack, settings.platform, manager.nodes, others),
+        *shortages(stack, settings.cluster.platform, manager.nodes, others),
     ]
 
 

@@ -58,18 +58,19 @@ def find(settings: Settings) -> Site:
             problems.append(error.problem)
             return None
 
-    with _manager(settings.docker_host) as engine:
-        manager = preflight.survey(engine, settings.docker_host)
+    cluster = settings.cluster
+    with _manager(cluster.docker_host) as engine:
+        manager = preflight.survey(engine, cluster.docker_host)
         problems += preflight.problems(manager, settings)
-        image = ask(lambda: _pinned(engine, "image", settings.image, settings.platform))
+        image = ask(lambda: _pinned(engine, "image", cluster.image, cluster.platform))
         notebook_image = ask(
-            lambda: _pinned(engine, "notebookImage", settings.notebook_image, settings.platform)
+            lambda: _pinned(engine, "notebookImage", cluster.notebook_image, cluster.platform)
         )
         caddy_image = ask(lambda: _caddy_image(engine, settings))
         network_id = ask(lambda: _caddy_network_id(engine, settings, manager))
         drifted = _drifted(engine)
     if problems or image is None or notebook_image is None:
-        raise _unfit(settings.docker_host, problems)
+        raise _unfit(cluster.docker_host, problems)
     return Site(
         image=image,
         notebook_image=notebook_image,
@@ -163,17 +164,17 @@ def _check_platform(
 
 
 def _caddy_image(engine: "docker.APIClient", settings: Settings) -> str | None:
-    if settings.caddy_mode != "managed":
+    if settings.caddy.mode != "managed":
         return None
-    return _pinned(engine, "caddyImage", settings.caddy_image, settings.platform)
+    return _pinned(engine, "caddyImage", settings.caddy.image, settings.cluster.platform)
 
 
 def _caddy_network_id(
     engine: "docker.APIClient", settings: Settings, manager: Survey
 ) -> str | None:
-    if settings.caddy_mode != "external":
+    if settings.caddy.mode != "external":
         return None
-    name, service = settings.caddy_network, settings.caddy_service
+    name, service = settings.caddy.network, settings.caddy.service
     outside = settings.installs_sites and service and service not in manager.services.values()
     networks = [network for network in engine.networks(names=[name]) if network["Name"] == name]
     return choose_network(networks, name, container=service if outside else "")
@@ -219,9 +220,9 @@ def _no_overlay(networks: list[dict[str, Any]], name: str) -> Problem:
 
 def ingress_addresses(nodes: Sequence[Node], settings: Settings) -> tuple[str, ...]:
     """Return where this machine may reach a Caddy that serves names under localhost."""
-    if not settings.is_local:
+    if settings.ingress is None or not settings.ingress.is_local:
         return ()
-    rules = settings.control_placement
+    rules = settings.shared.control_placement
     fit = [node for node in nodes if usable(node) and all(matches(node, rule) for rule in rules)]
     addresses = [node.get("Status", {}).get("Addr", "") for node in fit]
     # A laptop's engine publishes ports on the loopback, whatever address its Swarm has.

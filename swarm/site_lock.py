@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from config.problems import ConfigError, Problem
-from config.settings import Settings, key_of
+from config.settings import Settings
 from config.types import ImageReference
 from swarm.site import LOOPBACK, Site
 
@@ -48,7 +48,7 @@ class UsedValue:
 
 def _image(configured: Callable[[Settings], ImageReference | None]) -> Fact:
     def question(settings: Settings) -> str:
-        image, platform = configured(settings), settings.platform
+        image, platform = configured(settings), settings.cluster.platform
         if image is None or image.digest:
             return ""
         return f"{image} for {platform.os}/{platform.architecture}"
@@ -58,19 +58,23 @@ def _image(configured: Callable[[Settings], ImageReference | None]) -> Fact:
     )
 
 
+def _is_local(settings: Settings) -> bool:
+    return settings.ingress is not None and settings.ingress.is_local
+
+
 FACTS: dict[str, Fact] = {
-    "image": _image(lambda s: s.image),
-    "notebook_image": _image(lambda s: s.notebook_image),
-    "caddy_image": _image(lambda s: s.caddy_image if s.caddy_mode == "managed" else None),
+    "image": _image(lambda s: s.cluster.image),
+    "notebook_image": _image(lambda s: s.cluster.notebook_image),
+    "caddy_image": _image(lambda s: s.caddy.image if s.caddy.mode == "managed" else None),
     "caddy_network_id": Fact(
-        question=lambda s: s.caddy_network if s.caddy_mode == "external" else "",
-        default=lambda s: NOT_RECORDED if s.caddy_mode == "external" else None,
+        question=lambda s: s.caddy.network if s.caddy.mode == "external" else "",
+        default=lambda s: NOT_RECORDED if s.caddy.mode == "external" else None,
     ),
     # Offline, drift cannot be seen.
     "drifted": Fact(question=lambda _: "", default=lambda _: ""),
     "ingress_addresses": Fact(
-        question=lambda s: ",".join(s.control_placement) if s.is_local else "",
-        default=lambda s: (LOOPBACK,) if s.is_local else (),
+        question=lambda s: ",".join(s.shared.control_placement) if _is_local(s) else "",
+        default=lambda s: (LOOPBACK,) if _is_local(s) else (),
     ),
 }
 
@@ -79,7 +83,7 @@ def record_of(settings: Settings, site: Site) -> dict[str, dict[str, Any]]:
     """Return the record of `site`: for each key the question and the answer."""
     questions = {field.name: FACTS[field.name].question(settings) for field in fields(site)}
     return {
-        key_of(name): {"asked": question, "found": getattr(site, name)}
+        _key(name): {"asked": question, "found": getattr(site, name)}
         for name, question in sorted(questions.items())
         if question
     }
@@ -95,7 +99,7 @@ def site_from(settings: Settings, record: Record, name: str) -> tuple[Site, list
 def _choose(
     field: str, settings: Settings, record: Record, name: str
 ) -> tuple[Any, UsedValue | None]:
-    key, question = key_of(field), FACTS[field].question(settings)
+    key, question = _key(field), FACTS[field].question(settings)
     default = FACTS[field].default(settings)
     if not question:
         configured = UsedValue(key=key, value=str(default), source="configured")
@@ -108,6 +112,12 @@ def _choose(
     source = f"not in {name}, which has {answer['asked']!r}" if answer else f"not in {name}"
     fix = f"make record STACK={name.split('.', 1)[1].removesuffix('.json')}"
     return default, UsedValue(key=key, value=_spelled(default), source=source, fix=fix)
+
+
+def _key(field: str) -> str:
+    """Return a field's key in the record: `caddy_image` is `caddyImage`."""
+    first, *rest = field.split("_")
+    return first + "".join(word.capitalize() for word in rest)
 
 
 def _spelled(value: object) -> str:

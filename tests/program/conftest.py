@@ -157,14 +157,15 @@ def _nobody(settings):
 
 
 def _site(settings):
-    managed = settings.caddy_mode == "managed"
-    caddy = "caddy-network-id" if settings.caddy_mode == "external" else None
+    managed = settings.caddy.mode == "managed"
+    is_local = settings.ingress and settings.ingress.is_local
+    caddy = "caddy-network-id" if settings.caddy.mode == "external" else None
     return site.Site(
-        image=f"{settings.image}@sha256:{'a' * 64}",
-        notebook_image=f"{settings.notebook_image}@sha256:{'b' * 64}",
-        caddy_image=f"{settings.caddy_image}@sha256:{'c' * 64}" if managed else None,
+        image=f"{settings.cluster.image}@sha256:{'a' * 64}",
+        notebook_image=f"{settings.cluster.notebook_image}@sha256:{'b' * 64}",
+        caddy_image=f"{settings.caddy.image}@sha256:{'c' * 64}" if managed else None,
         caddy_network_id=caddy,
-        ingress_addresses=("10.77.0.11", "127.0.0.1") if settings.is_local else (),
+        ingress_addresses=("10.77.0.11", "127.0.0.1") if is_local else (),
     )
 
 

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from components import probe
-from config.settings import declared_settings, key_of
+from config.settings import declared_settings
 from tests.conftest import ROOT
 
 TOKEN = "t" * 48
@@ -172,7 +172,7 @@ class TestShutdown:
 class TestDocumentation:
     def test_pulumi_yaml_declares_exactly_the_settings(self, project):
         """Each setting is typed, described and defaulted, and there is no other key."""
-        keys = [key_of(name) for name in declared_settings()]
+        keys = [setting.key for setting in declared_settings()]
         assert keys == list(project["config"])
         for declared in project["config"].values():
             assert {"type", "default", "description"} <= set(declared)

@@ -27,8 +27,8 @@ same_fixture = hypothesis.settings(
 
 @pytest.fixture
 def settings(defaults):
-    """Return a function that makes settings from the defaults and changes."""
-    return lambda **config: parse_settings(defaults | config, {SECRET_KEY}, {})
+    """Return a function from changes of the defaults to the settings of the object store."""
+    return lambda **config: parse_settings(defaults | config, {SECRET_KEY}, {}).object_store
 
 
 def read(text):

@@ -21,10 +21,10 @@ def problems(config, encrypted=SECRETS):
 def test_the_defaults_are_valid(defaults):
     """A stack without a single config value is a valid stack."""
     settings = parse_settings(defaults, (), {})
-    assert 4 == settings.workers
-    assert Decimal("0.5") == settings.worker_cpus
-    assert 2**30 == settings.worker_memory
-    assert ("prefect", "prefect-dask", "s3fs") == settings.extra_pip_packages
+    assert 4 == settings.workers.count
+    assert Decimal("0.5") == settings.workers.cpus
+    assert 2**30 == settings.workers.memory
+    assert ("prefect", "prefect-dask", "s3fs") == settings.cluster.packages
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_the_notebook_asks_for_its_login_unless_the_ingress_does(defaults, confi
 )
 def test_a_stack_with_a_domain_has_an_ingress(defaults, config, has_ingress):
     """Without a domain a stack only joins Caddy's network."""
-    assert has_ingress == parse_settings(defaults | config, (), {}).has_ingress
+    assert has_ingress == bool(parse_settings(defaults | config, (), {}).ingress)
 
 
 def test_a_password_in_plain_text_is_refused(defaults):
@@ -329,7 +329,7 @@ def test_variables_may_be_secrets_and_are_never_shown(defaults):
     """Numbers and booleans become the text that the config has."""
     values = defaults | {"environment": '{"KEY": "correct horse", "ON": true, "N": 1}'}
     settings = parse_settings(values, {"environment"}, {})
-    assert {"KEY": "correct horse", "ON": "true", "N": "1"} == settings.environment
+    assert {"KEY": "correct horse", "ON": "true", "N": "1"} == settings.shared.environment
     assert "correct horse" not in repr(settings)
 
 
@@ -345,5 +345,5 @@ def test_settings_cannot_be_changed(defaults):
     """Settings stay as they were checked."""
     settings = parse_settings(defaults, (), {})
     with pytest.raises(AttributeError):
-        settings.workers = 5
+        settings.workers.count = 5
     assert isinstance(settings, Settings)

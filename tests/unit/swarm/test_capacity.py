@@ -47,7 +47,7 @@ def missing(defaults):
 
     def find(nodes=NODES, tasks=(), **config):
         settings = parse_settings(defaults | config, (), {})
-        return shortages(workloads(settings), settings.platform, nodes, tasks)
+        return shortages(workloads(settings), settings.cluster.platform, nodes, tasks)
 
     return find
 
