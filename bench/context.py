@@ -13,7 +13,8 @@ import yaml
 
 from lab.config import dev_images
 from lab.layout import Lab, chosen_lab
-from tools.runners import ROOT, PulumiCli, Rehearsal, Runner, file_backend, installed_cli
+from lab.runners import RehearsalRunner
+from tools.runners import ROOT, PulumiRunner, Runner, file_backend, installed_cli
 
 TIDY_SECONDS = 90
 
@@ -52,12 +53,12 @@ def prepared() -> Iterator[Context]:
 
 
 def _runners(folder: Path, config_file: Path) -> tuple[Runner, ...]:
-    rehearsal = Rehearsal(stack="bench", config_file=config_file)
+    rehearsal = RehearsalRunner(stack="bench", config_file=config_file)
     cli = installed_cli()
     if cli is None:
         return (rehearsal,)
     settings = file_backend(folder / "state")
-    pulumi = PulumiCli(stack="bench", cli=cli, config_file=config_file, settings=settings)
+    pulumi = PulumiRunner(stack="bench", cli=cli, config_file=config_file, settings=settings)
     pulumi.create()
     return (pulumi, rehearsal)
 
