@@ -12,11 +12,7 @@ from swarm.causes import size
 from swarm.offline import OFFLINE, RECORD
 from tools.runners import CliMissingError, Runner, runner_for, say
 
-NAMED_VERSIONS = (
-    "dask",
-    "distributed",
-    "python",
-)  # each the same on all nodes
+NAMED_VERSIONS = ("dask", "distributed", "python")  # the same in every container
 DRIFT = ("--refresh", "--expect-no-changes", "--non-interactive")
 
 
@@ -68,7 +64,7 @@ def _ingress(front: dict[str, Any]) -> str:
 
 
 def parser_of(module: str, description: str | None) -> argparse.ArgumentParser:
-    """Return the parser of the actions and of how they are run."""
+    """Return the parser of the options that every stack has."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument("action", choices=["up", "preview", "destroy", "record", "drift"])
     parser.add_argument("--offline", action="store_true", help="preview without asking the Swarm")
