@@ -55,14 +55,19 @@ def _line(watching: "subprocess.Popen[str]", what: str) -> str:
 
 def _kill_worker_process(lab: Lab) -> None:
     with closing(docker.DockerClient(lab.nodes[1].docker_host)) as engine:
-        worker = containers(engine, "dask_worker")[0]
-        os.kill(_worker_process(worker.top(ps_args="-eo pid,ppid")["Processes"]), signal.SIGKILL)
+        container = containers(engine, "dask_worker")[0]
+        processes = container.top(ps_args="-eo pid,ppid")["Processes"]
+        os.kill(worker_process(container.attrs["State"]["Pid"], processes), signal.SIGKILL)
 
 
-def _worker_process(processes: Sequence[Sequence[str]]) -> int:
-    """Return the process that no other one descends from: a nanny's worker, or the only one."""
-    parents = {parent for _, parent in processes}
-    return max(int(process) for process, _ in processes if process not in parents)
+def worker_process(first: int, processes: Sequence[Sequence[str]]) -> int:
+    """Return the youngest that descends from a container's first process: a health check does not.
+
+    It is a nanny's worker, or the only process.
+    """
+    while children := [int(own) for own, parent in processes if int(parent) == first]:
+        first = max(children)
+    return first
 
 
 def kill_worker_container(lab: Lab) -> None:
