@@ -73,8 +73,8 @@ class Notebook(pulumi.ComponentResource):
             mount_dask_config(name, ours, args.shared.dask_config, child),
         ]
         self.secret = self._secret(name, args, child)
-        optional = (args.ingress_key, args.shared.environment)
-        secrets = [self.secret, *(secret for secret in optional if secret)]
+        ingress_keys = [args.ingress_key] if args.ingress_key else []
+        secrets = [self.secret, *ingress_keys, *args.shared.work_secrets]
         spec = _spec(args, secrets, files)
         self.service = declare_service(f"{name}-service", spec, child)
         self.register_outputs({"url": self.url})
@@ -115,7 +115,7 @@ def _spec(
         health_check=HealthCheck(port=PORT, path="/api"),
         networks=attachments(shared.network_id, shared.caddy_network_id),
         platform=shared.platform,
-        secrets=[*secrets, *shared.object_store.secrets],
+        secrets=secrets,
         configs=[*configs, *shared.object_store.configs],
         # If the new notebook server does not start, running kernels must not be lost.
         rolling=Rolling(start_first=True),

@@ -27,3 +27,9 @@ class Shared:
     scheduler_address: str
     network_id: pulumi.Input[str]
     caddy_network_id: pulumi.Input[str] | None
+
+    @property
+    def work_secrets(self) -> list[MountedFile]:
+        """The secrets of the services that run users' code."""
+        environment = [self.environment] if self.environment else []
+        return [*environment, *self.object_store.secrets]

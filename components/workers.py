@@ -86,7 +86,6 @@ def _mount_preload(name: str, file: str, opts: pulumi.ResourceOptions) -> Mounte
 
 def _spec(args: WorkersArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
     shared, workload = args.shared, args.workload
-    environment = [shared.environment] if shared.environment else []
     return ServiceSpec(
         workload=workload,
         image=shared.image,
@@ -96,7 +95,7 @@ def _spec(args: WorkersArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         networks=attachments(shared.network_id, None),
         platform=shared.platform,
         configs=[*configs, *shared.object_store.configs],
-        secrets=[*environment, *shared.object_store.secrets],
+        secrets=shared.work_secrets,
         rolling=rolling(workload),
         grace_period=GRACE_PERIOD,
     )

@@ -1,6 +1,6 @@
-"""What a change of the config restarts: the data of the tests and of the README's table.
+"""What a change of the config restarts: the data of the tests and of docs/changes.md.
 
-`python -m tests.changes` prints the table.
+`python -m tests.docs` writes the table.
 """
 
 from dataclasses import dataclass, field
@@ -195,10 +195,6 @@ HEADER = ("Change", "Config keys", "Restarted services", "Effect on a running co
 
 
 def table():
-    """Return the README's table."""
+    """Return the table of docs/changes.md."""
     rows = [HEADER, ("---",) * len(HEADER), *(change.cells for change in CHANGES)]
     return "\n".join(f"| {' | '.join(row)} |".replace("| --- ", "|---") for row in rows)
-
-
-if __name__ == "__main__":
-    print(table())
