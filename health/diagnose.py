@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from swarm.causes import CERTAIN_FAILURES, REFUSED, Cause, Scene, error_of, explain
+from swarm.causes import MAX_FAILURES, REFUSED, Cause, Context, error_of, explain
 from swarm.nodes import Node, Task, hostname
 from swarm.snapshot import Snapshot, replicas
 
@@ -92,15 +92,15 @@ def hopeless(now: Snapshot, names: Iterable[str], nodes: Sequence[Node] = ()) ->
     """Return why waiting longer cannot help, None when it may.
 
     With `nodes` given, tasks that wait for a place are judged too; without, only those that have
-    failed `CERTAIN_FAILURES` times, or once for a reason that no attempt can mend.
+    failed `MAX_FAILURES` times, or once for a reason that no attempt can mend.
     """
     for name in (each for each in names if each in now.services):
-        scene = Scene(service=now.services[name], nodes=nodes, tasks=())
+        context = Context(service=now.services[name], nodes=nodes, tasks=())
         for slot in missing(now, name):
             if slot.failed is None or not _judged(slot, slot.failed, nodes):
                 continue
-            cause = explain(error_of(slot.failed), scene)
-            if cause and cause.certain:
+            cause = explain(error_of(slot.failed), context)
+            if cause and cause.permanent:
                 return f"{slot.name} cannot start: {cause.text}"
     return None
 
@@ -108,7 +108,7 @@ def hopeless(now: Snapshot, names: Iterable[str], nodes: Sequence[Node] = ()) ->
 def _judged(slot: Missing, failed: Task, nodes: Sequence[Node]) -> bool:
     if _state(failed) == "pending":
         return bool(nodes)
-    return slot.failures >= CERTAIN_FAILURES or re.search(REFUSED, error_of(failed)) is not None
+    return slot.failures >= MAX_FAILURES or re.search(REFUSED, error_of(failed)) is not None
 
 
 def report(headline: str, names: Iterable[str], evidence: Evidence) -> str:
@@ -122,8 +122,8 @@ def _accused(task: Task, evidence: Evidence) -> list[str]:
     """Return what became of a task that an update failed by; its spec may be gone already."""
     slot = Missing(name=f"task {task['ID']}", task=task, failed=task, failures=1)
     spec = {"TaskTemplate": task["Spec"]}
-    scene = Scene(service={"Spec": spec}, nodes=evidence.nodes, tasks=evidence.tasks)
-    lines = [*_causes([slot], scene), *_log(slot, evidence)]
+    context = Context(service={"Spec": spec}, nodes=evidence.nodes, tasks=evidence.tasks)
+    lines = [*_causes([slot], context), *_log(slot, evidence)]
     return [_task_line(slot, evidence), *(f"  {line}" for line in lines)]
 
 
@@ -134,14 +134,14 @@ def _section(name: str, evidence: Evidence) -> list[str]:
     slots = missing(evidence.now, name, evidence.idle)
     if not slots:
         return []
-    scene = Scene(service=service, nodes=evidence.nodes, tasks=evidence.tasks)
+    context = Context(service=service, nodes=evidence.nodes, tasks=evidence.tasks)
     wanted = replicas(service)
     shown = slots[:TASKS_SHOWN]
     lines = [f"{name}: {wanted - len(slots)} of {wanted} tasks work"]
     lines += [f"  {_task_line(slot, evidence)}" for slot in shown]
     if len(slots) > len(shown):
         lines.append(f"  and {len(slots) - len(shown)} more")
-    lines += [f"  {line}" for line in _causes(shown, scene)]
+    lines += [f"  {line}" for line in _causes(shown, context)]
     return lines + [f"  {line}" for slot in shown for line in _log(slot, evidence)]
 
 
@@ -168,16 +168,16 @@ def _place(task: Task, nodes: Iterable[Node]) -> str:
     return f"on {names[0]}" if names else "on no node"
 
 
-def _causes(slots: Iterable[Missing], scene: Scene) -> list[str]:
+def _causes(slots: Iterable[Missing], context: Context) -> list[str]:
     errors = dict.fromkeys(error_of(slot.failed) for slot in slots if slot.failed)
     causes: dict[str, Cause] = {}
     for error in errors:
-        if cause := explain(error, scene):
+        if cause := explain(error, context):
             causes[cause.text] = cause
     lines = []
     for cause in causes.values():
         lines.append(f"cause: {cause.text}")
-        lines += [f"cure:  {cause.cure}"] if cause.cure else []
+        lines += [f"fix:   {cause.fix}"] if cause.fix else []
     return lines
 
 

@@ -7,15 +7,15 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from health.diagnose import LOG_LINES, Evidence, missing
-from swarm.manager import ENGINE_ERRORS, Engine
+from swarm.manager import MANAGER_ERRORS, Manager
 from swarm.nodes import Node, Task, hostname
-from swarm.snapshot import Snapshot, addresses, is_worker
+from swarm.snapshot import Snapshot, is_worker, task_by_address
 
 LOGS_SECONDS = 6  # a node that is away does not answer at all
 
 
 def inquire(
-    engine: Engine,
+    manager: Manager,
     now: Snapshot,
     network_id: str,
     members: Sequence[str] | None,
@@ -31,8 +31,8 @@ def inquire(
     ]
     return Evidence(
         now=now,
-        nodes=engine.nodes() if troubled else [],
-        tasks=engine.tasks() if troubled else [],
+        nodes=manager.nodes() if troubled else [],
+        tasks=manager.tasks() if troubled else [],
         logs=_last_lines([now.services[name]["ID"] for name in troubled]),
         idle=idle,
         accused=accused,
@@ -48,7 +48,7 @@ def _idle(now: Snapshot, network_id: str, members: Sequence[str] | None) -> froz
         task["ID"]
         for name, service in now.services.items()
         if is_worker(service)
-        for address, task in addresses(now.tasks_of(name), network_id).items()
+        for address, task in task_by_address(now.tasks_of(name), network_id).items()
         if address not in known and task["Status"]["State"] == "running"
     )
 
@@ -58,10 +58,10 @@ def _last_lines(service_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
     found: dict[str, list[str]] = defaultdict(list)
 
     def fetch() -> None:
-        with suppress(*ENGINE_ERRORS):
-            engine = Engine()
+        with suppress(*MANAGER_ERRORS):
+            manager = Manager()
             for service_id in service_ids:
-                for task_id, line in engine.last_lines(service_id, LOG_LINES):
+                for task_id, line in manager.last_lines(service_id, LOG_LINES):
                     found[task_id].append(line)
 
     thread = threading.Thread(target=fetch, daemon=True)
@@ -82,7 +82,7 @@ def places(now: Snapshot, nodes: Sequence[Node], network_id: str) -> dict[str, t
     }
     found = {}
     for name in now.services:
-        for address, task in addresses(now.tasks_of(name), network_id).items():
+        for address, task in task_by_address(now.tasks_of(name), network_id).items():
             label = f"{name}.{task['Slot']}" if "Slot" in task else name
             found[address] = (label, hosts.get(_node_id(task), "an unknown node"))
     return found

@@ -10,7 +10,7 @@ from docker import types
 from health import bundle
 from health.request import Notebook, Prefect, Request
 from swarm.manager import PROBE_LABELS
-from swarm.snapshot import ENDED, Snapshot, moment
+from swarm.snapshot import ENDED, Snapshot, epoch_seconds
 
 PREFIX = "dask_health-"
 DEADLINE_LABEL = "dask.swarm/deadline"  # seconds since 1970, after which nobody waits for it
@@ -78,7 +78,7 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
         "task_template": template,
         "name": name,
         "labels": {**PROBE_LABELS, DEADLINE_LABEL: str(int(ends_at))},
-        # Not a job: engine 20.10 leaves a job's container behind, even running, when its service
+        # Not a job: manager 20.10 leaves a job's container behind, even running, when its service
         # is removed.
         "mode": types.ServiceMode("replicated", replicas=1),
     }
@@ -127,7 +127,7 @@ def _expired(service: Mapping[str, Any], clock: float) -> bool:
 
 def _abandoned(tasks: Iterable[Mapping[str, Any]], clock: float) -> bool:
     ended = [
-        moment(task["Status"]["Timestamp"]) if task["Status"]["State"] in ENDED else clock
+        epoch_seconds(task["Status"]["Timestamp"]) if task["Status"]["State"] in ENDED else clock
         for task in tasks
     ]
     return bool(ended) and max(ended) + LINGER_SECONDS < clock

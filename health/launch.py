@@ -22,7 +22,7 @@ from health.reaper import guarded
 from health.request import Request
 from health.watch import Watch
 from swarm import UnfitError
-from swarm.manager import ENGINE_ERRORS, PROBE_LABELS, Engine, manager_address
+from swarm.manager import MANAGER_ERRORS, PROBE_LABELS, Manager, manager_address
 from swarm.progress import Progress
 
 INTERRUPTED = 130
@@ -44,7 +44,7 @@ def main() -> int:
     except (UnfitError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    except ENGINE_ERRORS as error:
+    except MANAGER_ERRORS as error:
         print(_told(error), file=sys.stderr)
         return 1
     print(json.dumps({**result, "seconds": round(progress.elapsed, 1)}))
@@ -78,18 +78,18 @@ def run(request: Request, progress: Progress) -> dict[str, Any]:
     """
     name = f"{job.PREFIX}{secrets.token_hex(4)}"
     with guarded(name, request.deadline_seconds) as dismiss:
-        engine = Engine()
-        for left in job.leftovers(engine.labelled(PROBE_LABELS), time.time()):
-            engine.remove(left)
-        watch = Watch(engine, request, name, progress)
+        manager = Manager()
+        for left in job.leftovers(manager.labelled(PROBE_LABELS), time.time()):
+            manager.remove(left)
+        watch = Watch(manager, request, name, progress)
         try:
             return watch.result()
-        except (UnfitError, *ENGINE_ERRORS) as reason:
+        except (UnfitError, *MANAGER_ERRORS) as reason:
             # The report first: on the way back the Swarm forgets the tasks that failed.
             found = watch.report(str(reason) if isinstance(reason, UnfitError) else _told(reason))
             raise UnfitError("\n\n".join(filter(None, [found, watch.retreat()]))) from None
         finally:
-            with suppress(*ENGINE_ERRORS):
+            with suppress(*MANAGER_ERRORS):
                 # Not found although begun: the request to create it may still be under way.
-                if not watch.begun or engine.remove(name):
+                if not watch.begun or manager.remove(name):
                     dismiss()

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from health.probe.messages import MARK
-from swarm.manager import ENGINE_ERRORS, Engine
+from swarm.manager import MANAGER_ERRORS, Manager
 
 BEGINNING = "starting the probe"
 PAUSE_SECONDS = 0.5  # before an interrupted log is followed again
@@ -45,8 +45,8 @@ class Listener:
     def _follow(self, service_id: str) -> None:
         # Ends with the launcher; a message that is heard twice does no harm.
         while True:
-            with suppress(*ENGINE_ERRORS):
-                for line in Engine().follow(service_id):
+            with suppress(*MANAGER_ERRORS):
+                for line in Manager().follow(service_id):
                     self._hear(line)
             time.sleep(PAUSE_SECONDS)
 

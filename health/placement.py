@@ -46,7 +46,7 @@ def crossings(routes: Sequence[Sequence[str]], seated: Mapping[str, str]) -> int
         pairs = ", ".join(f"{a} to {b}" for a, b in sorted(missing))
         raise UnfitError(
             f"no transfer was tried from {pairs}: have these nodes the same hostname? "
-            "Rename one (hostnamectl hostname <name>) and restart its engine"
+            "Rename one (hostnamectl hostname <name>) and restart its manager"
         )
     return len(crossed)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from swarm.manager import ENGINE_ERRORS, Engine
+from swarm.manager import MANAGER_ERRORS, Manager
 
 PATIENCE_SECONDS = 60  # beyond the launcher's deadline; then it hangs and counts as dead
 ATTEMPTS = 20  # a request to create the service may still be under way when the launcher dies
@@ -67,7 +67,7 @@ def _detach(heard: int) -> None:
 
 def _remove(service_name: str) -> None:
     for _ in range(ATTEMPTS):
-        with suppress(*ENGINE_ERRORS):
-            if Engine().remove(service_name):
+        with suppress(*MANAGER_ERRORS):
+            if Manager().remove(service_name):
                 return
         time.sleep(ATTEMPT_PAUSE)

@@ -91,6 +91,6 @@ class Request:
 
 
 def _number(text: str) -> float:
-    # The engine knows no whole numbers: 4 may arrive as 4.0.
+    # The manager knows no whole numbers: 4 may arrive as 4.0.
     number = float(text)
     return int(number) if number.is_integer() else number

@@ -8,18 +8,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from swarm.manager import ENGINE_ERRORS, Engine
+from swarm.manager import MANAGER_ERRORS, Manager
 from swarm.progress import Progress
 from swarm.snapshot import (
     Service,
     Snapshot,
-    imprint,
+    declared_hash,
+    epoch_seconds,
     is_paused,
     is_rollback,
-    moment,
     replicas,
-    revision_of,
     rolled_back_since,
+    spec_hash,
     update_of,
 )
 
@@ -33,7 +33,7 @@ Revisions = Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Past:
-    """The Swarm as the proof begins, and each service's imprint as it was last proven."""
+    """The Swarm as the proof begins, and each service's spec_hash as it was last proven."""
 
     start: Snapshot
     proven: Mapping[str, str]
@@ -50,7 +50,7 @@ def changed(past: Past, revisions: Revisions, since: float) -> dict[str, str]:
     return {
         name: revisions[name]
         for name, service in there.items()
-        if revision_of(service) != revisions[name] or _is_new(service, past, since)
+        if declared_hash(service) != revisions[name] or _is_new(service, past, since)
     }
 
 
@@ -62,7 +62,7 @@ def _is_new(service: Service, past: Past, since: float) -> bool:
 
 
 def _is_proven(service: Service, past: Past) -> bool:
-    return imprint(service) == past.proven.get(_name(service))
+    return spec_hash(service) == past.proven.get(_name(service))
 
 
 def _declared_since(service: Service, since: float) -> bool:
@@ -74,17 +74,17 @@ def _declared_since(service: Service, since: float) -> bool:
     """
     update = update_of(service)
     begun = str(update.get("StartedAt") or service["UpdatedAt"])
-    return not is_rollback(update) and moment(begun) > since
+    return not is_rollback(update) and epoch_seconds(begun) > since
 
 
 def stopped(start: Snapshot, revisions: Revisions) -> list[Service]:
     """Return the services as declared on whose way there the Swarm stopped before `start`.
 
-    It goes on only when it is told of a service again, and the engine tells it nothing that it
+    It goes on only when it is told of a service again, and the manager tells it nothing that it
     knows already.
     """
     there = [start.services[name] for name in revisions if name in start.services]
-    return [s for s in there if is_paused(s) and revision_of(s) == revisions[_name(s)]]
+    return [s for s in there if is_paused(s) and declared_hash(s) == revisions[_name(s)]]
 
 
 def reserve(deadline: float, changes: Revisions) -> float:
@@ -98,7 +98,7 @@ def reversible(now: Snapshot, past: Past, changes: Revisions) -> list[Service]:
     Nothing better can be behind one that is as it was last proven.
     """
     there = [now.services[name] for name in changes if name in now.services]
-    declared = [s for s in there if revision_of(s) == changes[_name(s)]]
+    declared = [s for s in there if declared_hash(s) == changes[_name(s)]]
     return [s for s in declared if _was_another(s) and not _is_proven(s, past)]
 
 
@@ -130,7 +130,7 @@ def _coming(now: Snapshot, start: Snapshot, changes: Revisions) -> bool:
 
 def _not_as_declared(now: Snapshot, changes: Revisions) -> list[Service]:
     there = [now.services[name] for name in changes if name in now.services]
-    return [s for s in there if revision_of(s) != changes[_name(s)]]
+    return [s for s in there if declared_hash(s) != changes[_name(s)]]
 
 
 def _missing(now: Snapshot, service: Service) -> str:
@@ -142,7 +142,7 @@ def _missing(now: Snapshot, service: Service) -> str:
 
 def _was_another(service: Service) -> bool:
     previous = service.get("PreviousSpec")
-    return bool(previous) and revision_of({"Spec": previous}) != revision_of(service)
+    return bool(previous) and declared_hash({"Spec": previous}) != declared_hash(service)
 
 
 def _name(service: Service) -> str:
@@ -162,28 +162,28 @@ def account(back: Mapping[str, str], refusal: str) -> str:
 
 
 def go_back(
-    engine: Engine, past: Past, changes: Revisions, progress: Progress, limit: float
+    manager: Manager, past: Past, changes: Revisions, progress: Progress, limit: float
 ) -> str:
     """Have the changed services be what they were before, and return what came of it.
 
     Returns when their tasks run again, or when `progress` has come to `limit` seconds. An update
-    that has not come yet is waited for: the engine goes on with the others while this one fails,
+    that has not come yet is waited for: the manager goes on with the others while this one fails,
     and what came after the end of this would stay.
     """
     start = past.start
     back: dict[str, str] = {}
     while True:
         try:
-            now = engine.snapshot(changes)
+            now = manager.snapshot(changes)
             asked = reversible(now, past, changes)
             for service in asked:
-                engine.revert(service)
+                manager.roll_back(service)
             back, refusal = returning(now, start, changes), "; ".join(halted(now, start, changes))
             late = progress.elapsed < APPEAR_SECONDS and _coming(now, start, changes)
             busy = bool(asked) or any(back.values()) or late
-        except ENGINE_ERRORS as error:
+        except MANAGER_ERRORS as error:
             busy, refusal = True, str(error)
         if not busy or progress.elapsed > limit:
             return account(back, refusal)
         progress.tell(", ".join(filter(None, back.values())) or "going back to what was before")
-        time.sleep(engine.poll_seconds)
+        time.sleep(manager.poll_seconds)

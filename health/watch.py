@@ -21,10 +21,10 @@ from health.rollback import (
 )
 from swarm import UnfitError
 from swarm.causes import error_of
-from swarm.manager import ENGINE_ERRORS, Engine
+from swarm.manager import MANAGER_ERRORS, Manager
 from swarm.progress import Progress
-from swarm.proof_record import NOTE, imprints, newest
-from swarm.snapshot import ENDED, STALE, Snapshot, absent, imprint, unsettled
+from swarm.proof_record import PROOF_RECORD, newest, proven_hashes
+from swarm.snapshot import ENDED, STALE, Snapshot, spec_hash, undeclared, unsettled
 
 PENDING_SECONDS = 20  # before a task that waits for a place is judged
 JUDGING_PAUSE = 5
@@ -41,16 +41,16 @@ _WORKER = re.compile(r"\b(?:tcp|tls)://(?P<host>[0-9.]+|\[[0-9a-f:]+\]):\d+")
 class Watch:
     """One proof, from its request to its result or report; `begun` once there may be a service."""
 
-    def __init__(self, engine: Engine, request: Request, name: str, progress: Progress) -> None:
+    def __init__(self, manager: Manager, request: Request, name: str, progress: Progress) -> None:
         self.begun = False
-        self._engine = engine
+        self._manager = manager
         self._request = request
         self._name = name
         self._progress = progress
         self._listener: Listener | None = None
         self._start = self._now = self._snapshot()
-        since = engine.clock() - progress.elapsed - LEAD_SECONDS
-        proven = imprints(newest(engine.configs(NOTE)))
+        since = manager.clock() - progress.elapsed - LEAD_SECONDS
+        proven = proven_hashes(newest(manager.configs(PROOF_RECORD)))
         self._past = Past(start=self._start, proven=proven)
         self._changes = changed(self._past, request.services, since)
         self._limit = request.deadline_seconds - reserve(request.deadline_seconds, self._changes)
@@ -61,7 +61,7 @@ class Watch:
     def result(self) -> dict[str, Any]:
         """Return the stack's output; raises `UnfitError`."""
         outcome = self._outcome()
-        found = places(self._now, self._engine.nodes(), self._request.network_id)
+        found = places(self._now, self._manager.nodes(), self._request.network_id)
         if "failure" in outcome:
             failure = _WORKER.sub(lambda worker: _named(worker, found), outcome["failure"])
             at = self._progress.elapsed
@@ -70,7 +70,7 @@ class Watch:
         result = placement.result(outcome["proof"], nodes, self._request.expected.workers_per_node)
         if not result["transfers"]:
             self._progress.say("all workers are on one node: no transfer between nodes to prove")
-        proven = {name: imprint(self._now.services[name]) for name in self._request.services}
+        proven = {name: spec_hash(self._now.services[name]) for name in self._request.services}
         return {**result, "imprints": proven}
 
     def report(self, headline: str) -> str:
@@ -78,8 +78,8 @@ class Watch:
         members = self._listener.members if self._listener else None
         try:
             now = self._snapshot()
-            evidence = inquire(self._engine, now, self._request.network_id, members, headline)
-        except ENGINE_ERRORS as error:
+            evidence = inquire(self._manager, now, self._request.network_id, members, headline)
+        except MANAGER_ERRORS as error:
             return f"{headline}\nThe Swarm cannot be asked for details: {error}"
         names = [*self._request.services, *([self._name] if self.begun else [])]
         return report(headline, names, evidence)
@@ -87,12 +87,12 @@ class Watch:
     def retreat(self) -> str:
         """Take back what this deployment has changed; return what came of it, if anything."""
         limit = self._request.deadline_seconds
-        return go_back(self._engine, self._past, self._changes, self._progress, limit)
+        return go_back(self._manager, self._past, self._changes, self._progress, limit)
 
     def _outcome(self) -> dict[str, Any]:
         """Return the probe's last message, once the services are as declared."""
         for service in stopped(self._start, self._request.services):
-            self._engine.resume(service)
+            self._manager.resume(service)
         while True:
             self._look()
             if self._listener is None and self._calm():
@@ -103,12 +103,12 @@ class Watch:
                 return outcome
 
     def _snapshot(self) -> Snapshot:
-        return self._engine.snapshot([*self._request.services, self._name])
+        return self._manager.snapshot([*self._request.services, self._name])
 
     def _look(self) -> None:
         try:
             self._now, self._answered = self._snapshot(), self._progress.elapsed
-        except ENGINE_ERRORS:
+        except MANAGER_ERRORS:
             if self._progress.elapsed - self._answered > SILENCE_SECONDS:
                 raise
         self._waiting = unsettled(
@@ -131,13 +131,13 @@ class Watch:
             self._request, self._name, max(left - MARGIN_SECONDS, 1), time.time() + left
         )
         self.begun = True
-        return Listener(self._engine.create(spec))
+        return Listener(self._manager.create(spec))
 
     def _pause(self) -> None:
         if self._listener:
-            self._listener.wait(self._engine.poll_seconds)
+            self._listener.wait(self._manager.poll_seconds)
         else:
-            time.sleep(self._engine.poll_seconds)
+            time.sleep(self._manager.poll_seconds)
 
     def _status(self) -> str:
         said = [self._listener.said] if self._listener else [] if self._waiting else [BEGINNING]
@@ -148,7 +148,7 @@ class Watch:
 
     def _check_time(self) -> None:
         elapsed, limit = self._progress.elapsed, self._limit
-        late = absent(self._waiting)
+        late = undeclared(self._waiting)
         if late and elapsed > APPEAR_SECONDS:
             raise UnfitError(
                 f"{', '.join(late)} did not appear as declared within {APPEAR_SECONDS} s: "
@@ -165,7 +165,7 @@ class Watch:
         longest = now - min(self._pending.values(), default=now)
         nodes: list[dict[str, Any]] = []
         if longest > PENDING_SECONDS and now - self._judged > JUDGING_PAUSE:
-            self._judged, nodes = now, self._engine.nodes()
+            self._judged, nodes = now, self._manager.nodes()
         # What failed before, perhaps weeks ago, says nothing about this deployment, nor does what
         # fails until its service has become what was declared.
         names = [name for name in self._now.services if self._waiting.get(name) != STALE]

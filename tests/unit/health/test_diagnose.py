@@ -241,7 +241,7 @@ def test_a_task_that_waits_is_hopeless_only_when_judged_by_the_nodes():
     now = snapshot(task("pending", NO_NODE, where=None))
     assert hopeless(now, ["dask_worker"]) is None
     assert hopeless(now, ["dask_worker"], NODES) is None
-    assert "data-1 could take it by now" in told(task("pending", NO_NODE, where=None))
+    assert "data-1 can take it now" in told(task("pending", NO_NODE, where=None))
     reason = hopeless(now, ["dask_worker"], [NODES[0]])
     assert "dask_worker.1 cannot start: no node carries label" in reason
 

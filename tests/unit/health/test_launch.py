@@ -15,10 +15,10 @@ from health import launch, rollback, watch
 from health.probe.messages import MARK
 from health.request import Request
 from swarm import drift
-from swarm.proof_record import NOTE
-from swarm.snapshot import imprint
+from swarm.proof_record import PROOF_RECORD
+from swarm.snapshot import spec_hash
 from tests.unit.health.test_request import ASKED
-from tests.unit.swarm.test_snapshot import REVISION, TEMPLATE
+from tests.unit.swarm.test_snapshot import SPEC_HASH, TEMPLATE
 
 PROOF = {
     "workers": 1,
@@ -41,7 +41,7 @@ NODE = {
 CLOCK = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 
 
-def service(name, revision=REVISION):
+def service(name, revision=SPEC_HASH):
     labels = {"dask.swarm/revision": revision}
     mode = {"Replicated": {"Replicas": 1}}
     spec = {"Name": name, "Labels": labels, "TaskTemplate": TEMPLATE, "Mode": mode}
@@ -72,7 +72,7 @@ class Swarm:
         self.words = words
         self.services = {"dask_worker": service("dask_worker")} if services is None else services
         self.tasks_known = [task("dask_worker")] if tasks is None else tasks
-        self.removed, self.reverted, self.resumed = [], [], []
+        self.removed, self.rolled_back, self.resumed = [], [], []
         self.notes = []
         self.created = threading.Event()
         self.followed = threading.Event()
@@ -91,11 +91,11 @@ class Swarm:
         return CLOCK
 
     def configs(self, beginning):
-        assert NOTE == beginning
+        assert PROOF_RECORD == beginning
         return self.notes
 
-    def revert(self, found):
-        self.reverted.append(found["Spec"]["Name"])
+    def roll_back(self, found):
+        self.rolled_back.append(found["Spec"]["Name"])
         former = {"Spec": found["PreviousSpec"], "PreviousSpec": found["Spec"]}
         status = {"State": "rollback_started", "Message": "manually requested rollback"}
         self.services[found["Spec"]["Name"]] = found | former | {"UpdateStatus": status}
@@ -140,8 +140,8 @@ def launched(monkeypatch, capsys):
         # A process with the threads of other tests must not fork.
         monkeypatch.setattr(launch, "guarded", guarded)
         for module in ("launch", "log_reader", "evidence"):
-            monkeypatch.setattr(f"health.{module}.Engine", lambda: swarm)
-        asked = ASKED | {"services": {"dask_worker": REVISION}, "deadline_seconds": 2} | changes
+            monkeypatch.setattr(f"health.{module}.Manager", lambda: swarm)
+        asked = ASKED | {"services": {"dask_worker": SPEC_HASH}, "deadline_seconds": 2} | changes
         monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(asked)))
         before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -225,7 +225,7 @@ def test_the_probe_does_not_start_beside_old_services(launched, monkeypatch):
     swarm = Swarm([{"proof": PROOF}], services={"dask_worker": service("dask_worker", "old")})
     code, _, err = launched(swarm)
     assert 1 == code
-    assert "is not yet at its declared revision" in err
+    assert "is not updated yet" in err
     assert not swarm.created.is_set()
 
 
@@ -234,7 +234,7 @@ def test_the_probe_starts_beside_services_that_it_does_not_meet(launched, monkey
     appear_within(monkeypatch, 0.5)
     services = {"dask_worker": service("dask_worker"), "dask_caddy": service("dask_caddy", "old")}
     swarm = Swarm([{"proof": PROOF}], services=services)
-    revisions = {"dask_worker": REVISION, "dask_caddy": REVISION}
+    revisions = {"dask_worker": SPEC_HASH, "dask_caddy": SPEC_HASH}
     code, _, err = launched(swarm, services=revisions, healthy=["dask_caddy"])
     assert swarm.created.is_set()
     assert 1 == code
@@ -253,7 +253,7 @@ class Restless(Swarm):
 
 @pytest.mark.parametrize(
     ("revision", "said"),
-    [(REVISION, "Caddy refuses its configuration"), ("old", "did not appear as declared")],
+    [(SPEC_HASH, "Caddy refuses its configuration"), ("old", "did not appear as declared")],
 )
 def test_what_fails_until_its_service_is_updated_is_not_judged(
     launched, monkeypatch, revision, said
@@ -264,7 +264,7 @@ def test_what_fails_until_its_service_is_updated_is_not_judged(
     code, _, err = launched(Restless([], services=services, tasks=[]))
     assert 1 == code
     assert said in err
-    assert ("cannot start" in err) == (revision == REVISION)
+    assert ("cannot start" in err) == (revision == SPEC_HASH)
 
 
 def test_a_probe_that_ends_without_a_word_fails(launched, monkeypatch):
@@ -320,9 +320,9 @@ def test_an_update_that_is_not_proven_is_taken_back(launched):
     services["dask_notebook"] = updated("dask_notebook", at="2027-01-15T07:00:00Z")
     tasks = [task(name) for name in services]
     swarm = Swarm([{"failure": "expected one version"}], services, tasks)
-    code, _, err = launched(swarm, services=dict.fromkeys(services, REVISION))
+    code, _, err = launched(swarm, services=dict.fromkeys(services, SPEC_HASH))
     assert 1 == code
-    assert ["dask_scheduler", "dask_worker"] == sorted(swarm.reverted)
+    assert ["dask_scheduler", "dask_worker"] == sorted(swarm.rolled_back)
     assert "expected one version" in err
     assert err.endswith("\n\nrolled back: dask_worker, dask_scheduler as before this update\n")
 
@@ -331,11 +331,11 @@ def test_what_an_interrupted_deployment_left_is_taken_back_too(launched):
     """The next one declares the same, and changes nothing itself; the last proof knew another."""
     services = {"dask_worker": updated("dask_worker", at="2027-01-15T07:00:00Z")}
     swarm = Swarm([{"failure": "expected one version"}], services)
-    proof = {"imprints": {"dask_worker": imprint(service("dask_worker", "old"))}}
-    spec = {"Name": f"{NOTE}-1a2b3c4", "Data": drift.note(proof, "a1")}
+    proof = {"imprints": {"dask_worker": spec_hash(service("dask_worker", "old"))}}
+    spec = {"Name": f"{PROOF_RECORD}-1a2b3c4", "Data": drift.note(proof, "a1")}
     swarm.notes = [{"ID": "n1", "CreatedAt": "2027-01-15T06:00:00Z", "Spec": spec}]
     _, _, err = launched(swarm)
-    assert ["dask_worker"] == swarm.reverted
+    assert ["dask_worker"] == swarm.rolled_back
     assert "rolled back: dask_worker as before this update" in err
 
 
@@ -345,7 +345,7 @@ def test_a_manager_that_falls_silent_finds_its_update_taken_back(launched, monke
     swarm = Swarm([], {"dask_worker": updated("dask_worker")})
     silence(swarm)
     code, _, err = launched(swarm)
-    assert (1, ["dask_worker"]) == (code, swarm.reverted)
+    assert (1, ["dask_worker"]) == (code, swarm.rolled_back)
     assert "the Swarm manager at unix:///var/run/docker.sock: no leader\n" in err
     assert err.endswith("rolled back: dask_worker as before this update\n")
 

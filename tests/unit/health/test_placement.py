@@ -1,4 +1,4 @@
-"""Where workers run: the probe's addresses held against the Swarm's tasks."""
+"""Where workers run: the probe's addresses compared with the Swarm's tasks."""
 
 import pytest
 

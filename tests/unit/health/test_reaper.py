@@ -12,13 +12,13 @@ PROGRAM = """
 import os, pathlib, signal, sys, time
 from health import reaper
 
-class Engine:
+class Manager:
     def remove(self, name):
         seen = pathlib.Path(sys.argv[1])
         seen.write_text(seen.read_text() + name + " " if seen.exists() else name + " ")
         return seen.read_text().count(name) > int(sys.argv[3])
 
-reaper.Engine = Engine
+reaper.Manager = Manager
 reaper.ATTEMPT_PAUSE = 0.05
 with reaper.guarded("dask_health-1", 30) as dismiss:
     print("begun", flush=True)
