@@ -20,7 +20,7 @@ from typing import Any
 from health import job
 from health.reaper import reaper
 from health.request import Request
-from health.timing import TIMING, Timing
+from health.timing import TIMING, Deadline, Timing
 from health.watch import Watch
 from swarm import UnfitError
 from swarm.manager import MANAGER_ERRORS, PROBE_LABELS, Manager, manager_address
@@ -78,12 +78,13 @@ def run(request: Request, progress: Progress, timing: Timing = TIMING) -> dict[s
     by the reaper.
     """
     name = f"{job.PREFIX}{secrets.token_hex(4)}"
-    with reaper(name, request.probe.deadline_seconds) as dismiss:
+    deadline = Deadline.after(request.probe.deadline_seconds)
+    with reaper(name, deadline.limit, timing) as dismiss:
         manager = Manager()
         for leftover in job.leftovers(manager.labelled(PROBE_LABELS), time.time()):
             manager.remove(leftover)
         probe = job.ProbeService(manager, name, timing)
-        watch = Watch(manager, request, probe, progress, timing)
+        watch = Watch(manager, request, probe, progress, deadline, timing)
         try:
             return watch.result()
         except (UnfitError, *MANAGER_ERRORS) as error:

@@ -9,7 +9,7 @@ from health.evidence import collect_evidence
 from health.job import ProbeService
 from health.request import Request
 from health.rollback import Rollback, roll_back
-from health.timing import TIMING, Deadline, Timing
+from health.timing import Deadline, Timing
 from swarm import UnfitError
 from swarm.causes import error_of
 from swarm.manager import MANAGER_ERRORS, Manager
@@ -27,7 +27,8 @@ class Watch:
         request: Request,
         probe: ProbeService,
         progress: Progress,
-        timing: Timing = TIMING,
+        deadline: Deadline,
+        timing: Timing,
     ) -> None:
         self._manager = manager
         self._request = request
@@ -40,10 +41,10 @@ class Watch:
             proven=proven_hashes(newest(manager.configs(PROOF_RECORD))),
             since=manager.clock() - progress.elapsed - timing.lead,
         )
-        self._deadline = Deadline.after(request.probe.deadline_seconds)
-        self._appear_by = self._deadline.sub(timing.appear)
-        reserved = self._rollback.reserved_seconds(self._deadline.limit, timing)
-        self._prove_by = self._deadline.earlier(reserved)
+        self._deadline = deadline
+        self._appear_by = deadline.sub(timing.appear)
+        reserved = self._rollback.reserved_seconds(deadline.limit, timing)
+        self._prove_by = deadline.earlier(reserved)
         self._waiting: dict[str, str] = {}
 
     def result(self) -> dict[str, Any]:

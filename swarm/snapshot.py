@@ -1,4 +1,4 @@
-"""Whether the Swarm runs what was declared, over services and tasks as the API describes them."""
+"""The state of services compared with their declaration; pure, over the API's plain dicts."""
 
 import hashlib
 import json
@@ -111,7 +111,7 @@ def rolled_back_since(start: Snapshot, service: Service, declared: str) -> bool:
 
 
 def is_paused(service: Service) -> bool:
-    """Tell whether Swarm has paused a service's update or rollback, which is final."""
+    """Tell whether Swarm has paused a service's update or rollback for good."""
     return update_of(service).get("State") in ("paused", "rollback_paused")
 
 

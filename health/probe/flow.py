@@ -150,9 +150,9 @@ def check_state(client: Client, prefect: Prefect, workers: Sequence[str], state:
         found = f"{ended}: {state.message}" if state.message else ended
         problem = f"expected a flow at {prefect.api_url} to end {COMPLETED}, found {found}"
         raise moved_or(client, workers, problem)
-    idle = sorted(set(workers) - set(state.result()))
-    if idle:
-        problem = f"expected a flow to run a task on {', '.join(idle)}, found its tasks elsewhere"
+    missing = sorted(set(workers) - set(state.result()))
+    if missing:
+        problem = f"expected a flow task on {', '.join(missing)}, found none"
         raise moved_or(client, workers, problem)
 
 

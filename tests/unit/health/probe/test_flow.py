@@ -103,7 +103,7 @@ def test_a_server_without_the_tasks_fails(prove):
 
 def test_a_worker_without_a_task_is_named(prove):
     """Every worker must run a task."""
-    with pytest.raises(UnprovenError, match=r"run a task on tcp://10\.0\.1\.6:1, found its"):
+    with pytest.raises(UnprovenError, match=r"a flow task on tcp://10\.0\.1\.6:1, found none"):
         prove(ended("COMPLETED", result=[WORKERS[0]] * 2))
 
 
