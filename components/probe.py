@@ -19,7 +19,7 @@ from components.program import declare_attempt, declare_program
 from components.service import short_hash
 from config.settings import Settings
 from swarm import drift
-from swarm.proof_record import NOTE
+from swarm.proof_record import PROOF_RECORD
 from swarm.site import Site
 
 PROJECT = Path(__file__).parent.parent
@@ -61,7 +61,7 @@ class HealthProbe(pulumi.ComponentResource):
         record = pulumi.Output.all(proof, self.attempt).apply(
             lambda both: drift.record_data(*both)
         )
-        docker.ServiceConfig(NOTE, data=record, opts=child)
+        docker.ServiceConfig(PROOF_RECORD, data=record, opts=child)
         self.health = proof.apply(drift.without_spec_hashes)
         self.register_outputs({"health": self.health})
 

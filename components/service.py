@@ -17,7 +17,7 @@ import pulumi_docker as docker
 from components.health_check import HealthCheck, Script
 from config.types import Platform
 from config.workloads import ResourceLimit, Workload
-from swarm.snapshot import REVISION_LABEL
+from swarm.snapshot import SPEC_HASH_LABEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ def declare_service(name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) 
     """Declare `spec` under the logical name `name`, labelled with its hash."""
     inputs = service_inputs(spec)
     spec_hash = pulumi.Output.json_dumps(inputs, sort_keys=True).apply(short_hash)
-    labels = [docker.ServiceLabelArgs(label=REVISION_LABEL, value=spec_hash)]
+    labels = [docker.ServiceLabelArgs(label=SPEC_HASH_LABEL, value=spec_hash)]
     resource = docker.Service(name, **inputs, labels=labels, opts=opts)
     return DeclaredService(
         name=spec.workload.name,

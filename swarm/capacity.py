@@ -38,7 +38,7 @@ def _place(
     """Take what `workload` reserves from `left`; return the problem if it does not fit."""
     key, constraints = workload.placement_key, workload.constraints
     if cause := unmatched(constraints, nodes):
-        fix = cause.cure or set_command(key, "node.role==manager")
+        fix = cause.fix or set_command(key, "node.role==manager")
         return Problem(
             key=key, found=cause.text, expected="constraints that some node meets", fix=fix
         )

@@ -10,21 +10,23 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from swarm.proof_record import IMPRINTS, Config, imprints, newest
-from swarm.snapshot import imprint
+from swarm.proof_record import SPEC_HASHES, Config, newest, proven_hashes
+from swarm.snapshot import spec_hash
 
 Service = Mapping[str, Any]
 
 
 def record_data(proof: Mapping[str, Any], attempt: str) -> str:
     """Return the data of a proof's record, for a Swarm config; it differs for each attempt."""
-    text = json.dumps({"attempt": attempt, IMPRINTS: proof.get(IMPRINTS, {})}, sort_keys=True)
+    text = json.dumps(
+        {"attempt": attempt, SPEC_HASHES: proof.get(SPEC_HASHES, {})}, sort_keys=True
+    )
     return base64.b64encode(text.encode()).decode()
 
 
 def without_spec_hashes(proof: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a proof that is for people."""
-    return {key: value for key, value in proof.items() if key != IMPRINTS}
+    return {key: value for key, value in proof.items() if key != SPEC_HASHES}
 
 
 def drifted(configs: Iterable[Config], services: Iterable[Service]) -> str:
@@ -35,13 +37,16 @@ def drifted(configs: Iterable[Config], services: Iterable[Service]) -> str:
     record = newest(configs)
     if record is None:
         return ""
-    proven, current = imprints(record), {service["Spec"]["Name"]: service for service in services}
+    proven, current = (
+        proven_hashes(record),
+        {service["Spec"]["Name"]: service for service in services},
+    )
     changed = [name for name in sorted(proven) if _hash(current.get(name)) != proven[name]]
     return ", ".join(f"{name} {_version(current.get(name), record)}" for name in changed)
 
 
 def _hash(service: Service | None) -> str:
-    return imprint(service) if service else ""
+    return spec_hash(service) if service else ""
 
 
 def _version(service: Service | None, record: Config) -> str:

@@ -3,8 +3,8 @@
 import pytest
 
 from swarm import drift
-from swarm.proof_record import NOTE
-from swarm.snapshot import imprint
+from swarm.proof_record import PROOF_RECORD
+from swarm.snapshot import spec_hash
 
 
 def service(name="dask_worker", version=5, replicas=4):
@@ -12,8 +12,10 @@ def service(name="dask_worker", version=5, replicas=4):
     return {"ID": name, "Version": {"Index": version}, "Spec": spec}
 
 
-def record(*services, at="2026-01-01", identity="n1", name=f"{NOTE}-1a2b3c4"):
-    proof = {"imprints": {described["Spec"]["Name"]: imprint(described) for described in services}}
+def record(*services, at="2026-01-01", identity="n1", name=f"{PROOF_RECORD}-1a2b3c4"):
+    proof = {
+        "imprints": {described["Spec"]["Name"]: spec_hash(described) for described in services}
+    }
     spec = {"Name": name, "Data": drift.record_data(proof, "a1")}
     return {"ID": identity, "CreatedAt": at, "Spec": spec}
 
@@ -61,5 +63,5 @@ def test_the_spec_hashes_are_not_shown_to_people():
 
 def test_a_proof_of_an_older_program_has_no_spec_hashes():
     """Its record is empty, and the new program runs the proof again anyway."""
-    spec = {"Name": f"{NOTE}-1", "Data": drift.record_data({"workers": 4}, "a1")}
+    spec = {"Name": f"{PROOF_RECORD}-1", "Data": drift.record_data({"workers": 4}, "a1")}
     assert not drift.drifted([{"ID": "n", "CreatedAt": "", "Spec": spec}], [service()])
