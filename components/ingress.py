@@ -60,6 +60,7 @@ class Ingress(pulumi.ComponentResource):
     def __init__(
         self, name: str, args: IngressArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
+        # URNs contain types and logical names, so these keep the word `front`.
         super().__init__("dask:swarm:Front", name, None, opts)
         self.network_id = args.site.caddy_network_id
         self.urls = site_urls(args.settings)
