@@ -213,7 +213,7 @@ def prove(request: IngressRequest, progress: Progress) -> dict[str, Any]:
             reason = f"no answer ({error})"
         except UnfitError as error:
             reason = str(error)
-        progress.tell(f"ingress: {reason}")
+        progress.update(f"ingress: {reason}")
         if progress.elapsed > request.deadline_seconds:
             limit = f"{request.deadline_seconds:g} s"
             raise UnfitError(f"the ingress is not proven within {limit}: {reason}")

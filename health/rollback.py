@@ -195,5 +195,5 @@ def roll_back(
             outcome = replace(outcome, errors=(str(error),), busy=True)
         if not outcome.busy or deadline.passed:
             return outcome
-        progress.tell(outcome.waiting or "rolling back the services")
+        progress.update(outcome.waiting or "rolling back the services")
         time.sleep(manager.poll_seconds)

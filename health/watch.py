@@ -57,7 +57,7 @@ class Watch:
             raise UnfitError(f"{failure}\nlast step, at {at:.1f} s: {self._status()}")
         result = placement.result(outcome["proof"], locations, self._request.workers_per_node)
         if not result["transfers"]:
-            self._progress.say("all workers are on one node: no transfer between nodes to prove")
+            self._progress.log("all workers are on one node: no transfer between nodes to prove")
         hashes = {name: spec_hash(now.services[name]) for name in self._request.services}
         return {**result, SPEC_HASHES: hashes}
 
@@ -97,7 +97,7 @@ class Watch:
         self._observer.look()
         now, start = self._observer.now, self._observer.start
         self._waiting = unsettled(now, start, self._request.services, self._request.healthy)
-        self._progress.tell(self._status())
+        self._progress.update(self._status())
         self._check_time()
         # The tasks of a service that is not updated yet belong to an earlier deployment.
         self._observer.check_tasks(n for n in now.services if self._waiting.get(n) != STALE)

@@ -19,13 +19,13 @@ class Progress:
         """Seconds since the start."""
         return time.monotonic() - self.started
 
-    def tell(self, text: str) -> None:
+    def update(self, text: str) -> None:
         """Print `text` unless it is the last printed text or comes too soon after it."""
         if text == self._printed or time.monotonic() < self._printed_at + PAUSE_SECONDS:
             return
-        self.say(text)
+        self.log(text)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Print `text`."""
         self._printed, self._printed_at = text, time.monotonic()
         print(f"{self.elapsed:5.1f} s  {text}", file=sys.stderr, flush=True)

@@ -48,10 +48,10 @@ def shut_down(manager: Manager, names: Sequence[str], progress: Progress) -> Non
         waiting = ending(tasks, nodes)
         if not waiting or progress.elapsed > TIMEOUT_SECONDS:
             break
-        progress.tell(f"tasks are ending: {count_by_node(waiting, nodes)}")
+        progress.update(f"tasks are ending: {count_by_node(waiting, nodes)}")
         time.sleep(manager.poll_seconds)
     if running := unfinished(tasks):
-        progress.say(
+        progress.log(
             f"tasks still run as far as Swarm knows: {count_by_node(running, nodes)}; "
             "they end when the engine of their node answers again"
         )
