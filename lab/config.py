@@ -14,7 +14,7 @@ import yaml
 
 from config.problems import ConfigError, complaint
 from lab.layout import Lab
-from lab.rehearsal_resources import RefusedError
+from lab.rehearsal.resources import RefusedError
 
 NOT_DECRYPTED = "not-decrypted"
 PROJECT = Path(__file__).parent.parent

@@ -12,9 +12,10 @@ from pulumi.output import UNKNOWN
 from pulumi.runtime import rpc
 
 from config.problems import ConfigError
-from lab import config, rehearsal
-from lab import rehearsal_resources as resources
+from lab import config
 from lab.layout import chosen_lab
+from lab.rehearsal import __main__ as rehearsal
+from lab.rehearsal import resources
 from tests.conftest import ROOT
 
 SERVICE = "docker:index/service:Service"

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lab.rehearsal_resources import SWARM, Record
+from lab.rehearsal.resources import SWARM, Record
 
 
 class State:

@@ -29,10 +29,10 @@ import yaml
 from pulumi.runtime import mocks, rpc
 from pulumi.runtime.stack import run_pulumi_func
 
-from lab import rehearsal_resources as resources
 from lab.config import load_config, secret_keys, stack_file
-from lab.rehearsal_resources import Json, Record, RefusedError
-from lab.rehearsal_state import State
+from lab.rehearsal import resources
+from lab.rehearsal.resources import Json, Record, RefusedError
+from lab.rehearsal.state import State
 from swarm.offline import OFFLINE, switched_on
 
 BANNER = "*** REHEARSAL: this is not the Pulumi engine. It is for the lab alone. ***"
