@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import yaml
 
 from config.problems import ConfigError, complaint
 from lab.layout import Lab
-from lab.rehearsal.resources import RefusedError
 
 NOT_DECRYPTED = "not-decrypted"
 PROJECT = Path(__file__).parent.parent
@@ -45,7 +45,7 @@ def load_config(
 ) -> dict[str, str]:
     """Return what `stack` has, else the project's defaults, as text by full key.
 
-    Raises RefusedError for an encrypted value, for which a preview offline has another.
+    Raises a RunError for an encrypted value, for which a preview offline has another.
     """
     declared = project.get("config", {})
     defaults = {key: each["default"] for key, each in declared.items() if "default" in each}
@@ -54,7 +54,7 @@ def load_config(
         known = NOT_DECRYPTED if offline and _encrypted(value) else value
         text = known if isinstance(known, str) else json.dumps(known, separators=(",", ":"))
         if '{"secure":' in text:
-            raise RefusedError(f"{key} is encrypted: only the real engine can decrypt it")
+            raise pulumi.RunError(f"{key} is encrypted: only the real engine can decrypt it")
         config[key if ":" in key else f"{project['name']}:{key}"] = text
     return config
 

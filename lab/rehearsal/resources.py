@@ -1,241 +1,105 @@
-"""What the known types of resources may say, and how each is created, updated and deleted.
-
-Docker's are translated as by terraform-provider-docker 4.5 (internal/provider/resource_docker_*)
-with what it sends for properties left out, so that `docker service inspect` shows the same; but
-lists keep the program's order, `env` is sorted and tags are not resolved: pin images by digest.
-"""
+"""How a resource is created, updated in place, looked up and deleted."""
 
 import base64
-import contextlib
 import functools
-import json
-import os
 import re
 import secrets
-import signal
 import string
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import docker
 import docker.errors
-from pulumi.output import Unknown
+import pulumi
 
 from lab.layout import chosen_lab
+from lab.rehearsal.commands import run_script
+from lab.rehearsal.program import COMMAND, Resource
+from lab.rehearsal.services import service_arguments
 from swarm.client import connect
 from swarm.snapshot import imprint
 
-Json = Any  # what JSON can hold, and the SDK's `Unknown` in a preview
 PROVIDER = "pulumi:providers:docker"
-IMPRINT = "imprint"  # the output of a service that tells whether it is as it was made
-SWARM = "swarm"  # the output of a provider that tells one Swarm from another at its address
+SERVICE = "docker:index/service:Service"
+LETTERS = string.ascii_letters + string.digits
 ANSWER_SECONDS = 60
 DRAIN_SECONDS = 90  # ending tasks keep their network for as long as their grace period
 ENDING = re.compile("in use by task|active endpoints|volume is in use|network \\w+ not found")
-UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-
-# The properties of every type and of the blocks in them: `property=ApiName:block?default`. Without
-# `=` the API's name is the same with a capital, `[]` marks a list of blocks, and the default is
-# what the provider sends for a property left out. A block may be one of CONVERSIONS instead.
-SCHEMA = """
-docker:index/network:Network name=name driver=driver attachable=attachable internal=internal
-    ipv6=enable_ipv6 options=options labels=labels:labels
-docker:index/secret:Secret name=name data=data:base64 labels=labels:labels
-docker:index/serviceConfig:ServiceConfig name=name data=data:base64 labels=labels:labels
-docker:index/volume:Volume name=name driver=driver driverOpts=driver_opts labels=labels:labels
-docker:index/service:Service name=name labels=labels:labels taskSpec=task_template:task
-    mode=mode:mode?{} endpointSpec=endpoint_spec:endpoint?{} updateConfig=update_config:roll
-    rollbackConfig=rollback_config:roll
-task containerSpec:container resources:resources?{} restartPolicy:restart?{} forceUpdate
-    placement:placement?{} networksAdvanceds=Networks:network[] logDriver:log
-container image args commands=Command dir env:env hostname user groups labels:labels readOnly
-    init?false mounts:mount[] secrets:file[] configs:file[] healthcheck:health?{} stopSignal
-    stopGracePeriod:duration?0 hosts:host[] dnsConfig=DNSConfig:dns?{} sysctl=Sysctls
-    capAdds=CapabilityAdd capDrops=CapabilityDrop
-health tests=Test interval:duration timeout:duration startPeriod:duration retries
-mount type target source readOnly bindOptions:bind volumeOptions:copy tmpfsOptions:tmpfs
-bind propagation?"rprivate"
-copy noCopy labels:labels
-tmpfs sizeBytes mode
-file secretId=SecretID secretName configId=ConfigID configName fileName=File.Name
-    fileUid=File.UID?"0" fileGid=File.GID?"0" fileMode=File.Mode?292
-dns nameservers searches=Search options
-resources limits:amount reservation=Reservations:amount
-amount nanoCpus=NanoCPUs memoryBytes
-restart condition delay:duration?0 maxAttempts?0 window:duration?0
-placement constraints maxReplicas platforms:platform[] prefs=Preferences:spread[]
-platform architecture os=OS
-network id=Target aliases
-log name options
-mode replicated:replicated global:flag
-replicated replicas?1
-endpoint mode ports:port[]
-port name protocol?"tcp" targetPort publishedPort publishMode?"ingress"
-roll parallelism?1 delay:duration failureAction?"pause" monitor:duration?5000000000
-    maxFailureRatio:ratio?0 order?"stop-first"
-command:local:Command create update delete environment stdin triggers logging dir interpreter
-    addPreviousOutputInEnv
-random:index/randomPassword:RandomPassword length special keepers
-random:index/randomId:RandomId byteLength keepers
-pulumi:providers:docker host disableDockerDaemonCheck sshOpts
-"""
-FIELD = re.compile(r" (\w+)(?:=([\w.]+))?(?::(\w+)(\[\])?)?(?:\?(\S+))?")
-BLOCKS = {
-    line.split()[0]: {name: spec for name, *spec in FIELD.findall(line)}
-    for line in re.sub(r"\n +", " ", SCHEMA.strip()).splitlines()
-}
 
 
-class RefusedError(Exception):
-    """What was asked for is not the rehearsal's to do."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """A resource with its plain inputs; `host` is the Docker engine of its provider."""
-
-    type: str
-    name: str
-    host: str
-    inputs: dict[str, Any]
-    id: str = ""
-    outputs: dict[str, Any] = field(default_factory=dict)
-
-
-def nanoseconds(duration: str) -> int:
-    """Return the nanoseconds in a duration as Go writes it, such as `1m30s`."""
-    parts = re.findall(r"(\d+\.?\d*)(ns|us|ms|s|m|h)", duration)
-    if not parts or "".join(number + unit for number, unit in parts) != duration:
-        raise ValueError(f"{duration!r} is not a duration such as 1m30s")
-    return round(sum(float(number) * UNITS[unit] for number, unit in parts))
-
-
-CONVERSIONS: dict[str, Callable[[Any], Any]] = {
-    "base64": base64.b64decode,
-    "duration": nanoseconds,
-    "env": lambda variables: [f"{name}={value}" for name, value in sorted(variables.items())],
-    "host": lambda host: f"{host['ip']} {host['host']}",
-    "labels": lambda labels: {each["label"]: each["value"] for each in labels},
-    "flag": lambda _: {},  # there or not; the program never says no
-    "ratio": float,
-    "spread": lambda label: {"Spread": {"SpreadDescriptor": label}},
-}
-
-
-def translate(block: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `given` in the API's terms; a ValueError names the property unknown or wrong."""
-    if unknown := sorted(given.keys() - BLOCKS[block].keys()):
-        raise ValueError(f"{unknown[0]}: the rehearsal does not know this property")
-    result: dict[str, Any] = {}
-    for name, (api_name, kind, many, default) in BLOCKS[block].items():
-        if name in given:
-            value = _convert(name, kind, bool(many), given[name])
-        elif default:
-            value = json.loads(default)
-        else:
-            continue
-        parent, _, last = (api_name or name[0].upper() + name[1:]).rpartition(".")
-        (result.setdefault(parent, {}) if parent else result)[last] = value
-    return result
-
-
-def _convert(name: str, kind: str, many: bool, value: Json) -> Json:
-    if not kind or isinstance(value, Unknown):
-        return value
-    convert = CONVERSIONS.get(kind) or functools.partial(translate, kind)
-    try:
-        return [convert(each) for each in value] if many else convert(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-
-
-@functools.cache
-def _engine(host: str) -> docker.APIClient:
-    return connect(host, seconds=ANSWER_SECONDS)
-
-
-def _docker(verb: str, record: Record) -> Callable[..., Any]:
-    noun = record.type.rpartition(":")[2].lower().replace("serviceconfig", "config")
-    method: Callable[..., Any] = getattr(_engine(record.host), f"{verb}_{noun}")
-    return method
-
-
-def create(new: Record) -> Record:
+def create(new: Resource) -> Resource:
     """Create a resource and return it with its id and outputs."""
-    match new.type.partition(":")[0]:
-        case "docker":
-            name = new.inputs.get("name") or f"{new.name}-{secrets.token_hex(4)[:7]}"
-            answer = _docker("create", new)(**translate(new.type, {**new.inputs, "name": name}))
-            identity = answer.get("ID") or answer.get("Id") or answer["Name"]
-            made = replace(new, id=identity, outputs={"name": name})
-            return _imprinted(made)
-        case "command":
-            return replace(new, id=secrets.token_hex(4), outputs=_run(new, "create"))
-        case "random":
-            return replace(new, id=secrets.token_hex(4), outputs=_random(new.inputs))
-    host = new.inputs.get("host", "")
-    if not (host.startswith("unix://") or _is_the_labs(host)):
-        raise RefusedError(
-            f"{host or 'no host'}: the rehearsal is for a Swarm of this machine only"
-        )
-    return replace(new, id=host, outputs={SWARM: swarm_of(host)})
+    identity, outputs = secrets.token_hex(4), {}
+    match new.type.split(":"):
+        case ["docker", *_]:
+            return _create_in_docker(new)
+        case ["command", *_]:
+            outputs = run_script(new, "create")
+        case [*_, "RandomPassword"]:
+            outputs["result"] = "".join(map(secrets.choice, [LETTERS] * new.inputs["length"]))
+        case [*_, "RandomId"]:
+            outputs["hex"] = secrets.token_hex(new.inputs["byteLength"])
+        case ["pulumi", "providers", "docker"]:
+            identity = _host_of_this_machine(new.inputs.get("host", ""))
+        case _:
+            raise ValueError("the rehearsal does not know this type")
+    return replace(new, id=identity, outputs=outputs)
 
 
-def swarm_of(host: str) -> str:
-    """Return the id of the Swarm that an engine manages, nothing if it manages none."""
-    return str((_engine(host).info()["Swarm"].get("Cluster") or {}).get("ID", ""))
+def _create_in_docker(new: Resource) -> Resource:
+    name = new.inputs.get("name") or f"{new.name}-{secrets.token_hex(4)[:7]}"
+    answer = _docker("create", new)(**_arguments(new) | {"name": name})
+    identity = answer.get("ID") or answer.get("Id") or answer["Name"]
+    return _with_spec_hash(replace(new, id=identity, outputs={"name": name}))
 
 
-def _is_the_labs(host: str) -> bool:
+def _host_of_this_machine(host: str) -> str:
     parts = urlsplit(host)
-    return (parts.scheme, parts.hostname) == ("ssh", chosen_lab().master.address)
+    is_lab = (parts.scheme, parts.hostname) == ("ssh", chosen_lab().master.address)
+    if not (host.startswith("unix://") or is_lab):
+        raise pulumi.RunError(f"{host!r}: the rehearsal is for a Swarm of this machine only")
+    return host
 
 
-def update(new: Record, old: Record) -> Record:
-    """Update a resource in place; the engine refuses when somebody else did so meanwhile."""
-    match new.type.partition(":")[0]:
-        case "docker":
-            version = _docker("inspect", old)(old.id)["Version"]["Index"]
-            name = {"name": old.outputs["name"]}
-            arguments = translate(new.type, {**new.inputs, **name})
-            _docker("update", old)(old.id, version, **arguments)
-            return _imprinted(replace(new, id=old.id, outputs=name))
-        case "command":
-            script = "update" if "update" in new.inputs else "create"
-            return replace(new, id=old.id, outputs=_run(replace(new, outputs=old.outputs), script))
-        case "pulumi":
-            return create(new)
-    return replace(new, id=old.id, outputs=old.outputs)
+def can_update(old: Resource, new: Resource) -> bool:
+    """Whether a resource can be updated in place."""
+    has_same_triggers = old.inputs.get("triggers") == new.inputs.get("triggers")
+    return new.type in (SERVICE, PROVIDER) or (new.type == COMMAND and has_same_triggers)
 
 
-def _imprinted(made: Record) -> Record:
-    """Return it with an imprint of what the Swarm has, if that can be changed by hand."""
-    if not made.type.endswith(":Service"):
-        return made
-    found = imprint(_docker("inspect", made)(made.id))
-    return replace(made, outputs={**made.outputs, IMPRINT: found})
+def update(old: Resource, new: Resource) -> Resource:
+    """Update a resource in place."""
+    if new.type != SERVICE:
+        return create(new)
+    version = _docker("inspect", old)(old.id)["Version"]["Index"]
+    _docker("update", old)(old.id, version, **_arguments(new))
+    return _with_spec_hash(replace(new, id=old.id, outputs=old.outputs))
 
 
-def by_hand(record: Record) -> str:
-    """Return what somebody else has made of it: `gone`, `changed`, or nothing."""
-    if not record.type.startswith("docker:"):
-        return ""
+def look_up(old: Resource) -> Resource | None:
+    """Return a resource, without inputs if it was changed by hand; None if it is gone."""
+    if not old.type.startswith("docker:"):
+        return old
     try:
-        _docker("inspect", record)(record.id)
-        return "" if record.outputs == _imprinted(record).outputs else "changed"
+        unchanged = old.outputs == _with_spec_hash(old).outputs
     except docker.errors.NotFound:
-        return "gone"
+        return None
+    return old if unchanged else replace(old, inputs={})
 
 
-def delete(old: Record) -> None:
-    """Delete a resource, waiting for ending tasks to let go of it; one that is gone is fine."""
-    if old.type.startswith("command:"):
-        _run(old, "delete")
+def delete_order(key: str) -> int:
+    """Return the order of deletion: Commands may end tasks, services use the rest."""
+    types = (COMMAND, SERVICE)
+    return next((order for order, type_ in enumerate(types) if key.startswith(type_)), len(types))
+
+
+def delete(old: Resource) -> None:
+    """Delete a resource, waiting for ending tasks that use it."""
+    if old.type == COMMAND:
+        run_script(old, "delete")
     if not old.type.startswith("docker:"):
         return
     deadline = time.monotonic() + DRAIN_SECONDS
@@ -250,74 +114,28 @@ def delete(old: Record) -> None:
             if not ENDING.search(str(error)):
                 raise
         time.sleep(0.2)
-    raise TimeoutError(f"tasks still hold on to it after {DRAIN_SECONDS} s")
+    raise TimeoutError(f"tasks still use it after {DRAIN_SECONDS} s")
 
 
-def _random(inputs: Mapping[str, Any]) -> dict[str, str]:
-    if "byteLength" in inputs:
-        return {"hex": secrets.token_hex(inputs["byteLength"])}
-    special = "!@#$%&*()-_=+[]{}<>:?" if inputs.get("special", True) else ""
-    characters = string.ascii_letters + string.digits + special
-    return {"result": "".join(secrets.choice(characters) for _ in range(inputs["length"]))}
+def _docker(verb: str, resource: Resource) -> Callable[..., Any]:
+    noun = resource.type.rpartition(":")[2].lower().replace("serviceconfig", "config")
+    method: Callable[..., Any] = getattr(_engine(resource.host), f"{verb}_{noun}")
+    return method
 
 
-_running: set[subprocess.Popen[str]] = set()
-_told: list[signal.Signals] = []  # by `stop`
+@functools.cache
+def _engine(host: str) -> docker.APIClient:
+    return connect(host, seconds=ANSWER_SECONDS)
 
 
-def _run(record: Record, which: str) -> dict[str, str]:
-    inputs = record.inputs
-    if which not in inputs:
-        return {"stdout": "", "stderr": ""}
-    argv = [*inputs.get("interpreter", ("/bin/sh", "-c")), inputs[which]]
-    with tempfile.TemporaryFile("w+") as stdin, tempfile.TemporaryFile("w+") as stdout:
-        stdin.write(inputs.get("stdin", ""))
-        stdin.seek(0)
-        with subprocess.Popen(
-            argv,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=inputs.get("dir"),
-            env=_environment(record),
-            start_new_session=True,  # ^C is for `stop` to hand on, to all of its processes
-        ) as child:
-            _running.add(child)
-            if _told:  # while this one was starting, and not to be found yet
-                _signal(child, _told[-1])
-            stderr = _shown(record, child.stderr or ())
-        _running.discard(child)
-        stdout.seek(0)
-        written = {"stdout": stdout.read(), "stderr": stderr}
-    if child.returncode:
-        output = "".join(written.values())
-        raise RuntimeError(f"exit status {child.returncode} of {inputs[which]!r}\n{output}")
-    return {name: text.removesuffix("\n") for name, text in written.items()}
+def _arguments(new: Resource) -> dict[str, Any]:
+    if new.type == SERVICE:
+        return service_arguments(new.inputs)
+    data = {"data": base64.b64decode(new.inputs["data"])} if "data" in new.inputs else {}
+    return new.inputs | data
 
 
-def _environment(record: Record) -> dict[str, str]:
-    earlier = record.outputs if record.inputs.get("addPreviousOutputInEnv", True) else {}
-    earlier = {f"PULUMI_COMMAND_{name.upper()}": text for name, text in earlier.items() if text}
-    return {**os.environ, **record.inputs.get("environment", {}), **earlier}
-
-
-def _shown(record: Record, stream: Iterable[str]) -> str:
-    lines = []
-    for line in stream:
-        lines.append(line)
-        if "stderr" in record.inputs.get("logging", "stdoutAndStderr").lower():
-            print(f"    {record.name}: {line}", end="", flush=True)
-    return "".join(lines)
-
-
-def stop(number: signal.Signals = signal.SIGTERM) -> None:
-    """Signal every script that is running or just starting, with all its processes."""
-    _told.append(number)
-    for child in list(_running):
-        _signal(child, number)
-
-
-def _signal(child: "subprocess.Popen[str]", number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, number)
+def _with_spec_hash(made: Resource) -> Resource:
+    found = _docker("inspect", made)(made.id)
+    spec_hash = {"spec_hash": imprint(found)} if made.type == SERVICE else {}
+    return replace(made, outputs=made.outputs | spec_hash)
