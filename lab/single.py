@@ -40,7 +40,7 @@ def find_engine() -> str | None:
     if named and not named.startswith(("unix://", "npipe://")):
         raise LabError(
             f"DOCKER_HOST={named!r} is on another machine, and only engines of this one are made"
-            " ready: unset DOCKER_HOST, or prepare that Swarm as the README describes"
+            " ready: unset DOCKER_HOST, or prepare that Swarm as docs/swarm.md describes"
         )
     usual = [f"unix://{Path(socket).expanduser()}" for socket in _SOCKETS]
     return next(filter(answers, [named, *usual] if named else usual), None)
@@ -87,7 +87,7 @@ def _refuse_larger(membership: dict[str, Any], address: str) -> None:
     if membership["Nodes"] != 1:
         raise LabError(
             f"the engine at {address} manages a Swarm of {membership['Nodes']} nodes, which is not"
-            " changed from here: prepare it as the README describes, then use `pulumi up`"
+            " changed from here: prepare it as docs/swarm.md describes, then use `pulumi up`"
         )
 
 

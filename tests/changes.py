@@ -1,6 +1,6 @@
-"""What each change of a deployment restarts, as data that the tests go by and the README shows.
+"""What each change of a deployment restarts, as data for the tests and docs/changes.md.
 
-`python -m tests.changes` prints the table of the README.
+`python -m tests.docs` writes the table.
 """
 
 from dataclasses import dataclass, field
@@ -195,10 +195,6 @@ HEADER = ("Change", "Keys", "Tasks that are replaced", "What a computation notic
 
 
 def table():
-    """Return the table as it stands in the README."""
+    """Return the table as it stands in docs/changes.md."""
     rows = [HEADER, ("---",) * len(HEADER), *(each.cells for each in CHANGES)]
     return "\n".join(f"| {' | '.join(row)} |".replace("| --- ", "|---") for row in rows)
-
-
-if __name__ == "__main__":
-    print(table())

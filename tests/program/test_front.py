@@ -224,11 +224,11 @@ class TestDelivery:
         assert "front" in program.outputs["health"]
 
 
-class TestReadme:
+class TestDocumentation:
     def test_joins_an_existing_caddy_and_authelia_in_five_lines(self, run):
         """The lines that it gives are enough for sites that are delivered and proven."""
-        readme = (ROOT / "README.md").read_text(encoding="utf-8")
-        section = readme.partition("## Names and a login")[2]
+        page = (ROOT / "docs" / "ingress.md").read_text(encoding="utf-8")
+        section = page.partition("## With the Caddy that you have")[2]
         block = section.partition("```sh\n")[2].partition("```")[0]
         lines = re.findall(r"^pulumi config set (\w+) (\S+)", block, re.MULTILINE)
         assert 5 == len(lines) == len(block.splitlines())

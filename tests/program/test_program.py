@@ -2,7 +2,6 @@
 
 import base64
 import json
-import re
 import shutil
 
 import pytest
@@ -176,13 +175,3 @@ class TestDocumentation:
         assert keys == list(project["config"])
         for declared in project["config"].values():
             assert {"type", "default", "description"} <= set(declared)
-
-    def test_the_readme_lists_every_key_with_its_default(self, project, defaults):
-        """The README's table is as the program is."""
-        readme = (ROOT / "README.md").read_text()
-        rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", readme, re.MULTILINE))
-        assert list(project["config"]) == list(rows)
-        for key, declared in project["config"].items():
-            default = declared["default"]
-            shown = " ".join(default) if isinstance(default, list) else defaults[key]
-            assert ("none" if shown in ("", "{}") else f"`{shown}`") == rows[key]

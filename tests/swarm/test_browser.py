@@ -85,7 +85,7 @@ def log_in_at_portal(context, picture=None):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Return where screenshots go: `PICTURES=docs make test` renews the README's."""
+    """Return where screenshots go: `PICTURES=docs/images make test` renews the documentation's."""
     wanted = os.environ.get("PICTURES")
     return ROOT / wanted if wanted else tmp_path_factory.mktemp("pictures")
 
