@@ -44,7 +44,7 @@ class Rehearsal:
         if new.type.startswith("dask:"):  # a component
             return new
         try:
-            action, made = self._make(new)
+            action, made = self._create_or_update(new)
         except Exception as error:
             raise pulumi.RunError(f"{new.key}: {error}") from error
         self.declared.add(new.key)
@@ -52,7 +52,7 @@ class Rehearsal:
         self._report(new.key, action)
         return made
 
-    def _make(self, new: Resource) -> tuple[str, Resource]:
+    def _create_or_update(self, new: Resource) -> tuple[str, Resource]:
         old, preview = self.state.resources.get(new.key), self.state.preview
         if old and not preview:
             old = resources.look_up(replace(old, host=new.host))
@@ -144,7 +144,8 @@ def main() -> int:
     status, message = _attempt(rehearsal, options)
     counts = ", ".join(f"{count} {action}" for action, count in rehearsal.done.items())
     print(f"\nResources: {counts or 'none'}, in {time.monotonic() - start:.1f} s", flush=True)
-    print(message, end="", file=sys.stderr)
+    if message:
+        print(f"error: {message}", file=sys.stderr)
     return status
 
 
@@ -155,11 +156,11 @@ def _attempt(rehearsal: Rehearsal, options: argparse.Namespace) -> tuple[int, st
         else:
             run(rehearsal, options)
     except KeyboardInterrupt:
-        return 130, "error: interrupted; the next up or destroy goes on from here\n"
+        return 130, "interrupted; the next up or destroy goes on from here"
     except pulumi.RunError as error:
-        return 1, f"error: {error}\n"
+        return 1, str(error)
     except Exception as error:
-        return 1, f"error: {type(error).__name__}: {error}\n"
+        return 1, f"{type(error).__name__}: {error}"
     return 0, ""
 
 

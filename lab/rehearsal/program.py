@@ -83,7 +83,7 @@ def run_program(
     file: Path,
     config: Mapping[str, str],
     *,
-    secret_keys: Iterable[str],
+    secret_keys: Iterable[str] = (),
     project: str,
     stack: str,
     preview: bool,

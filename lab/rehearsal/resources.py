@@ -60,7 +60,10 @@ def _host_of_this_machine(host: str) -> str:
     parts = urlsplit(host)
     is_lab = (parts.scheme, parts.hostname) == ("ssh", chosen_lab().master.address)
     if not (host.startswith("unix://") or is_lab):
-        raise pulumi.RunError(f"{host!r}: the rehearsal is for a Swarm of this machine only")
+        raise pulumi.RunError(
+            f"{host!r} is not on this machine, and the rehearsal deploys to this machine only. "
+            "Install the Pulumi CLI"
+        )
     return host
 
 

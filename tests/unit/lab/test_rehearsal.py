@@ -157,11 +157,11 @@ class FakeSwarm:
 
 
 class TestSwarm:
-    """Three resources on a Swarm that is not there."""
+    """Three resources on a fake Swarm."""
 
     @pytest.fixture
     def swarm(self, monkeypatch):
-        """Return the Swarm that every address leads to."""
+        """Return the Swarm at every address."""
         found = FakeSwarm()
         monkeypatch.setattr(resources, "_engine", lambda _: found)
         return found
@@ -189,25 +189,25 @@ class TestSwarm:
         return Resource(type=token, name="x", host=HOST, inputs=inputs)
 
     def test_a_second_up_changes_nothing(self, up, swarm):
-        """What was created is left as it is."""
+        """Existing resources stay as they are."""
         assert {"create": 3} == up()
         assert {"same": 3} == up()
         assert ["create network", "create config", "create service"] == swarm.calls
 
     def test_a_service_is_updated_in_place(self, up, swarm):
-        """With the version that it has."""
+        """With its current version."""
         up()
         assert {"same": 2, "update": 1} == up(image="j")
         assert "update service" == swarm.calls[-1]
 
-    def test_another_config_takes_the_place_of_the_old_one(self, up, swarm):
+    def test_a_changed_config_is_a_new_config(self, up, swarm):
         """The old config is deleted when the service no longer uses it."""
         up()
         assert {"same": 1, "create": 1, "update": 1, "delete": 1} == up("YnllCg==")
         assert ["create config", "update service", "remove config"] == swarm.calls[-3:]
 
-    def test_what_is_no_longer_declared_is_deleted(self, up, swarm, tmp_path):
-        """Services go first, because they use the rest; in the end nothing is left."""
+    def test_undeclared_resources_are_deleted(self, up, swarm, tmp_path):
+        """Services first, because they use the rest; a destroy leaves nothing."""
         up()
         assert {"same": 2, "delete": 1} == up(service=False)
         up()
@@ -227,7 +227,7 @@ class TestSwarm:
         assert {"create": 1, "same": 1, "update": 1} == up()
         assert {"same": 3} == up()
 
-    def test_an_up_goes_on_where_a_failed_one_ended(self, up, swarm, monkeypatch):
+    def test_an_up_continues_a_failed_up(self, up, swarm, monkeypatch):
         """The old config is deleted by the next up that succeeds."""
         up()
         monkeypatch.setattr(swarm, "update", lambda *_, **__: 1 / 0, raising=False)
@@ -263,8 +263,8 @@ class TestConfig:
         expected = {"p:count": "4", "p:text": "a b", "p:flag": "false", "p:list": '["x","y"]'}
         assert expected == config.load_config(PROJECT, {})
 
-    def test_the_stack_has_the_last_word(self):
-        """A value of the stack replaces the default, whether its key names the project or not."""
+    def test_a_value_of_the_stack_replaces_the_default(self):
+        """Whether its key names the project or not."""
         found = config.load_config(PROJECT, {"config": {"p:count": 6, "text": "c"}})
         assert found["p:count"] == "6"
         assert found["p:text"] == "c"
@@ -272,7 +272,7 @@ class TestConfig:
     @pytest.mark.parametrize("value", [{"secure": "v1:x"}, {"a": [{"secure": "v1:x"}]}])
     def test_an_encrypted_value_is_refused(self, value):
         """Only the engine has the key, wherever in the value the secret is."""
-        with pytest.raises(pulumi.RunError, match=r"p:text.*only the real engine"):
+        with pytest.raises(pulumi.RunError, match=r"p:text is encrypted.*only the Pulumi engine"):
             config.load_config(PROJECT, {"config": {"p:text": value}})
 
     @pytest.mark.parametrize(
@@ -284,20 +284,20 @@ class TestConfig:
             ("- p:count\n", "it has no keys"),
         ],
     )
-    def test_a_config_file_that_cannot_be_read_is_named(self, text, why, tmp_path):
-        """In one line, with its place and what may stand there."""
+    def test_an_invalid_config_file_is_an_error(self, text, why, tmp_path):
+        """The error names the file and the line."""
         (tmp_path / "Pulumi.dev.yaml").write_text(text)
         with pytest.raises(ConfigError, match=f"- Pulumi.dev.yaml: it cannot be read, {why}"):
             config.stack_file(tmp_path / "Pulumi.dev.yaml")
 
-    def test_a_config_file_need_not_be_there_unless_it_is_named(self, tmp_path):
-        """A stack of defaults has none."""
+    def test_only_a_named_config_file_must_exist(self, tmp_path):
+        """A stack of defaults has no file."""
         assert {"config": {}} == config.stack_file(tmp_path / "Pulumi.dev.yaml")
         with pytest.raises(FileNotFoundError):
             config.stack_file(tmp_path / "other.yaml", named=True)
 
-    def test_offline_an_encrypted_value_has_another_in_its_place(self):
-        """A preview needs no passphrase; the key is known to be a secret all the same."""
+    def test_an_offline_preview_replaces_encrypted_values(self):
+        """It needs no passphrase, and still treats the value as a secret."""
         stack = {"config": {"p:text": {"secure": "v1:x"}, "p:count": 6}}
         assert "not-decrypted" == config.load_config(PROJECT, stack, offline=True)["p:text"]
         assert ["p:text"] == config.secret_keys(stack)
@@ -310,19 +310,19 @@ class TestProvider:
     @pytest.mark.parametrize(
         "host", ["ssh://manager", "ssh://root@127.0.0.1", "tcp://10.0.0.1:2375", ""]
     )
-    def test_a_swarm_elsewhere_is_refused(self, host):
-        """The rehearsal is for a Swarm of this machine."""
+    def test_another_machine_is_refused(self, host):
+        """The rehearsal deploys to this machine only."""
         with pytest.raises(pulumi.RunError, match="this machine only"):
             resources.create(self.provider(host))
 
-    def test_the_lab_may_be_behind_ssh(self):
-        """It is on this machine too."""
+    def test_the_lab_is_allowed_through_ssh(self):
+        """It is on this machine."""
         host = f"ssh://root@{chosen_lab().master.address}:2222"
         assert host == resources.create(self.provider(host)).id
 
 
 class TestRun:
-    """The whole way round, without a Swarm: Commands and random values need none."""
+    """The command line, with a program that needs no Swarm."""
 
     PROGRAM = """
         import pulumi, pulumi_command, pulumi_random
@@ -345,7 +345,7 @@ class TestRun:
 
     @pytest.fixture
     def run(self, tmp_path):
-        """Return what runs the rehearsal on the program above, in its own folder."""
+        """Return a function that runs the rehearsal on the program above."""
         (tmp_path / "Pulumi.yaml").write_text("{name: p, runtime: python}")
         (tmp_path / "__main__.py").write_text(textwrap.dedent(self.PROGRAM))
 
@@ -378,7 +378,7 @@ class TestRun:
         assert not list(tmp_path.glob(".pulumi/rehearsal/*"))
 
     def test_a_changed_command_runs_again(self, run, tmp_path):
-        """With other triggers the old one is also deleted, by its own script and input."""
+        """If its triggers change, the old one is deleted, with its own script and input."""
         run("up", script="true")
         assert "1 same, 1 update," in run("up", script="true again").stdout
         assert not (tmp_path / "deleted").exists()
@@ -386,25 +386,26 @@ class TestRun:
         assert (tmp_path / "deleted").read_text().endswith("true again\n")
 
     def test_a_command_that_fails_is_not_in_the_state(self, run):
-        """The run fails with the script's words, and the next one tries again."""
+        """The error has the script's output, and the next run tries again."""
         failed = run("up", script="echo why >&2; exit 7")
         assert failed.returncode == 1
         assert "run: 'echo why >&2; exit 7' failed with exit status 7" in failed.stderr
         assert "why\n" in failed.stderr
         assert "1 same, 1 create" in run("up", script="true").stdout
 
-    def test_an_output_that_is_not_there_is_an_error(self, run):
-        """Nothing is printed in place of what the stack does not have."""
-        assert run("output", "printed").returncode == 1
+    def test_an_unknown_output_is_an_error(self, run):
+        """Nothing is printed on standard output."""
+        done = run("output", "printed")
+        assert (1, "") == (done.returncode, done.stdout)
 
-    def test_an_error_of_the_program_is_its_message_alone(self, run):
-        """The settings' words are for people, a traceback is not."""
+    def test_an_error_of_the_program_has_no_traceback(self, run):
+        """Only its message is printed."""
         failed = run("up")
         assert failed.returncode == 1
         assert failed.stderr == "error: script: is missing\n"
 
-    def test_interrupted_it_ends_its_commands(self, run, tmp_path):
-        """A script is told to end and may clean up; what was done before is in the state."""
+    def test_an_interrupted_up_ends_its_scripts(self, run, tmp_path):
+        """A script can clean up, and the next run continues from the state."""
         script = "trap 'touch cleaned; exit 1' TERM; kill -INT $PPID; while :; do sleep 0.1; done"
         assert run("up", script=script).returncode == 130
         assert (tmp_path / "cleaned").exists()
