@@ -20,7 +20,7 @@ from components.ingress import Front
 from components.service import fingerprint
 from config.settings import Settings
 from swarm import drift
-from swarm.proof_record import NOTE
+from swarm.proof_record import PROOF_RECORD
 from swarm.site import Site
 
 PROJECT = Path(__file__).parent.parent
@@ -64,7 +64,7 @@ class HealthProbe(pulumi.ComponentResource):
         )
         proof = run.stdout.apply(json.loads)
         note = pulumi.Output.all(proof, self.attempt).apply(lambda both: drift.note(*both))
-        docker.ServiceConfig(NOTE, data=note, opts=child)
+        docker.ServiceConfig(PROOF_RECORD, data=note, opts=child)
         self.health = proof.apply(drift.without_imprints)
         self.register_outputs({"health": self.health})
 

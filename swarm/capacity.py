@@ -82,7 +82,7 @@ def _place(
 ) -> str | None:
     """Take what `demand` needs from `left`; return what is wrong if it does not fit."""
     if cause := unmatched(demand.constraints, nodes):
-        cure = cause.cure or set_command(demand.key, "node.role==manager")
+        cure = cause.fix or set_command(demand.key, "node.role==manager")
         return complaint(demand.key, cause.text, "constraints that nodes meet", cure)
     fit = [n for n in nodes if all(matches(n, each) for each in demand.constraints)]
     kinds = sorted({_platform(node) for node in fit} - {""})

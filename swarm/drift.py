@@ -1,6 +1,6 @@
 """Whether anybody has touched the services since they were last proven.
 
-Owns the note that a proof leaves on the Swarm, a config with an imprint of each service, and how
+Owns the note that a proof leaves on the Swarm, a config with a hash of each service, and how
 the services are held against it. The engine repairs what was changed by hand, but the program's
 inputs are the same before and after: without the note nothing would say that it is to be proven
 again. Pure, over what the manager says.
@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from swarm.proof_record import IMPRINTS, Config, imprints, newest
-from swarm.snapshot import imprint
+from swarm.proof_record import SPEC_HASHES, Config, newest, proven_hashes
+from swarm.snapshot import spec_hash
 
 Service = Mapping[str, Any]
 
@@ -22,13 +22,15 @@ def note(proof: Mapping[str, Any], attempt: str) -> str:
 
     Each attempt leaves another one, even where it proves the same.
     """
-    text = json.dumps({"attempt": attempt, IMPRINTS: proof.get(IMPRINTS, {})}, sort_keys=True)
+    text = json.dumps(
+        {"attempt": attempt, SPEC_HASHES: proof.get(SPEC_HASHES, {})}, sort_keys=True
+    )
     return base64.b64encode(text.encode()).decode()
 
 
 def without_imprints(proof: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a proof is for people."""
-    return {key: value for key, value in proof.items() if key != IMPRINTS}
+    return {key: value for key, value in proof.items() if key != SPEC_HASHES}
 
 
 def touched(configs: Iterable[Config], services: Iterable[Service]) -> str:
@@ -39,13 +41,13 @@ def touched(configs: Iterable[Config], services: Iterable[Service]) -> str:
     last = newest(configs)
     if last is None:
         return ""
-    proven, found = imprints(last), {each["Spec"]["Name"]: each for each in services}
+    proven, found = proven_hashes(last), {each["Spec"]["Name"]: each for each in services}
     changed = [name for name in sorted(proven) if _imprint(found.get(name)) != proven[name]]
     return ", ".join(f"{name} {_version(found.get(name), last)}" for name in changed)
 
 
 def _imprint(service: Service | None) -> str:
-    return imprint(service) if service else ""
+    return spec_hash(service) if service else ""
 
 
 def _version(service: Service | None, last: Config) -> str:

@@ -20,7 +20,7 @@ from lab.rehearsal.commands import run_script
 from lab.rehearsal.program import COMMAND, Resource
 from lab.rehearsal.services import service_arguments
 from swarm.client import connect
-from swarm.snapshot import imprint
+from swarm.snapshot import spec_hash
 
 PROVIDER = "pulumi:providers:docker"
 SERVICE = "docker:index/service:Service"
@@ -140,5 +140,5 @@ def _arguments(new: Resource) -> dict[str, Any]:
 
 def _with_spec_hash(made: Resource) -> Resource:
     found = _docker("inspect", made)(made.id)
-    spec_hash = {"spec_hash": imprint(found)} if made.type == SERVICE else {}
-    return replace(made, outputs=made.outputs | spec_hash)
+    hashed = {"spec_hash": spec_hash(found)} if made.type == SERVICE else {}
+    return replace(made, outputs=made.outputs | hashed)

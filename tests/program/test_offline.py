@@ -8,9 +8,10 @@ import pulumi
 import pytest
 
 from config.problems import ConfigError
+from lab.runners import RehearsalRunner
 from swarm import offline
 from tests.conftest import ROOT
-from tools.runners import PulumiCli, Rehearsal, file_backend, installed_cli
+from tools.runners import PulumiRunner, file_backend, installed_cli
 
 SERVICES = ["dask_scheduler", "dask_worker", "dask_notebook"]
 
@@ -102,12 +103,12 @@ def test_a_machine_without_docker_can_preview(tmp_path, monkeypatch, runner):
     shutil.copy(ROOT / "Pulumi.yaml", tmp_path)
     chosen = {"stack": "elsewhere", "config_file": config}
     if runner == "pulumi":
-        cli = Path(installed_cli())
+        cli = installed_cli()
         backend = file_backend(tmp_path / "state")
-        only = _only(cli.resolve().parent, "pulumi*", tmp_path / "bin")
-        run = PulumiCli(cli=str(cli), settings=backend, **chosen)
+        only = _only(Path(shutil.which(cli.command)).resolve().parent, "pulumi*", tmp_path / "bin")
+        run = PulumiRunner(cli=cli, settings=backend, **chosen)
     else:
-        only, run = tmp_path, Rehearsal(**chosen)
+        only, run = tmp_path, RehearsalRunner(**chosen)
     monkeypatch.setenv("PATH", str(only))
     monkeypatch.setenv("DASK_SWARM_OFFLINE", "1")
     monkeypatch.delenv("DOCKER_HOST", raising=False)
@@ -126,7 +127,7 @@ def test_the_rehearsal_needs_no_passphrase(tmp_path, monkeypatch):
     config = tmp_path / "Pulumi.elsewhere.yaml"
     config.write_text('{"config": {"dask-swarm:notebookPassword": {"secure": "v1:a:b"}}}')
     monkeypatch.setenv("DASK_SWARM_OFFLINE", "1")
-    done = Rehearsal(stack="elsewhere", config_file=config).run("preview", capture=True)
+    done = RehearsalRunner(stack="elsewhere", config_file=config).run("preview", capture=True)
     assert 0 == done.returncode, done.stderr
     assert "this is not the Pulumi engine" in done.stdout
     assert "not-decrypted" not in done.stdout + done.stderr

@@ -3,8 +3,8 @@
 import pytest
 
 from swarm import drift
-from swarm.proof_record import NOTE
-from swarm.snapshot import imprint
+from swarm.proof_record import PROOF_RECORD
+from swarm.snapshot import spec_hash
 
 
 def service(name="dask_worker", version=5, replicas=4):
@@ -12,8 +12,8 @@ def service(name="dask_worker", version=5, replicas=4):
     return {"ID": name, "Version": {"Index": version}, "Spec": spec}
 
 
-def noted(*services, at="2026-01-01", identity="n1", name=f"{NOTE}-1a2b3c4"):
-    proof = {"imprints": {each["Spec"]["Name"]: imprint(each) for each in services}}
+def noted(*services, at="2026-01-01", identity="n1", name=f"{PROOF_RECORD}-1a2b3c4"):
+    proof = {"imprints": {each["Spec"]["Name"]: spec_hash(each) for each in services}}
     spec = {"Name": name, "Data": drift.note(proof, "a1")}
     return {"ID": identity, "CreatedAt": at, "Spec": spec}
 
@@ -61,5 +61,5 @@ def test_the_imprints_are_not_shown_to_people():
 
 def test_a_proof_of_an_older_program_has_no_imprints():
     """Its note says nothing, and the new program proves again anyway."""
-    spec = {"Name": f"{NOTE}-1", "Data": drift.note({"workers": 4}, "a1")}
+    spec = {"Name": f"{PROOF_RECORD}-1", "Data": drift.note({"workers": 4}, "a1")}
     assert not drift.touched([{"ID": "n", "CreatedAt": "", "Spec": spec}], [service()])

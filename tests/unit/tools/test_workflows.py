@@ -265,3 +265,11 @@ def test_deployment_and_drift_check_neither_overlap_nor_cancel_each_other(name, 
     assert {"group": name, "cancel-in-progress": False} == workflow["concurrency"]
     both = {"group": "swarm", "cancel-in-progress": False}
     assert both == workflow["jobs"][job]["concurrency"]
+
+
+@pytest.mark.parametrize("name", ["deploy", "drift", "preview"])
+def test_no_workflow_of_a_stack_runs_the_lab(name):
+    """A runner must not become a Swarm: `make up` of the dev stack would make it."""
+    text = (ROOT / ".github" / "workflows" / f"{name}.yml").read_text()
+    lines = [line.partition("#")[0] for line in text.splitlines()]
+    assert not [line for line in lines if re.search(r"make (up|destroy|lab)|-m lab", line)]
