@@ -1,8 +1,7 @@
-"""The config of a stack as the engine hands it to the program, without the engine.
+"""The config of a stack as the Pulumi engine hands it to the program, without the engine.
 
-Owns how a stack's config file is read, and what becomes of defaults, of values that are no text,
-and of secrets. Only the engine can decrypt those: a preview offline has another value in their
-place, of a form that settings take.
+Owns how a stack's config file is read, and how defaults, other values than text, and secrets are
+handed on. Only the engine can decrypt secrets; an offline preview has a valid value instead.
 """
 
 import json
@@ -10,20 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import yaml
 
 from config.problems import ConfigError, Problem
 from lab.layout import Lab
-from lab.rehearsal_resources import RefusedError
 
 NOT_DECRYPTED = "not-decrypted"
 PROJECT = Path(__file__).parent.parent
 
 
 def stack_file(file: Path, *, named: bool = False) -> dict[str, Any]:
-    """Return what a stack's config file has, nothing where there is none.
+    """Return the content of a stack's config file, nothing if it does not exist.
 
-    Raises `ConfigError` for one that cannot be read, `OSError` where one was named that is none.
+    Raises `ConfigError` if the file cannot be read, `OSError` if a named file does not exist.
     """
     given = file.read_text(encoding="utf-8") if named or file.exists() else ""
     try:
@@ -47,29 +46,32 @@ def stack_file(file: Path, *, named: bool = False) -> dict[str, Any]:
 def load_config(
     project: Mapping[str, Any], stack: Mapping[str, Any], *, offline: bool = False
 ) -> dict[str, str]:
-    """Return what `stack` has, else the project's defaults, as text by full key.
+    """Return the values of `stack`, or else the project's defaults, as text by full key.
 
-    Raises RefusedError for an encrypted value, for which a preview offline has another.
+    Raises a RunError for an encrypted value, except in an offline preview.
     """
     declared = project.get("config", {})
-    defaults = {key: each["default"] for key, each in declared.items() if "default" in each}
+    defaults = {key: spec["default"] for key, spec in declared.items() if "default" in spec}
     config = {}
     for key, value in [*defaults.items(), *stack.get("config", {}).items()]:
         known = NOT_DECRYPTED if offline and _encrypted(value) else value
         text = known if isinstance(known, str) else json.dumps(known, separators=(",", ":"))
         if '{"secure":' in text:
-            raise RefusedError(f"{key} is encrypted: only the real engine can decrypt it")
+            raise pulumi.RunError(
+                f"{key} is encrypted, and only the Pulumi engine can decrypt it. "
+                "Install the Pulumi CLI"
+            )
         config[key if ":" in key else f"{project['name']}:{key}"] = text
     return config
 
 
 def secret_keys(stack: Mapping[str, Any]) -> list[str]:
-    """Return the keys whose values the stack's config file keeps as secrets."""
+    """Return the keys of the encrypted values."""
     return [key for key, value in stack.get("config", {}).items() if _encrypted(value)]
 
 
 def dev_images(lab: Lab) -> dict[str, str]:
-    """Return the images of the dev stack by config key, as the registry of `lab` has them."""
+    """Return the images of the dev stack by config key, in the registry of `lab`."""
     stack = stack_file(PROJECT / "Pulumi.dev.yaml")["config"]
     named = {key: stack[f"dask-swarm:{key}"] for key in ("image", "notebookImage", "caddyImage")}
     return {key: image.replace(Lab().registry, lab.registry) for key, image in named.items()}

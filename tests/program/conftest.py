@@ -1,15 +1,12 @@
 """Run the whole program under Pulumi's mocks and keep what it declared as plain data."""
 
 import base64
-import runpy
 from dataclasses import dataclass, field, replace
 
-import pulumi
 import pytest
 import yaml
-from pulumi.runtime import rpc, set_all_config, set_mocks, test
-from pulumi.runtime.mocks import Mocks
 
+from lab.rehearsal.program import COMMAND, Harness, run_program
 from swarm import offline, site
 from tests.conftest import ROOT
 
@@ -22,21 +19,11 @@ HEALTH = (
 FRONT = '{"auth": "basic", "login_tried": true}'
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resource:
-    """One declared resource; `secret` says which of its inputs the engine would encrypt."""
-
-    type: str
-    name: str
-    inputs: dict
-    secret: set = field(default_factory=set)
-
-
 @dataclass(kw_only=True)
 class Program:
     """What one run of the program declared and exported."""
 
-    resources: list[Resource] = field(default_factory=list)
+    resources: list = field(default_factory=list)
     outputs: dict = field(default_factory=dict)
     secret_outputs: set = field(default_factory=set)
 
@@ -72,49 +59,17 @@ class Program:
         """Return Dask's configuration of a service."""
         return yaml.safe_load(self.mounted(name, "/etc/dask/dask-swarm.yaml"))
 
-
-class Recorder(Mocks):
-    """Answers as the engine would, and keeps every registration."""
-
-    def __init__(self, program):
-        self.program = program
-
-    def new_resource(self, args):
-        secret = {key for key, value in args.inputs.items() if _is_secret(value)}
-        inputs = {key: _plain(value) for key, value in args.inputs.items()}
-        self.program.resources.append(
-            Resource(type=args.typ, name=args.name, inputs=inputs, secret=secret)
-        )
+    def record(self, resource):
+        """Keep a resource, and answer as the engine would."""
+        self.resources.append(resource)
         invented = {
-            "random:index/randomPassword:RandomPassword": {"result": _secret("t" * 48)},
+            "random:index/randomPassword:RandomPassword": {"result": "t" * 48},
             "random:index/randomId:RandomId": {"hex": "0123456789abcdef" * 2},
+            COMMAND: {"stdout": FRONT if resource.name.startswith("front") else HEALTH},
         }
-        if args.typ == "command:local:Command":
-            front = args.name.startswith("front")
-            invented[args.typ] = {"stdout": _secret(FRONT) if front else HEALTH}
-        named = {"name": f"{args.name}-1a2b3c4"} | args.inputs
-        return f"{args.name}-id", named | invented.get(args.typ, {})
-
-    def call(self, args):
-        raise AssertionError(f"the program asked a provider at plan time: {args.token}")
-
-
-def _secret(value):
-    return {rpc._special_sig_key: rpc._special_secret_sig, "value": value}
-
-
-def _is_secret(value):
-    return isinstance(value, dict) and rpc._special_sig_key in value
-
-
-def _plain(value):
-    if _is_secret(value):
-        return value["value"]
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+        name = resource.inputs.get("name", f"{resource.name}-1a2b3c4")
+        outputs = {"name": name} | invented.get(resource.type, {})
+        return replace(resource, id=f"{resource.name}-id", outputs=outputs)
 
 
 @pytest.fixture
@@ -124,7 +79,7 @@ def run(defaults, monkeypatch):
     def run_program(*, drifted="", **config):
         find = lambda settings: replace(_site(settings), drifted=drifted)  # noqa: E731
         monkeypatch.setattr(site, "find", find)
-        return _run(monkeypatch, defaults | config, preview=False)
+        return _run(defaults | config, preview=False)
 
     return run_program
 
@@ -137,18 +92,25 @@ def preview(defaults, monkeypatch, tmp_path):
     def preview_program(**config):
         monkeypatch.setenv("DASK_SWARM_OFFLINE", "1")
         monkeypatch.setattr(site, "find", _nobody)
-        return _run(monkeypatch, defaults | config, preview=True)
+        return _run(defaults | config, preview=True)
 
     return preview_program
 
 
-def _run(monkeypatch, values, *, preview):
+def _run(values, *, preview):
     program = Program()
-    set_mocks(Recorder(program), project="dask-swarm", stack="test", preview=preview)
     keys = {f"dask-swarm:{key}": value for key, value in values.items()}
-    set_all_config(keys, secret_keys=SECRET_KEYS)
-    monkeypatch.setattr(pulumi, "export", lambda name, value: _collect(program, name, value))
-    test(lambda: runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__"))()
+    outputs = run_program(
+        Harness(program.record),
+        ROOT / "__main__.py",
+        keys,
+        project="dask-swarm",
+        stack="test",
+        secret_keys=SECRET_KEYS,
+        preview=preview,
+    )
+    program.outputs = {name: output["value"] for name, output in outputs.items()}
+    program.secret_outputs = {name for name, output in outputs.items() if output["secret"]}
     return program
 
 
@@ -167,14 +129,3 @@ def _site(settings):
         caddy_network_id=caddy,
         ingress_addresses=("10.77.0.11", "127.0.0.1") if is_local else (),
     )
-
-
-def _collect(program, name, value):
-    output = pulumi.Output.from_input(value)
-
-    async def keep():
-        if await output.is_secret():
-            program.secret_outputs.add(name)
-        program.outputs[name] = await output.future()
-
-    pulumi.Output.from_input(keep())

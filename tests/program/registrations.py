@@ -4,27 +4,25 @@ Reads config values as JSON on standard input; all other keys have their default
 """
 
 import json
-import runpy
 import sys
 from operator import attrgetter
 from pathlib import Path
 
-import pulumi
 import yaml
-from pulumi.runtime import set_all_config, set_mocks, test
 
-from tests.program.conftest import Program, Recorder
+from lab.config import load_config
+from lab.rehearsal.program import Harness, run_program
+from tests.program.conftest import Program
 
-project = yaml.safe_load(Path("Pulumi.yaml").read_text(encoding="utf-8"))
-defaults = {key: declared["default"] for key, declared in project["config"].items()}
-config = {
-    f"dask-swarm:{key}": value if isinstance(value, str) else json.dumps(value)
-    for key, value in (defaults | json.load(sys.stdin)).items()
-}
 program = Program()
-set_all_config(config)
-set_mocks(Recorder(program), project="dask-swarm", stack="test", preview=True)
-pulumi.export = lambda *_: None
-test(lambda: runpy.run_path("__main__.py", run_name="__main__"))()
-resources = sorted(program.resources, key=attrgetter("type", "name"))
-json.dump([vars(each) for each in resources], sys.stdout, default=sorted, sort_keys=True)
+project = yaml.safe_load(Path("Pulumi.yaml").read_text(encoding="utf-8"))
+run_program(
+    Harness(program.record),
+    Path("__main__.py"),
+    load_config(project, {"config": json.load(sys.stdin)}),
+    project=project["name"],
+    stack="test",
+    preview=True,
+)
+resources = sorted(program.resources, key=attrgetter("key"))
+json.dump([vars(resource) for resource in resources], sys.stdout, default=sorted, sort_keys=True)

@@ -1,4 +1,4 @@
-"""The rehearsal makes what the real engine makes."""
+"""The rehearsal declares the same services as the Pulumi engine."""
 
 import json
 
@@ -10,22 +10,22 @@ SHORT_LIVED = {"UpdateStatus", "SecretID", "SecretName", "ConfigID", "ConfigName
 
 
 def without(spec, keys):
-    """Return a spec without what is named anew at every deployment, its sets in one order."""
+    """Return a spec without keys that differ in every deployment, its lists of blocks sorted."""
     if isinstance(spec, dict):
         return {key: without(value, keys) for key, value in spec.items() if key not in keys}
-    if isinstance(spec, list) and all(isinstance(each, dict) for each in spec):
-        return sorted((without(each, keys) for each in spec), key=json.dumps)
+    if isinstance(spec, list) and all(isinstance(item, dict) for item in spec):
+        return sorted((without(item, keys) for item in spec), key=json.dumps)
     return spec
 
 
 @pytest.mark.skipif(RUNNERS != ["rehearsal", "pulumi"], reason="there is no Pulumi CLI to compare")
 def test_both_runners_make_the_same_services(deployed, swarm):
-    """`docker service inspect` shows the same, whichever of the two has deployed."""
+    """`docker service inspect` shows the same after both."""
     found = {}
     for runner in RUNNERS:
         with deployed(runner):
             found[runner] = without(specs(swarm), SHORT_LIVED)
-    for spec in [each for services in found.values() for each in services.values()]:
-        # It is a hash of the spec with the ids that each deployment gets.
+    for spec in [spec for services in found.values() for spec in services.values()]:
+        # It is a hash of the spec with its ids, which differ in every deployment.
         assert 16 == len(spec["Labels"].pop("dask.swarm/revision"))
     assert found["rehearsal"] == found["pulumi"]

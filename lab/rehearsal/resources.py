@@ -1,0 +1,144 @@
+"""How a resource is created, updated in place, looked up and deleted."""
+
+import base64
+import functools
+import re
+import secrets
+import string
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import docker
+import docker.errors
+import pulumi
+
+from lab.layout import chosen_lab
+from lab.rehearsal.commands import run_script
+from lab.rehearsal.program import COMMAND, Resource
+from lab.rehearsal.services import service_arguments
+from swarm.client import connect
+from swarm.snapshot import spec_hash
+
+PROVIDER = "pulumi:providers:docker"
+SERVICE = "docker:index/service:Service"
+LETTERS = string.ascii_letters + string.digits
+ANSWER_SECONDS = 60
+DRAIN_SECONDS = 90  # ending tasks keep their network for as long as their grace period
+ENDING = re.compile("in use by task|active endpoints|volume is in use|network \\w+ not found")
+
+
+def create(new: Resource) -> Resource:
+    """Create a resource and return it with its id and outputs."""
+    identity, outputs = secrets.token_hex(4), {}
+    match new.type.split(":"):
+        case ["docker", *_]:
+            return _create_in_docker(new)
+        case ["command", *_]:
+            outputs = run_script(new, "create")
+        case [*_, "RandomPassword"]:
+            outputs["result"] = "".join(map(secrets.choice, [LETTERS] * new.inputs["length"]))
+        case [*_, "RandomId"]:
+            outputs["hex"] = secrets.token_hex(new.inputs["byteLength"])
+        case ["pulumi", "providers", "docker"]:
+            identity = _host_of_this_machine(new.inputs.get("host", ""))
+        case _:
+            raise ValueError("the rehearsal does not know this type")
+    return replace(new, id=identity, outputs=outputs)
+
+
+def _create_in_docker(new: Resource) -> Resource:
+    name = new.inputs.get("name") or f"{new.name}-{secrets.token_hex(4)[:7]}"
+    answer = _docker("create", new)(**_arguments(new) | {"name": name})
+    identity = answer.get("ID") or answer.get("Id") or answer["Name"]
+    return _with_spec_hash(replace(new, id=identity, outputs={"name": name}))
+
+
+def _host_of_this_machine(host: str) -> str:
+    parts = urlsplit(host)
+    is_lab = (parts.scheme, parts.hostname) == ("ssh", chosen_lab().master.address)
+    if not (host.startswith("unix://") or is_lab):
+        raise pulumi.RunError(
+            f"{host!r} is not on this machine, and the rehearsal deploys to this machine only. "
+            "Install the Pulumi CLI"
+        )
+    return host
+
+
+def can_update(old: Resource, new: Resource) -> bool:
+    """Whether a resource can be updated in place."""
+    has_same_triggers = old.inputs.get("triggers") == new.inputs.get("triggers")
+    return new.type in (SERVICE, PROVIDER) or (new.type == COMMAND and has_same_triggers)
+
+
+def update(old: Resource, new: Resource) -> Resource:
+    """Update a resource in place."""
+    if new.type != SERVICE:
+        return create(new)
+    version = _docker("inspect", old)(old.id)["Version"]["Index"]
+    _docker("update", old)(old.id, version, **_arguments(new))
+    return _with_spec_hash(replace(new, id=old.id, outputs=old.outputs))
+
+
+def look_up(old: Resource) -> Resource | None:
+    """Return a resource, without inputs if it was changed by hand; None if it is gone."""
+    if not old.type.startswith("docker:"):
+        return old
+    try:
+        unchanged = old.outputs == _with_spec_hash(old).outputs
+    except docker.errors.NotFound:
+        return None
+    return old if unchanged else replace(old, inputs={})
+
+
+def delete_order(key: str) -> int:
+    """Return the order of deletion: Commands may end tasks, services use the rest."""
+    types = (COMMAND, SERVICE)
+    return next((order for order, type_ in enumerate(types) if key.startswith(type_)), len(types))
+
+
+def delete(old: Resource) -> None:
+    """Delete a resource, waiting for ending tasks that use it."""
+    if old.type == COMMAND:
+        run_script(old, "delete")
+    if not old.type.startswith("docker:"):
+        return
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            _docker("remove", old)(old.id)
+            if not old.type.endswith("Network"):  # a node keeps it for as long as tasks on it end
+                return
+        except docker.errors.NotFound:
+            return
+        except docker.errors.APIError as error:
+            if not ENDING.search(str(error)):
+                raise
+        time.sleep(0.2)
+    raise TimeoutError(f"tasks still use it after {DRAIN_SECONDS} s")
+
+
+def _docker(verb: str, resource: Resource) -> Callable[..., Any]:
+    noun = resource.type.rpartition(":")[2].lower().replace("serviceconfig", "config")
+    method: Callable[..., Any] = getattr(_engine(resource.host), f"{verb}_{noun}")
+    return method
+
+
+@functools.cache
+def _engine(host: str) -> docker.APIClient:
+    return connect(host, seconds=ANSWER_SECONDS)
+
+
+def _arguments(new: Resource) -> dict[str, Any]:
+    if new.type == SERVICE:
+        return service_arguments(new.inputs)
+    data = {"data": base64.b64decode(new.inputs["data"])} if "data" in new.inputs else {}
+    return new.inputs | data
+
+
+def _with_spec_hash(made: Resource) -> Resource:
+    found = _docker("inspect", made)(made.id)
+    hashed = {"spec_hash": spec_hash(found)} if made.type == SERVICE else {}
+    return replace(made, outputs=made.outputs | hashed)

@@ -1,0 +1,42 @@
+"""What the rehearsal has made: one JSON file for each stack, which holds secrets as they are."""
+
+import json
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lab.rehearsal.program import Resource
+
+
+class State:
+    """The resources of a stack by key, and its outputs; a preview writes nothing."""
+
+    def __init__(self, path: Path, *, preview: bool = False) -> None:
+        self.path, self.preview, self._lock = path, preview, threading.Lock()
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        self.outputs: dict[str, Any] = kept.get("outputs", {})
+        resources = kept.get("resources", {})
+        self.resources = {key: Resource(**resource) for key, resource in resources.items()}
+
+    def put(self, key: str, resource: Resource | None) -> None:
+        """Keep a resource, or forget it."""
+        with self._lock:
+            self.resources.pop(key, None)
+            if resource:
+                self.resources[key] = resource
+            self.save()
+
+    def save(self) -> None:
+        """Write the file, readable for this user only; without resources there is none."""
+        if self.preview:
+            return
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = self.path.with_suffix(".draft")
+        draft.touch(mode=0o600)
+        resources = {key: asdict(resource) for key, resource in self.resources.items()}
+        kept = {"resources": resources, "outputs": self.outputs}
+        draft.write_text(json.dumps(kept, indent=2, default=list))
+        draft.replace(self.path)
+        if not resources:
+            self.path.unlink()
