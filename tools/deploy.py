@@ -39,7 +39,7 @@ def summary(outputs: dict[str, Any], token_command: str) -> str:
     if work := _work(health):
         lines.insert(2, f"  work       {'; '.join(work)}")
     if front := health.get("front"):
-        lines.insert(2, f"  front      {_ingress(front)}")
+        lines.insert(2, f"  ingress    {_ingress(front)}")
     return "\n".join(lines)
 
 

@@ -49,7 +49,7 @@ def test_the_summary_says_how_to_log_in():
     health = OUTPUTS["health"] | {"front": {"auth": "basic", "login_tried": True}}
     outputs = OUTPUTS | {"health": health, "login_user": "dask"}
     lines = summary(outputs, "pulumi stack output notebook_token --stack dev").splitlines()
-    assert "  front      closed without the basic login, opens with it" == lines[2]
+    assert "  ingress    closed without the basic login, opens with it" == lines[2]
     assert "  login      dask" == lines[-2]
     assert "  password   pulumi stack output login_password --stack dev" == lines[-1]
 
@@ -82,7 +82,7 @@ def test_the_summary_tells_what_could_not_be_tried():
     """Without an account of Authelia's the half behind the login is not proven."""
     health = OUTPUTS["health"] | {"front": {"auth": "authelia", "login_tried": False}}
     text = summary(OUTPUTS | {"health": health}, "pulumi stack output")
-    assert "front      closed without the authelia login, not tried with it\n" in text
+    assert "ingress    closed without the authelia login, not tried with it\n" in text
 
 
 def test_the_token_command_can_be_pasted():
