@@ -4,16 +4,15 @@ PYTHON := .venv/bin/python
 
 .PHONY: up preview destroy record drift test lint lab lab-down bench format
 
-up: .venv/installed
-	@$(PYTHON) -m lab ready --stack $(STACK)
-	@$(PYTHON) -m tools.deploy up --stack $(STACK)
+# The dev stack has the lab: a Swarm on this machine. No other stack does.
+DEPLOY = $(PYTHON) -m $(if $(filter dev,$(STACK)),lab.dev,tools.deploy --stack $(STACK))
+
+up destroy record drift: .venv/installed
+	@$(DEPLOY) $@
 
 # OFFLINE=1: with neither a Docker engine nor the Swarm, from what `make record` has kept.
 preview: .venv/installed
-	@$(PYTHON) -m tools.deploy preview $(if $(filter 1,$(OFFLINE)),--offline) --stack $(STACK)
-
-destroy record drift: .venv/installed
-	@$(PYTHON) -m tools.deploy $@ --stack $(STACK)
+	@$(DEPLOY) preview $(if $(filter 1,$(OFFLINE)),--offline)
 
 lab: .venv/installed
 	@$(PYTHON) -m lab up

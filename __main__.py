@@ -1,22 +1,22 @@
 """A Dask cluster on Docker Swarm.
 
     settings       every config key of the stack, checked          config/settings.py
-    site           image digests and networks that the Swarm has   swarm/offline.py
-    ingress        Caddy, its network and the names that it serves components/ingress.py
+    site           image digests and networks of the Swarm         swarm/offline.py
+    ingress        Caddy, its network and the names of the sites   components/ingress.py
     cluster        network, scheduler, workers, notebook, Prefect  components/cluster.py
-    health probe   a client on the network that proves all of it   components/probe.py
-    ingress proof  a client from outside, with and without login   components/ingress_proof.py
-    shutdown       ends tasks before a destroy removes anything    components/shutdown.py
+    health probe   a client on the network proves the cluster      components/probe.py
+    ingress proof  a client from outside proves sites and login    components/ingress_proof.py
+    shutdown       ends all tasks at the start of a destroy        components/shutdown.py
 
-The deployment is finished when both proofs are.
+The deployment is finished when both proofs have succeeded.
 """
 
 import pulumi
 import pulumi_docker as docker
 
 from components.cluster import DaskCluster, DaskClusterArgs
-from components.ingress import Front, FrontArgs
-from components.ingress_proof import FrontProof, FrontProofArgs
+from components.ingress import Ingress, IngressArgs
+from components.ingress_proof import IngressProof, IngressProofArgs
 from components.probe import HealthProbe, HealthProbeArgs
 from components.shutdown import Shutdown, ShutdownArgs
 from config.settings import Settings
@@ -25,29 +25,26 @@ from swarm.offline import find_site, provider_host
 
 settings = Settings.load()
 site = find_site(settings)
-
-host, ssh_opts = provider_host(settings), ssh_options(settings.docker_host)
+host, ssh_opts = provider_host(settings), ssh_options(settings.cluster.docker_host)
 swarm = pulumi.ResourceOptions(providers=[docker.Provider("swarm", host=host, ssh_opts=ssh_opts)])
 
-front = Front("front", FrontArgs(settings=settings, site=site), swarm)
-cluster_args = DaskClusterArgs(
-    settings=settings, site=site, caddy_network_id=front.network_id, front_key=front.key
-)
+ingress = Ingress("front", IngressArgs(settings=settings, site=site), swarm)
+cluster_args = DaskClusterArgs(settings=settings, site=site, ingress=ingress)
 cluster = DaskCluster("dask", cluster_args, swarm)
-probe_args = HealthProbeArgs(settings=settings, site=site, front=front, cluster=cluster)
+probe_args = HealthProbeArgs(settings=settings, site=site, ingress=ingress, cluster=cluster)
 probe = HealthProbe("dask-health", probe_args, swarm)
-proof_args = FrontProofArgs(
-    settings=settings, site=site, front=front, cluster=cluster, probe=probe
+proof_args = IngressProofArgs(
+    settings=settings, site=site, ingress=ingress, cluster=cluster, probe=probe
 )
-proof = FrontProof("front-proof", proof_args)
-Shutdown("dask-shutdown", ShutdownArgs(settings=settings, front=front, cluster=cluster))
+proof = IngressProof("front-proof", proof_args)
+Shutdown("dask-shutdown", ShutdownArgs(settings=settings, ingress=ingress, cluster=cluster))
 
 pulumi.export("scheduler_address", cluster.scheduler_address)
-pulumi.export("dashboard_url", front.dashboard_url)
-pulumi.export("notebook_url", front.notebook_url)
-pulumi.export("prefect_url", front.prefect_url)
+pulumi.export("dashboard_url", ingress.urls["dashboard"])
+pulumi.export("notebook_url", ingress.urls["notebook"])
+pulumi.export("prefect_url", ingress.urls.get("prefect"))
 pulumi.export("notebook_token", cluster.notebook.token)
-pulumi.export("login_user", front.user)
-pulumi.export("login_password", front.password)
-pulumi.export("caddyfile", front.caddyfile)
+pulumi.export("login_user", ingress.user)
+pulumi.export("login_password", ingress.password)
+pulumi.export("caddyfile", ingress.caddyfile)
 pulumi.export("health", proof.health)

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Give this machine the key to the manager, whose own key must be known beforehand.
-# Nothing to do for a manager that is not reached by SSH.
+# Set up SSH to the manager: the key of this machine, and the manager's host key, known beforehand.
+# A manager without SSH needs nothing.
 set -euo pipefail
 [[ -n ${SSH_KEY:-} ]] || exit 0
-: "${SSH_KNOWN_HOSTS:?SSH_KNOWN_HOSTS is not set: fill it with what ssh-keyscan prints, checked}"
+: "${SSH_KNOWN_HOSTS:?SSH_KNOWN_HOSTS is not set: set it to the output of ssh-keyscan, checked}"
 umask 077
 mkdir -p ~/.ssh
 printf '%s\n' "$SSH_KNOWN_HOSTS" >>~/.ssh/known_hosts

@@ -14,6 +14,7 @@ from bench.floor import floor
 from bench.front import front
 from bench.recovery import recovery
 from bench.scaling import scaling
+from bench.worker import worker
 from bench.working import working
 
 # Each yields its tables, measured in so many rounds.
@@ -24,6 +25,7 @@ BENCHES: dict[str, Callable[[Context, int], Iterator[str]]] = {
     "recovery": recovery,
     "scaling": scaling,
     "work": working,
+    "worker": worker,
 }
 
 

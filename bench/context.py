@@ -11,11 +11,14 @@ from pathlib import Path
 import docker
 import yaml
 
+from bench.arms import Arm, Baseline, Deploying
 from lab.config import dev_images
 from lab.layout import Lab, chosen_lab
-from tools.runners import ROOT, PulumiCli, Rehearsal, Runner, file_backend, installed_cli
+from lab.runners import RehearsalRunner
+from tools.runners import ROOT, PulumiRunner, Runner, file_backend, installed_cli
 
 TIDY_SECONDS = 90
+OUT_OF_TIME = 124  # how `timeout` ends when it had to end the program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,22 @@ class Context:
     def runner(self) -> Runner:
         """The way to deploy that is nearest to a user's."""
         return self.runners[0]
+
+    @property
+    def stacks(self) -> tuple[Arm, Arm]:
+        """The original stack and ours, on the same image; they take turns: they share names."""
+        original = Baseline(docker_host=self.lab.docker_host, images=self.images)
+        return original, Deploying(runner=self.runner)
+
+    @contextmanager
+    def deployed(self, stack: Arm) -> Iterator[None]:
+        """Have a stack on the lab, once the last one is gone."""
+        wait_until_empty(self.lab)
+        try:
+            stack.run()
+            yield
+        finally:
+            stack.undo()
 
 
 @contextmanager
@@ -52,30 +71,38 @@ def prepared() -> Iterator[Context]:
 
 
 def _runners(folder: Path, config_file: Path) -> tuple[Runner, ...]:
-    rehearsal = Rehearsal(stack="bench", config_file=config_file)
+    rehearsal = RehearsalRunner(stack="bench", config_file=config_file)
     cli = installed_cli()
     if cli is None:
         return (rehearsal,)
     settings = file_backend(folder / "state")
-    pulumi = PulumiCli(stack="bench", cli=cli, config_file=config_file, settings=settings)
+    pulumi = PulumiRunner(stack="bench", cli=cli, config_file=config_file, settings=settings)
     pulumi.create()
     return (pulumi, rehearsal)
 
 
-def run_in_notebook(docker_host: str, program: str, seconds: int, *arguments: str) -> str:
+def run_in_notebook(docker_host: str, name: str, program: str, seconds: int) -> str:
     """Return what a Python program prints in the notebook's container, of either stack."""
+    command = in_notebook(docker_host, program, seconds)
+    done = subprocess.run(
+        command, check=False, text=True, stdout=subprocess.PIPE, timeout=seconds + 10
+    )
+    if done.returncode == OUT_OF_TIME:
+        raise TimeoutError(f"{name} in the notebook: not done after {seconds} s")
+    if done.returncode:
+        raise RuntimeError(f"{name} in the notebook ended with {done.returncode}")
+    return done.stdout
+
+
+def in_notebook(docker_host: str, program: str, seconds: int, *arguments: str) -> list[str]:
+    """Return the command that runs a program there for so long at most."""
     with closing(docker.APIClient(docker_host)) as engine:
         wanted = {"label": "com.docker.swarm.service.name=dask_notebook"}
         (notebook,) = engine.containers(filters=wanted)
-    enter = ["docker", "--host", docker_host, "exec", notebook["Id"]]
-    done = subprocess.run(
-        [*enter, "timeout", str(seconds), "python", "-c", program, *arguments],
-        check=True,
-        text=True,
-        stdout=subprocess.PIPE,
-        timeout=seconds + 10,
-    )
-    return done.stdout
+    # A name that is gone for a moment is not asked for at the machine's own name servers for long.
+    patience = ["--env", "RES_OPTIONS=timeout:1 attempts:1"]
+    enter = ["docker", "--host", docker_host, "exec", *patience, notebook["Id"]]
+    return [*enter, "timeout", str(seconds), "python", "-c", program, *arguments]
 
 
 def wait_until_empty(lab: Lab) -> None:

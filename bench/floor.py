@@ -14,13 +14,13 @@ from bench.arms import Deploying, Repeating
 from bench.context import Context, wait_until_empty
 from bench.measure import measure, report
 from swarm.offline import OFFLINE
-from tools.runners import ROOT, PulumiCli
+from tools.runners import ROOT, PulumiRunner
 
 
 def floor(context: Context, rounds: int) -> Iterator[str]:
     """Yield what an up and the previews take, where there is a Pulumi CLI."""
     ours = context.runner
-    if not isinstance(ours, PulumiCli):
+    if not isinstance(ours, PulumiRunner):
         return
     empty = _empty_program(context.folder, ours)
     wait_until_empty(context.lab)
@@ -32,7 +32,7 @@ def floor(context: Context, rounds: int) -> Iterator[str]:
         Deploying(runner=ours).undo()
 
 
-def _arms(empty: PulumiCli, ours: PulumiCli) -> dict[str, list[Repeating]]:
+def _arms(empty: PulumiRunner, ours: PulumiRunner) -> dict[str, list[Repeating]]:
     nobody = replace(ours, settings={**ours.settings, OFFLINE: "1"})
     nothing = "a program without resources"
     return {
@@ -58,13 +58,13 @@ def _arms(empty: PulumiCli, ours: PulumiCli) -> dict[str, list[Repeating]]:
     }
 
 
-def _empty_program(folder: Path, ours: PulumiCli) -> PulumiCli:
+def _empty_program(folder: Path, ours: PulumiRunner) -> PulumiRunner:
     project = folder / "floor"
     project.mkdir()
     environment = {"virtualenv": str(ROOT / ".venv")}
     settings = {"name": "floor", "runtime": {"name": "python", "options": environment}}
     (project / "Pulumi.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     (project / "__main__.py").write_text("", encoding="utf-8")
-    empty = PulumiCli(stack="floor", cli=ours.cli, settings=ours.settings, project=project)
+    empty = PulumiRunner(stack="floor", cli=ours.cli, settings=ours.settings, project=project)
     empty.create()
     return empty

@@ -21,7 +21,7 @@ import yaml
 from bench.arms import Deploying, Repeating
 from bench.context import Context, wait_until_empty
 from bench.measure import report
-from health.ingress import Request, Visitor
+from health.ingress import IngressRequest, client_of
 from lab.layout import Lab
 from tools.runners import Runner
 
@@ -113,17 +113,17 @@ class FrontBench:
 
     def _seen(self, host: str, start: float) -> float:
         """Return when Caddy's login answered under a name, in seconds since `start`."""
-        visitor = Visitor(_request(self.lab.master.address))
+        client = client_of(_request(self.lab.master.address))
         while time.monotonic() - start < LIVE_SECONDS:
             with suppress(OSError):
-                if visitor.get(host, "/status", {}).status == HTTPStatus.UNAUTHORIZED:
+                if client.get(host, "/status", {}).status == HTTPStatus.UNAUTHORIZED:
                     return time.monotonic() - start
             time.sleep(PAUSE_SECONDS)
         raise TimeoutError(f"{host} is not served within {LIVE_SECONDS} s")
 
 
-def _request(address: str) -> Request:
-    return Request(
+def _request(address: str) -> IngressRequest:
+    return IngressRequest(
         deadline_seconds=LIVE_SECONDS,
         names={},
         addresses=(address,),

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -12,82 +13,88 @@ from typing import Any
 import docker
 
 from bench import workers_back
-from bench.arms import Arm, Baseline, Deploying
-from bench.context import Context, wait_until_empty
+from bench.context import Context, in_notebook
 from bench.measure import report
 from lab.layout import Lab
 
 PROGRAM = Path(workers_back.__file__).read_text()
 WORKERS = 4
+SECONDS = 270  # more than the program waits for the four before a fault and after it
 Container = Any  # docker is typed in part only
 
 
 def recovery(context: Context, rounds: int) -> Iterator[str]:
-    """Yield a table for each fault; the stacks take turns, since they share their names."""
-    lab = context.lab
-    baseline = Baseline(docker_host=lab.docker_host, images=context.images)
-    arms: tuple[Arm, ...] = (baseline, Deploying(runner=context.runner))
-    found: dict[str, dict[str, list[float]]] = {}
-    for arm in arms:
-        wait_until_empty(lab)
-        try:
-            arm.run()
+    """Yield a table for each fault."""
+    found: dict[str, dict[str, list[float]]] = {fault: {} for fault in FAULTS}
+    for stack in context.stacks:
+        with context.deployed(stack):
             for fault, strike in FAULTS.items():
-                seconds = [_seconds_after(lab, strike) for _ in range(rounds)]
-                found.setdefault(fault, {})[arm.name] = seconds
-        finally:
-            arm.undo()
+                seconds = [seconds_after(context.lab, strike) for _ in range(rounds)]
+                print(f"{stack.name}, {fault}: {seconds}", file=sys.stderr)
+                found[fault][stack.name] = seconds
     for fault, seconds_of in found.items():
         yield report(f"Seconds to four workers: {fault}", seconds_of)
 
 
-def _seconds_after(lab: Lab, strike: Callable[[Lab], None]) -> float:
-    with closing(docker.DockerClient(lab.docker_host)) as engine:
-        (notebook,) = _containers(engine, "dask_notebook")
-    enter = ["docker", "--host", lab.docker_host, "exec", notebook.id, "python", "-c", PROGRAM]
-    with subprocess.Popen([*enter, str(WORKERS)], stdout=subprocess.PIPE, text=True) as watching:
-        assert watching.stdout is not None  # noqa: S101
-        watching.stdout.readline()
+def seconds_after(lab: Lab, strike: Callable[[Lab], None]) -> float:
+    """Return how long it takes until four workers compute again."""
+    command = in_notebook(lab.docker_host, PROGRAM, SECONDS, str(WORKERS))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        _line(watching, "four workers before a fault")
         start = time.time()
         strike(lab)
-        return float(watching.stdout.readline()) - start
+        return float(_line(watching, "four workers after a fault")) - start
+
+
+def _line(watching: "subprocess.Popen[str]", what: str) -> str:
+    assert watching.stdout is not None  # noqa: S101
+    if line := watching.stdout.readline():
+        return line
+    raise TimeoutError(f"{what}: not there when the program in the notebook ended")
 
 
 def _kill_worker_process(lab: Lab) -> None:
     with closing(docker.DockerClient(lab.nodes[1].docker_host)) as engine:
-        worker = _containers(engine, "dask_worker")[0]
-        os.kill(_worker_process(worker.top(ps_args="-eo pid,ppid")["Processes"]), signal.SIGKILL)
+        container = containers(engine, "dask_worker")[0]
+        processes = container.top(ps_args="-eo pid,ppid")["Processes"]
+        os.kill(worker_process(container.attrs["State"]["Pid"], processes), signal.SIGKILL)
 
 
-def _worker_process(processes: Sequence[Sequence[str]]) -> int:
-    """Return the process that no other one descends from: a nanny's worker, or the only one."""
-    parents = {parent for _, parent in processes}
-    return max(int(process) for process, _ in processes if process not in parents)
+def worker_process(first: int, processes: Sequence[Sequence[str]]) -> int:
+    """Return the youngest that descends from a container's first process: a health check does not.
+
+    It is a nanny's worker, or the only process.
+    """
+    while children := [int(own) for own, parent in processes if int(parent) == first]:
+        first = max(children)
+    return first
 
 
-def _kill_worker_container(lab: Lab) -> None:
+def kill_worker_container(lab: Lab) -> None:
+    """Kill a worker's container; the Swarm starts another one."""
     with closing(docker.DockerClient(lab.nodes[1].docker_host)) as engine:
-        _containers(engine, "dask_worker")[0].kill()
+        containers(engine, "dask_worker")[0].kill()
 
 
 def _stop_scheduler(lab: Lab) -> None:
     with closing(docker.DockerClient(lab.docker_host)) as engine:
-        _containers(engine, "dask_scheduler")[0].kill(signal="SIGTERM")
+        containers(engine, "dask_scheduler")[0].kill(signal="SIGTERM")
 
 
 def _kill_scheduler(lab: Lab) -> None:
     with closing(docker.DockerClient(lab.docker_host)) as engine:
-        _containers(engine, "dask_scheduler")[0].kill()
+        containers(engine, "dask_scheduler")[0].kill()
 
 
-def _containers(engine: "docker.DockerClient", service: str) -> list[Container]:
+def containers(engine: "docker.DockerClient", service: str) -> list[Container]:
+    """Return the running containers of a service on one node."""
     label = f"com.docker.swarm.service.name={service}"
     return list(engine.containers.list(filters={"label": label}))
 
 
 FAULTS: dict[str, Callable[[Lab], None]] = {
     "a worker's process is killed": _kill_worker_process,
-    "a worker's container is killed": _kill_worker_container,
+    "a worker's container is killed": kill_worker_container,
     "the scheduler is stopped": _stop_scheduler,
     "the scheduler is killed": _kill_scheduler,
 }

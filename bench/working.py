@@ -4,8 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.arms import Arm, Baseline, Deploying
-from bench.context import Context, run_in_notebook, wait_until_empty
+from bench.context import Context, run_in_notebook
 from bench.measure import report
 
 # Not imported here: it needs what only the images have.
@@ -14,25 +13,15 @@ SECONDS = 900  # for all workloads once
 
 
 def working(context: Context, rounds: int) -> Iterator[str]:
-    """Yield a table for each workload; the stacks take turns, since they share their names."""
-    lab = context.lab
-    baseline = Baseline(docker_host=lab.docker_host, images=context.images)
+    """Yield a table for each workload."""
     found: dict[str, dict[str, list[float]]] = {}
     for _ in range(rounds):
-        arms: tuple[Arm, ...] = (baseline, Deploying(runner=context.runner))
-        for arm in arms:
-            wait_until_empty(lab)
-            for workload, seconds in _measured(arm, lab.docker_host).items():
-                found.setdefault(workload, {}).setdefault(arm.name, []).append(seconds)
+        for stack in context.stacks:
+            with context.deployed(stack):
+                printed = run_in_notebook(
+                    context.lab.docker_host, "the workloads", PROGRAM, SECONDS
+                )
+            for workload, seconds in json.loads(printed.splitlines()[-1]).items():
+                found.setdefault(workload, {}).setdefault(stack.name, []).append(seconds)
     for workload, seconds_of in found.items():
         yield report(f"Seconds for {workload}", seconds_of)
-
-
-def _measured(arm: Arm, docker_host: str) -> dict[str, float]:
-    try:
-        arm.run()
-        printed = run_in_notebook(docker_host, PROGRAM, SECONDS)
-        found: dict[str, float] = json.loads(printed.splitlines()[-1])
-        return found
-    finally:
-        arm.undo()

@@ -1,6 +1,6 @@
-"""What a Caddy is given: the fragments in this folder, and how they get to a Caddy that exists.
+"""The Caddyfile in fragments, and how it gets to an existing or a managed Caddy.
 
-caddyfile.py    the fragments with the values of a stack
-install.py      writes the result into the container of an existing Caddy and reloads it
-reloader.sh     reloads a managed Caddy
+caddyfile.py    fills the fragments with the values of a stack
+install.py      installs the result as one file of an existing Caddy and reloads it
+reloader.sh     loads the result into a managed Caddy
 """

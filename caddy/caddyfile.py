@@ -1,7 +1,7 @@
-"""Caddy's text: the files of `caddy/` with the values of one stack in their places.
+"""The Caddyfile: the fragments in `caddy/` with the values of one stack.
 
-Owns what may stand in which place. The text itself is in the files, as a person would write it;
-a value that could be anything but one plain word of it is refused here, whoever checked it before.
+Owns which values are allowed. The fragments hold the text, as a person would write it; a value
+must be one plain word, even if the settings have checked it already.
 """
 
 import hashlib
@@ -16,24 +16,23 @@ SOURCES = Path(__file__).parent
 BCRYPT_ROUNDS = 12
 AUTHELIA_COOKIE = "authelia_session"
 
-_PLACE = re.compile(r"\{\$([A-Z_]+)\}")
-# No blanks, quotes, braces, backslashes or comments: nothing that ends a word or begins a block.
+_PLACEHOLDER = re.compile(r"\{\$([A-Z_]+)\}")
+# No blanks, quotes, braces, backslashes or comments: nothing that ends a word or opens a block.
 _PLAIN = re.compile(r"[A-Za-z0-9._~:/@?=&%+,$-]+", re.ASCII)
 _BCRYPT_ALPHABET = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrontText:
-    """The values of one stack; a field in capitals is the place that it fills.
+class CaddyfileValues:
+    """The values of one stack; a field's name in capitals is its placeholder.
 
-    What the chosen `login` (authelia, basic, basic-cookie or none) does not use may be empty, and
-    so may what ACME needs where `certificates` is internal. `key` is how Caddy knows the front key
-    of the notebook: by a file of its own, by its text or not at all (file, text or none). Without
-    `prefect_name` there is no such site.
+    `names` has the DNS name of each site (notebook, dashboard, prefect), whose placeholder is
+    `NOTEBOOK_NAME` and so on. Values that the `login` (authelia, basic, basic-cookie or none) or
+    the `certificates` (acme or internal) do not use may be empty. `key` is how Caddy gets the
+    ingress key: from a file, in the text or not at all (file, text or none).
     """
 
-    notebook_name: str
-    dashboard_name: str
+    names: Mapping[str, str]
     login: str
     certificates: str
     key: str
@@ -43,89 +42,96 @@ class FrontText:
     basic_user: str = ""
     acme_email: str = ""
     acme_directory: str = ""
-    prefect_name: str = ""
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
-    """Put each value in its place; raises `ValueError` for one that is missing or not plain."""
+    """Replace each placeholder; raises `ValueError` if its value is missing or not plain."""
 
-    def value_of(place: re.Match[str]) -> str:
-        value = values.get(place[1], "")
-        # `import` is a word that Caddy acts on wherever a line begins with it.
+    def value_of(placeholder: re.Match[str]) -> str:
+        name = placeholder[1]
+        value = values.get(name, "")
+        # Caddy acts on `import` at the beginning of any line.
         if not _PLAIN.fullmatch(value) or value == "import" or "{$" in value:
-            raise ValueError(f"{place[1]}: {value!r} cannot stand in Caddy's text")
+            raise ValueError(f"{name}: {value!r} is not allowed in a Caddyfile")
         return value
 
-    return _PLACE.sub(value_of, template)
+    return _PLACEHOLDER.sub(value_of, template)
 
 
-def fragments(text: FrontText, basic_hash: str = "", front_key: str = "") -> dict[str, str]:
-    """Return what any Caddy needs to serve the sites, by the names in `caddy/Caddyfile`."""
+def fragments(
+    values: CaddyfileValues, basic_hash: str = "", ingress_key: str = ""
+) -> dict[str, str]:
+    """Return the fragments that any Caddy needs, by their names in `caddy/Caddyfile`."""
     return {
-        **sites(text),
-        "login.caddy": login(text, basic_hash),
-        "key.caddy": key(text, front_key),
+        **sites(values),
+        "login.caddy": login(values, basic_hash),
+        "key.caddy": key(values, ingress_key),
     }
 
 
-def sites(text: FrontText) -> dict[str, str]:
-    """Return the fragments that hold no secret."""
-    files = ["site.caddy", "notebook.caddy", "dashboard.caddy"]
-    files += ["prefect.caddy"] if text.prefect_name else []
-    return {name: _filled(name, _values(text)) for name in files}
+def sites(values: CaddyfileValues) -> dict[str, str]:
+    """Return the fragments without secrets: `site.caddy`, which all sites share, and the sites."""
+    return {
+        f"{site}.caddy": _render(f"{site}.caddy", _placeholders(values))
+        for site in ("site", *values.names)
+    }
 
 
-def login(text: FrontText, basic_hash: str = "") -> str:
-    """Return the one fragment that knows a password's hash, where there is one.
+def login(values: CaddyfileValues, basic_hash: str = "") -> str:
+    """Return the login's fragment; that of a basic login holds the password's hash.
 
-    Its sessions end with the hash: a part of their cookie is made of it.
+    A new password ends all sessions: their cookie contains a hash of the hash.
     """
     session = hashlib.sha256(basic_hash.encode()).hexdigest()[:32]
     known = {"BASIC_HASH": basic_hash, "BASIC_SESSION": session}
-    return _filled(f"login-{text.login}.caddy", _values(text) | known)
+    return _render(f"login-{values.login}.caddy", _placeholders(values) | known)
 
 
-def key(text: FrontText, front_key: str = "") -> str:
+def key(values: CaddyfileValues, ingress_key: str = "") -> str:
     """Return the fragment that opens the notebook; only its text variant holds the key itself."""
-    return _filled(f"key-{text.key}.caddy", {"FRONT_KEY": front_key})
+    return _render(f"key-{values.key}.caddy", {"INGRESS_KEY": ingress_key})
 
 
 def boot() -> str:
-    """Return what the stack's own Caddy starts with, the same for every front."""
-    return _filled("boot.caddy", {})
+    """Return the config that a managed Caddy starts with, the same for all sites."""
+    return _render("boot.caddy", {})
 
 
 def reloader() -> str:
-    """Return the script that hands the stack's own Caddy the rest."""
+    """Return the script that loads the Caddyfile into a managed Caddy."""
     return (SOURCES / "reloader.sh").read_text(encoding="utf-8")
 
 
-def options(text: FrontText) -> dict[str, str]:
-    """Return what the stack's own Caddy needs besides, the source of its certificates included."""
+def options(values: CaddyfileValues) -> dict[str, str]:
+    """Return the Caddyfile of a managed Caddy, with its global options."""
+    certificates = f"certificates-{values.certificates}.caddy"
     return {
-        "Caddyfile": _filled("Caddyfile", {}),
-        "certificates.caddy": _filled(f"certificates-{text.certificates}.caddy", _values(text)),
+        "Caddyfile": _render("Caddyfile", {}),
+        "certificates.caddy": _render(certificates, _placeholders(values)),
     }
 
 
-def joined(files: Mapping[str, str]) -> str:
-    """Return the fragments as the one file that an existing Caddy imports."""
-    order = ("site.caddy", "login.caddy", "key.caddy", "notebook.caddy", "dashboard.caddy")
-    return "\n".join(files[name] for name in (*order, "prefect.caddy") if name in files)
+def join(files: Mapping[str, str]) -> str:
+    """Return the fragments as the one file that an existing Caddy imports, the snippets first."""
+    snippets = ("site.caddy", "login.caddy", "key.caddy")
+    order = (*snippets, *(name for name in files if name not in snippets))
+    return "\n".join(files[name] for name in order)
 
 
-def _values(text: FrontText) -> dict[str, str]:
-    return {name.upper(): value for name, value in asdict(text).items()}
+def _placeholders(values: CaddyfileValues) -> dict[str, str]:
+    fields = asdict(values)
+    names = {f"{site}_name": name for site, name in fields.pop("names").items()}
+    return {name.upper(): value for name, value in (fields | names).items()}
 
 
-def _filled(source: str, values: Mapping[str, str]) -> str:
-    return fill((SOURCES / source).read_text(encoding="utf-8"), values)
+def _render(source: str, placeholders: Mapping[str, str]) -> str:
+    return fill((SOURCES / source).read_text(encoding="utf-8"), placeholders)
 
 
 def bcrypt_hash(password: str, salt: str) -> str:
-    """Return the hash that Caddy compares with; `salt` is 32 hexadecimal digits.
+    """Return the password's hash for Caddy; `salt` is 32 hexadecimal digits.
 
-    The same for the same password and salt, so that nothing changes from one run to the next.
+    The same for the same password and salt, so that no run changes it.
     """
     setting = f"$2b${BCRYPT_ROUNDS}${_bcrypt_base64(bytes.fromhex(salt))}"
     return bcrypt.hashpw(password.encode(), setting.encode()).decode()

@@ -1,10 +1,10 @@
-"""`python -m caddy.install put|remove < request.json`: exchange one file of an existing Caddy's.
+"""`python -m caddy.install put|remove < request.json`: replace or remove one file of a Caddy.
 
-The file is put in its place at once, as a whole. Then that Caddy itself validates everything that
-it is configured with and reloads; when it will not, the file that was there before is put back,
-and Caddy's own message is this program's. `remove` does the same with no file.
+An existing Caddy imports the file. The program replaces it atomically, lets Caddy validate its
+whole configuration and reloads it. If Caddy refuses, the program restores the file of before and
+prints Caddy's message.
 
-The request may hold a key or a password's hash: nothing of it but the file's place is printed.
+The request may hold a key or a password's hash: of it only the file's path is printed.
 """
 
 import json
@@ -25,12 +25,12 @@ SSH_FAILED = 255
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """Where a Caddy is and what it is to serve.
+class InstallRequest:
+    """Where an existing Caddy is, and the text that it imports.
 
-    `host` is `ssh://user@host` or empty for this machine; `directory` the one that Caddy's
-    `main_file` imports; `service` the Swarm service or container that Caddy is in, or empty where
-    it is a program of the host.
+    `host` is `ssh://user@host`, or empty for this machine. Caddy's `main_file` imports
+    `directory`. `service` is Caddy's Swarm service or container, or empty if Caddy runs on the
+    host itself.
     """
 
     host: str
@@ -40,20 +40,20 @@ class Request:
     text: str = field(repr=False)
 
 
-def command(request: Request, action: str) -> list[str]:
-    """Return what exchanges the file on its host, which is sent the text."""
-    place = f"{request.directory}/{NAME}"
-    script = ["sh", "-c", SCRIPT.read_text(encoding="utf-8"), "exchange"]
-    there = [*script, action, place, request.main_file, request.service]
-    return ssh_command(request.host, shlex.join(there)) if request.host else there
+def install_command(request: InstallRequest, action: str) -> list[str]:
+    """Return the command that reads the text and puts or removes the file on Caddy's host."""
+    path = f"{request.directory}/{NAME}"
+    script = ["sh", "-c", SCRIPT.read_text(encoding="utf-8"), "install"]
+    command = [*script, action, path, request.main_file, request.service]
+    return ssh_command(request.host, shlex.join(command)) if request.host else command
 
 
-def exchange(request: Request, action: str) -> str:
-    """Put or remove the file and return what is said about it; raises `RuntimeError`."""
+def install(request: InstallRequest, action: str) -> str:
+    """Put or remove the file and return a message; raises `RuntimeError`."""
     where = f"{request.directory}/{NAME} on {request.host or 'this machine'}"
     try:
         done = subprocess.run(
-            command(request, action),
+            install_command(request, action),
             input=request.text if action == "put" else "",
             capture_output=True,
             text=True,
@@ -62,23 +62,22 @@ def exchange(request: Request, action: str) -> str:
             cwd=PROJECT,
         )
     except FileNotFoundError as error:
-        raise RuntimeError(f"{where}: {error.filename} is missing here") from None
+        raise RuntimeError(f"{where}: {error.filename} is not installed here") from None
     except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{where}: not done within {DEADLINE_SECONDS} s") from None
+        raise RuntimeError(f"{where}: not finished within {DEADLINE_SECONDS} s") from None
     if done.returncode == SSH_FAILED and request.host:
-        cause = explain(done.stderr, request.host)
-        raise RuntimeError(f"{where}: {cause.text}; try: {cause.cure}")
+        raise RuntimeError(f"{where}: {explain(done.stderr, request.host)}")
     if done.returncode:
-        raise RuntimeError(f"{where}: {verdict(done.stderr)}")
-    return f"{'delivered' if action == 'put' else 'removed'} {where}"
+        raise RuntimeError(f"{where}: {error_message(done.stderr)}")
+    return f"{'installed' if action == 'put' else 'removed'} {where}"
 
 
-def verdict(said: str) -> str:
-    """Return what was said without the lines that Caddy logs on its way to an error."""
-    return "\n".join(filter(None, map(_message, said.splitlines())))
+def error_message(stderr: str) -> str:
+    """Return `stderr` without Caddy's log lines below the level of an error."""
+    return "\n".join(filter(None, map(_plain_line, stderr.splitlines())))
 
 
-def _message(line: str) -> str:
+def _plain_line(line: str) -> str:
     if not line.startswith("{"):
         return line
     try:
@@ -92,11 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out the request on standard input and return the exit code."""
     (action,) = sys.argv[1:] if arguments is None else arguments
     try:
-        request = Request(**json.loads(sys.stdin.read()))
-        print(exchange(request, action))
+        request = InstallRequest(**json.loads(sys.stdin.read()))
+        print(install(request, action))
     except (TypeError, ValueError) as error:
         kind = type(error).__name__
-        print(f"the request on standard input is not understood ({kind})", file=sys.stderr)
+        print(f"the request on standard input is not valid ({kind})", file=sys.stderr)
         return 1
     except RuntimeError as error:
         print(error, file=sys.stderr)

@@ -1,13 +1,13 @@
 #!/bin/sh
-# exchange put|remove PLACE MAIN_FILE SERVICE: run on Caddy's host; the new file is standard input.
+# install put|remove PATH MAIN_FILE SERVICE: runs on Caddy's host; standard input is the new file.
 set -u
-action=$1 place=$2 main=$3 service=$4
-draft=$place.draft before=$place.before
+action=$1 path=$2 main=$3 service=$4
+draft=$path.draft before=$path.before
 
 fail() { echo "$1" >&2; exit 1; }
 
-# The program of the host, or the one in the container of a service (or of that name) on it.
-caddy_there() {
+# Run Caddy's command on the host, or in the container of the service (or with its name).
+run_caddy() {
   [ -n "$service" ] || { caddy "$@"; return; }
   for filter in "label=com.docker.swarm.service.name=$service" "name=^/$service\$"; do
     id=$(docker ps --quiet --filter "$filter" | head -n 1)
@@ -18,40 +18,40 @@ caddy_there() {
 }
 
 attempt() {
-  said=$(caddy_there "$@" --config "$main" --adapter caddyfile 2>&1)
+  message=$(run_caddy "$@" --config "$main" --adapter caddyfile 2>&1)
 }
 
-put_back() {
-  if [ -e "$before" ]; then mv -f "$before" "$place"; else rm -f "$place"; fi
+restore() {
+  if [ -e "$before" ]; then mv -f "$before" "$path"; else rm -f "$path"; fi
 }
 
-[ -d "${place%/*}" ] || fail "there is no directory ${place%/*}: Caddy's main file must import one"
+[ -d "${path%/*}" ] || fail "the directory ${path%/*} does not exist: Caddy's main file must import it"
 rm -f "$draft" "$before"
-[ ! -e "$place" ] || cp -p "$place" "$before" || fail "the present file cannot be copied"
+[ ! -e "$path" ] || cp -p "$path" "$before" || fail "the old file cannot be copied"
 case $action in
 put)
-  # Read by Caddy's user, whoever that is; a hash in it is no password, and the front key opens
-  # nothing but to a container on Caddy's network.
-  { (umask 022 && cat >"$draft") && mv -f "$draft" "$place"; } || fail "the file cannot be written"
+  # Readable for Caddy's user, which may be any: a hash is no password, and the ingress key works
+  # only from containers on Caddy's network.
+  { (umask 022 && cat >"$draft") && mv -f "$draft" "$path"; } || fail "the file cannot be written"
   ;;
 remove)
-  rm -f "$place" || fail "the file cannot be removed"
+  rm -f "$path" || fail "the file cannot be removed"
   ;;
-*) fail "put or remove, not $action" ;;
+*) fail "the action is put or remove, not $action" ;;
 esac
 
 if ! attempt validate; then
-  put_back
-  fail "Caddy refuses it, and still serves what it did before:
-$said"
+  restore
+  fail "Caddy refuses the new file and still serves the old configuration:
+$message"
 fi
 if ! attempt reload; then
-  put_back
-  why=$said
-  attempt reload || why="$why
-nor does it reload what was there before:
-$said"
-  fail "Caddy does not reload, and the file is as it was before:
-$why"
+  restore
+  reason=$message
+  attempt reload || reason="$reason
+Caddy does not reload the old configuration either:
+$message"
+  fail "Caddy does not reload, and the old file is restored:
+$reason"
 fi
 rm -f "$before"

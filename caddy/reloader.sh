@@ -1,17 +1,17 @@
 #!/bin/sh
-# Hands the Caddyfile beside this script to the Caddy of the same node, and again to one that has
-# started anew. Runs beside it (caddyMode managed), in the same image, on the same volume.
+# Loads the Caddyfile beside this script into the Caddy of this node, and again after Caddy has
+# restarted. Runs beside a managed Caddy, in the same image, on the same volume.
 #
-#   sh reloader.sh           goes on until it is stopped; ends with 78 and Caddy's own message where
-#                            Caddy refuses the files, and goes on serving what it did before
-#   sh reloader.sh healthy   whether this node's Caddy serves them; a node may have none
+#   sh reloader.sh           runs until it is stopped; if Caddy refuses the Caddyfile, it exits with
+#                            78 and Caddy's message, and Caddy still serves the old configuration
+#   sh reloader.sh healthy   checks that this node's Caddy, if any, has the Caddyfile loaded
 here=$(dirname "$0")
 socket=/var/tmp/admin.sock
-asked=/tmp/asked
+tried=/tmp/tried
 settled=/tmp/settled
 
 if [ "$1" = healthy ]; then
-  # Once for all, as this ends when it is no longer so; each check costs the node a process.
+  # Checked once: the reloader exits when this changes. Each check costs the node a process.
   if [ -e "$settled-seen" ]; then sleep 15; exit 0; fi
   tries=0
   until [ -e "$settled" ]; do
@@ -21,24 +21,24 @@ if [ "$1" = healthy ]; then
   exit 0
 fi
 
-hand_over() {
-  : >"$asked"
-  if said=$(caddy reload --config "$here/Caddyfile" --address "unix/$socket" 2>&1); then
-    echo "handed over"
+load() {
+  : >"$tried"
+  if output=$(caddy reload --config "$here/Caddyfile" --address "unix/$socket" 2>&1); then
+    echo "Caddy has loaded the Caddyfile"
     unanswered=0
     return
   fi
-  message=$(printf '%s\n' "$said" | tail -n 1)
-  case $said in
+  message=$(printf '%s\n' "$output" | tail -n 1)
+  case $output in
     *"performing request"*)
       printf 'Caddy does not answer yet: %s\n' "$message"
-      rm -f "$asked"
+      rm -f "$tried"
       unanswered=$((unanswered + 1))
       ;;
     *)
-      # Long lines are cut short by whoever shows them: only the reason, without what it comes in.
+      # Long lines are cut where they are shown, so print the reason only.
       reason=${message##*: loading new config: }
-      printf 'Caddy refuses it: %s\n' "${reason%'\"}\n"}'}" >&2
+      printf 'Caddy refuses the Caddyfile: %s\n' "${reason%'\"}\n"}'}" >&2
       exit 78
       ;;
   esac
@@ -46,9 +46,9 @@ hand_over() {
 
 unanswered=0
 while :; do
-  # A Caddy that starts makes its socket anew; one that takes other files keeps it.
-  if [ -S "$socket" ] && ! [ "$asked" -nt "$socket" ]; then hand_over; fi
-  # A socket at which nobody answers for long is that of a Caddy which is gone from here.
+  # A Caddy that restarts creates its socket again; a reload keeps it.
+  if [ -S "$socket" ] && ! [ "$tried" -nt "$socket" ]; then load; fi
+  # A socket that does not answer for long is left over from a Caddy that has moved to another node.
   if [ "$unanswered" = 0 ] || [ "$unanswered" -gt 3 ]; then : >"$settled"; fi
   sleep 1
 done

@@ -1,9 +1,9 @@
 """The Dask cluster: an overlay network with a scheduler, workers and a notebook on it.
 
-Where the stack runs a Prefect server, that is on it too.
+With `prefect` managed, a Prefect server is on it too.
 
-Owns how the parts are wired and which settings each one gets. It publishes nothing; what stands in
-front of it and what proves it are built beside it in `__main__.py`.
+Owns how the services are wired and which settings each gets. It publishes nothing: the ingress and
+the proofs are declared beside it in `__main__.py`.
 """
 
 from dataclasses import dataclass
@@ -11,37 +11,33 @@ from dataclasses import dataclass
 import pulumi
 
 from components.environment import declare_environment
+from components.ingress import Ingress
 from components.network import DaskNetwork
 from components.notebook import Notebook, NotebookArgs
 from components.object_store import ObjectStore, declare_object_store
 from components.prefect import Prefect, PrefectArgs, api_url, prefect_variables
-from components.scheduler import ADDRESS, DASHBOARD_PORT, Scheduler, SchedulerArgs
+from components.scheduler import ADDRESS, Scheduler, SchedulerArgs
 from components.service import DeclaredService, MountedFile
+from components.shared import Shared
 from components.workers import Workers, WorkersArgs
+from config import workloads
 from config.settings import Settings
-from config.workloads import ResourceLimit
-from swarm.capacity import SMALL
 from swarm.site import Site
 
 
 @dataclass(frozen=True, kw_only=True)
 class DaskClusterArgs:
-    """The settings of the stack, what was found on its Swarm and, if any, Caddy's network and key.
-
-    The key is the notebook's front key.
-    """
+    """The settings of the stack, the facts of its Swarm, and the ingress."""
 
     settings: Settings
     site: Site
-    caddy_network_id: pulumi.Input[str] | None
-    front_key: MountedFile | None
+    ingress: Ingress
 
 
 class DaskCluster(pulumi.ComponentResource):
-    """Network, scheduler, workers and notebook."""
+    """Network, scheduler, workers, notebook and, if managed, Prefect."""
 
     scheduler_address = ADDRESS
-    dashboard_url = f"http://dask_scheduler:{DASHBOARD_PORT}/status"
     network_id: pulumi.Output[str]
     notebook: Notebook
     environment: MountedFile | None
@@ -53,114 +49,63 @@ class DaskCluster(pulumi.ComponentResource):
     ) -> None:
         super().__init__("dask:swarm:DaskCluster", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        self.network_id = network_id = DaskNetwork(f"{name}-network", child).network_id
-        self.prefect_api_url = api_url(args.settings.prefect, args.settings.prefect_api_url)
-        store = declare_object_store(f"{name}-object-store", args.settings, child)
-        scheduler = Scheduler(f"{name}-scheduler", _scheduler(args, network_id, store), child)
+        settings = args.settings
+        self.network_id = DaskNetwork(f"{name}-network", child).network_id
+        self.prefect_api_url = api_url(settings.prefect.mode, settings.prefect.api_url)
+        store = declare_object_store(f"{name}-object-store", settings.object_store, child)
         variables = {
             **store.variables,
             **prefect_variables(self.prefect_api_url),
-            **args.settings.environment,
+            **settings.shared.environment,
         }
-        self.environment = environment = declare_environment(
-            f"{name}-environment", variables, child
+        self.environment = declare_environment(f"{name}-environment", variables, child)
+        shared = self._shared(args, store)
+        scheduler = Scheduler(
+            f"{name}-scheduler",
+            SchedulerArgs(shared=shared, workload=workloads.scheduler(settings)),
+            child,
         )
-        workers = Workers(f"{name}-workers", _workers(args, network_id, environment, store), child)
+        workers = Workers(
+            f"{name}-workers",
+            WorkersArgs(
+                shared=shared,
+                workload=workloads.workers(settings),
+                threads=settings.workers.threads,
+            ),
+            child,
+        )
         self.notebook = Notebook(
-            f"{name}-notebook", _notebook(args, network_id, environment, store), child
+            f"{name}-notebook",
+            NotebookArgs(
+                shared=shared,
+                workload=workloads.notebook(settings),
+                image=args.site.notebook_image,
+                password=settings.notebook.password,
+                ingress_key=args.ingress.key,
+            ),
+            child,
         )
         self.services = (scheduler.service, workers.service, self.notebook.service)
-        if args.settings.prefect == "managed":
-            prefect = Prefect(f"{name}-prefect", _prefect(args, network_id), child)
-            self.services += (prefect.service,)
+        if settings.prefect.mode == "managed":
+            prefect_args = PrefectArgs(shared=shared, workload=workloads.prefect(settings))
+            self.services += (Prefect(f"{name}-prefect", prefect_args, child).service,)
         self.register_outputs(
             {
                 "scheduler_address": self.scheduler_address,
-                "dashboard_url": self.dashboard_url,
+                "dashboard_url": scheduler.dashboard_url,
                 "notebook_url": self.notebook.url,
             }
         )
 
-
-def _scheduler(
-    args: DaskClusterArgs, network_id: pulumi.Input[str], object_store: ObjectStore
-) -> SchedulerArgs:
-    settings = args.settings
-    limit = ResourceLimit(cpus=settings.scheduler_cpus, memory_bytes=settings.scheduler_memory)
-    return SchedulerArgs(
-        image=args.site.image,
-        limit=limit,
-        reservation=limit.at_most(SMALL),
-        constraints=settings.control_placement,
-        platform=settings.platform,
-        packages=settings.extra_pip_packages,
-        dask_config=settings.dask_config,
-        object_store=object_store,
-        network_id=network_id,
-        caddy_network_id=args.caddy_network_id,
-    )
-
-
-def _workers(
-    args: DaskClusterArgs,
-    network_id: pulumi.Input[str],
-    environment: MountedFile | None,
-    object_store: ObjectStore,
-) -> WorkersArgs:
-    settings = args.settings
-    return WorkersArgs(
-        image=args.site.image,
-        replicas=settings.workers,
-        per_node=settings.workers_per_node,
-        threads=settings.worker_threads,
-        limit=ResourceLimit(cpus=settings.worker_cpus, memory_bytes=settings.worker_memory),
-        constraints=settings.worker_placement,
-        platform=settings.platform,
-        packages=settings.extra_pip_packages,
-        dask_config=settings.dask_config,
-        environment=environment,
-        object_store=object_store,
-        scheduler_address=ADDRESS,
-        network_id=network_id,
-    )
-
-
-def _prefect(args: DaskClusterArgs, network_id: pulumi.Input[str]) -> PrefectArgs:
-    settings = args.settings
-    limit = ResourceLimit(cpus=settings.prefect_cpus, memory_bytes=settings.prefect_memory)
-    return PrefectArgs(
-        image=args.site.image,
-        limit=limit,
-        reservation=limit.at_most(SMALL),
-        constraints=settings.control_placement,
-        platform=settings.platform,
-        packages=settings.extra_pip_packages,
-        network_id=network_id,
-        caddy_network_id=args.caddy_network_id,
-    )
-
-
-def _notebook(
-    args: DaskClusterArgs,
-    network_id: pulumi.Input[str],
-    environment: MountedFile | None,
-    object_store: ObjectStore,
-) -> NotebookArgs:
-    settings = args.settings
-    limit = ResourceLimit(cpus=settings.notebook_cpus, memory_bytes=settings.notebook_memory)
-    return NotebookArgs(
-        image=args.site.notebook_image,
-        limit=limit,
-        reservation=limit.at_most(SMALL),
-        constraints=settings.control_placement,
-        platform=settings.platform,
-        password=settings.notebook_password,
-        front_key=args.front_key,
-        scheduler_address=ADDRESS,
-        packages=settings.extra_pip_packages,
-        dask_config=settings.dask_config,
-        environment=environment,
-        object_store=object_store,
-        network_id=network_id,
-        caddy_network_id=args.caddy_network_id,
-    )
+    def _shared(self, args: DaskClusterArgs, store: ObjectStore) -> Shared:
+        return Shared(
+            image=args.site.image,
+            platform=args.settings.cluster.platform,
+            packages=args.settings.cluster.packages,
+            dask_config=args.settings.shared.dask_config,
+            environment=self.environment,
+            object_store=store,
+            scheduler_address=ADDRESS,
+            network_id=self.network_id,
+            caddy_network_id=args.ingress.network_id,
+        )

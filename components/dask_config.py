@@ -1,8 +1,8 @@
-"""Dask's own configuration, as a file that Dask reads in containers of any image.
+"""Dask's configuration, as a file that Dask reads in containers of any image.
 
-Owns what this stack must configure for Dask to work in a Swarm, and how a user's own configuration
-(`daskConfig`) is merged with it. Files instead of variables: the provider sends two or more
-environment variables in random order, which would restart tasks.
+Owns how the stack's configuration of a service and the user's (`daskConfig`) become one. Files
+instead of variables: the provider sends two or more environment variables in random order, which
+would restart tasks.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ Config = Mapping[str, Any]
 
 
 def merge(ours: Config, users: Config) -> dict[str, Any]:
-    """Return both configurations as one; where both set a value, the user's counts.
+    """Return both configurations as one; where both set a value, the user's wins.
 
-    Dask takes `-` and `_` in a key for the same, and so does this.
+    As in Dask, `-` and `_` in a key mean the same.
     """
     merged = dict(ours)
     names = {_plain(key): key for key in ours}
@@ -42,6 +42,6 @@ def _plain(key: object) -> str:
 def mount_dask_config(
     name: str, ours: Config, users: Config, opts: pulumi.ResourceOptions
 ) -> MountedFile:
-    """Declare the configuration of one service as a Swarm config that is mounted for Dask."""
+    """Declare the configuration of one service as a Swarm config where Dask looks for it."""
     text = yaml.safe_dump(merge(ours, users), sort_keys=True)
     return mount_config(f"{name}-dask-config", TARGET, text, opts)

@@ -1,194 +1,219 @@
-"""The front: notebook and dashboard on HTTPS names of their own, behind a login.
+"""The ingress: notebook, dashboard and Prefect by HTTPS, each by its name, behind a login.
 
-Owns which names there are, who may pass, the key that opens the notebook to them, and what an
-existing Caddy (`external`) is given: one file, by `caddy/install.py`. The stack's own Caddy
-(`managed`) is in `managed_caddy.py`, the text itself in `caddy/caddyfile.py`.
+Owns the sites' names, the login, the key by which the notebook trusts Caddy, and the one file of
+an existing Caddy (`external`), which `caddy/install.py` installs. `managed_caddy.py` declares the
+managed Caddy; `caddy/caddyfile.py` owns the text.
 """
 
 import json
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import pulumi
-import pulumi_command as command
 import pulumi_random as random
 
 from caddy import caddyfile
-from caddy.caddyfile import FrontText
-from components.cluster import DaskCluster
-from components.managed_caddy import OwnCaddyArgs, declare_own_caddy
+from caddy.caddyfile import CaddyfileValues
+from components.managed_caddy import ManagedCaddyArgs, declare_managed_caddy
 from components.notebook import Notebook
 from components.prefect import Prefect
+from components.program import declare_program
+from components.scheduler import Scheduler
 from components.service import DeclaredService, MountedFile, mount_secret
-from config.settings import Settings
+from config.settings import CaddySettings, IngressSettings, Settings
 from config.types import split_address
 from swarm.site import Site
 
-# In /run/secrets: the notebook's and Caddy's, and Caddy's alone.
+# In /run/secrets: notebook and Caddy mount the key, only Caddy the session.
 KEY_FILE, SESSION_FILE = "front_key", "front_session"
-INSTALL = "exec .venv/bin/python -m caddy.install"
+# The URLs of the sites on the Swarm's networks.
+SERVICE_URLS = {
+    "notebook": Notebook.url,
+    "dashboard": Scheduler.dashboard_url,
+    "prefect": Prefect.url,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrontArgs:
-    """The settings of the stack and what was found on its Swarm."""
+class IngressArgs:
+    """The settings of the stack and the facts of its Swarm."""
 
     settings: Settings
     site: Site
 
 
-class Front(pulumi.ComponentResource):
-    """Caddy's part of the stack; without a domain only the network to which Caddy is attached.
+class Ingress(pulumi.ComponentResource):
+    """Caddy's part of the stack; without a domain only the network of an existing Caddy.
 
-    `user` and `password` are those of a basic login, else empty. `key` is the Swarm secret by
-    which the notebook knows whom Caddy has let in.
+    `urls` has the URL of each site. `user` and `password` are those of a basic login, else empty.
+    `key` is the Swarm secret by which the notebook knows Caddy's requests.
     """
 
     network_id: pulumi.Input[str] | None
     services: tuple[DeclaredService, ...] = ()
     key: MountedFile | None = None
-    notebook_url: str = Notebook.url
-    dashboard_url: str = DaskCluster.dashboard_url
-    prefect_url: str | None
+    urls: dict[str, str]
     user: str = ""
     password: pulumi.Input[str] = ""
     caddyfile: pulumi.Input[str] = ""
 
     def __init__(
-        self, name: str, args: FrontArgs, opts: pulumi.ResourceOptions | None = None
+        self, name: str, args: IngressArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
+        # URNs contain types and logical names, so these keep the word `front`.
         super().__init__("dask:swarm:Front", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self)
-        settings = args.settings
         self.network_id = args.site.caddy_network_id
-        self.prefect_url = Prefect.url if settings.prefect == "managed" else None
-        if settings.has_front:
-            text = front_text(settings)
-            key = _generated(f"{name}-key", 48, child)
-            self.key = mounted = mount_secret(f"{name}-key", KEY_FILE, key, child)
-            files = {
-                **caddyfile.sites(text),
-                "login.caddy": self._login(name, text, settings, child),
-                "key.caddy": _key_fragment(text, key),
-            }
-            self.caddyfile = pulumi.Output.all(**files).apply(caddyfile.joined)
-            self.notebook_url = f"https://{text.notebook_name}"
-            self.dashboard_url = f"https://{text.dashboard_name}/status"
-            self.prefect_url = f"https://{text.prefect_name}" if text.prefect_name else None
-            if settings.caddy_mode == "managed":
-                session = _generated(f"{name}-session", 48, child)
-                own = declare_own_caddy(
-                    name,
-                    OwnCaddyArgs(
-                        settings=settings,
-                        image=args.site.caddy_image,
-                        files={**caddyfile.options(text), **files},
-                        secrets=(
-                            mounted,
-                            mount_secret(f"{name}-session", SESSION_FILE, session, child),
-                        ),
-                    ),
-                    child,
-                )
-                self.network_id, self.services = own.network_id, own.services
-            if settings.delivers:
-                _deliver(f"{name}-delivery", settings, self.caddyfile, child)
+        self.urls = site_urls(args.settings)
+        if args.settings.ingress:
+            child = pulumi.ResourceOptions(parent=self)
+            self._declare_sites(name, args, args.settings.ingress, child)
         self.register_outputs(
-            {"notebook_url": self.notebook_url, "dashboard_url": self.dashboard_url}
+            {"notebook_url": self.urls["notebook"], "dashboard_url": self.urls["dashboard"]}
         )
+
+    def _declare_sites(
+        self,
+        name: str,
+        args: IngressArgs,
+        ingress: IngressSettings,
+        child: pulumi.ResourceOptions,
+    ) -> None:
+        settings, values = args.settings, caddyfile_values(args.settings, ingress)
+        key = _generated(f"{name}-key", 48, child)
+        self.key = mount_secret(f"{name}-key", KEY_FILE, key, child)
+        files = {
+            **caddyfile.sites(values),
+            "login.caddy": self._login(name, values, ingress, child),
+            "key.caddy": _key_fragment(values, key),
+        }
+        self.caddyfile = pulumi.Output.all(**files).apply(caddyfile.join)
+        if settings.caddy.mode == "managed":
+            session = _generated(f"{name}-session", 48, child)
+            session_file = mount_secret(f"{name}-session", SESSION_FILE, session, child)
+            caddy_args = ManagedCaddyArgs(
+                settings=settings,
+                image=args.site.caddy_image,
+                files={**caddyfile.options(values), **files},
+                secrets=(self.key, session_file),
+            )
+            caddy = declare_managed_caddy(name, caddy_args, child)
+            self.network_id, self.services = caddy.network_id, caddy.services
+        if settings.installs_sites:
+            _declare_install(f"{name}-delivery", settings, self.caddyfile, child)
 
     def _login(
-        self, name: str, text: FrontText, settings: Settings, child: pulumi.ResourceOptions
+        self,
+        name: str,
+        values: CaddyfileValues,
+        ingress: IngressSettings,
+        child: pulumi.ResourceOptions,
     ) -> pulumi.Input[str]:
-        """Return the login's fragment, of which only a basic one's is not known beforehand."""
-        if settings.auth != "basic":
-            return caddyfile.login(text)
-        self.user, self.password = settings.basic_user, _password(name, settings, child)
-        # The salt is kept, or every run would make another hash.
+        """Return the login's fragment; that of a basic login needs a hash of the password."""
+        if ingress.auth != "basic":
+            return caddyfile.login(values)
+        self.user, self.password = ingress.basic_user, _password(name, ingress, child)
+        # A salt in the state, so that the hash stays the same from run to run.
         salt = random.RandomId(f"{name}-salt", byte_length=16, opts=child)
         return pulumi.Output.all(self.password, salt.hex).apply(
-            lambda known: caddyfile.login(text, caddyfile.bcrypt_hash(known[0], known[1]))
+            lambda known: caddyfile.login(values, caddyfile.bcrypt_hash(known[0], known[1]))
         )
 
 
-def _key_fragment(text: FrontText, key: pulumi.Output[str]) -> pulumi.Input[str]:
-    """Return the key's fragment, a secret only where it holds the key itself."""
-    if text.key != "text":
-        return caddyfile.key(text)
-    return key.apply(lambda known: caddyfile.key(text, known))
+def site_names(settings: Settings) -> dict[str, str]:
+    """Return the DNS name of each site, none without an ingress."""
+    ingress = settings.ingress
+    if ingress is None:
+        return {}
+    labels = {"notebook": ingress.notebook_name, "dashboard": ingress.dashboard_name}
+    if settings.prefect.mode == "managed":
+        labels["prefect"] = settings.prefect.name
+    return {site: f"{label}.{ingress.domain}" for site, label in labels.items()}
 
 
-def _deliver(
+def site_urls(settings: Settings) -> dict[str, str]:
+    """Return the URL of each site: Caddy's, or its service's if there is no ingress."""
+    urls = {**SERVICE_URLS}
+    if settings.prefect.mode != "managed":
+        del urls["prefect"]
+    for site, name in site_names(settings).items():
+        urls[site] = f"https://{name}{urlsplit(urls[site]).path}"
+    return urls
+
+
+def _key_fragment(values: CaddyfileValues, key: pulumi.Output[str]) -> pulumi.Input[str]:
+    """Return the key's fragment, a secret only if it holds the key itself."""
+    if values.key != "text":
+        return caddyfile.key(values)
+    return key.apply(lambda known: caddyfile.key(values, known))
+
+
+def _declare_install(
     name: str, settings: Settings, text: pulumi.Input[str], opts: pulumi.ResourceOptions
 ) -> None:
-    """Have the file put into its place, again when it changes, and removed in the end."""
+    """Declare that an existing Caddy has `text` as one file until the stack is destroyed."""
     place = install_place(settings)
-    request = pulumi.Output.json_dumps({**place, "text": text}, sort_keys=True)
-    command.local.Command(
+    declare_program(
         name,
-        create=f"{INSTALL} put",
-        delete=f"{INSTALL} remove",
-        # A Caddy in a container of the manager is asked there.
-        environment={"DOCKER_HOST": settings.docker_host},
-        stdin=request,
-        # Another place is another file: the old one is removed when the new one is there.
+        "caddy.install",
+        pulumi.Output.json_dumps({**place, "text": text}, sort_keys=True),
+        on={"create": "put", "delete": "remove"},
+        # Another place is another file: the old file is removed once the new file is in place.
         triggers=[json.dumps(place, sort_keys=True)],
-        logging=command.local.Logging.STDERR,
-        add_previous_output_in_env=False,
+        # For a Caddy in a container of the manager.
+        docker_host=settings.cluster.docker_host,
         opts=opts,
     )
 
 
 def install_place(settings: Settings) -> dict[str, str]:
-    """Return what `caddy/install.py` needs besides the text; an empty host is this machine."""
-    manager = settings.docker_host if settings.docker_host.startswith("ssh://") else ""
+    """Return where `caddy/install.py` puts the text; an empty host is this machine."""
+    caddy, manager = settings.caddy, settings.cluster.docker_host
     return {
-        "host": settings.caddy_host or manager,
-        "directory": settings.caddy_directory,
-        "main_file": settings.caddy_main_file,
-        "service": settings.caddy_service,
+        "host": caddy.host or (manager if manager.startswith("ssh://") else ""),
+        "directory": caddy.directory,
+        "main_file": caddy.main_file,
+        "service": caddy.service,
     }
 
 
-def front_text(settings: Settings) -> FrontText:
-    """Return what the fragments say for these settings."""
-    endpoint = settings.authelia_endpoint
-    # Only since 4.38 does Authelia know by itself where its portal is.
-    legacy = f"?rd={settings.authelia_portal}" if endpoint == "/api/verify" else ""
-    address, path = split_address(settings.authelia_address)
-    return FrontText(
-        notebook_name=f"{settings.notebook_name}.{settings.domain}",
-        dashboard_name=f"{settings.dashboard_name}.{settings.domain}",
-        login=_login_variant(settings),
-        certificates="internal" if settings.is_local else "acme",
+def caddyfile_values(settings: Settings, ingress: IngressSettings) -> CaddyfileValues:
+    """Return the values of the Caddyfile for these settings."""
+    endpoint = ingress.authelia_endpoint
+    # Before 4.38 Authelia does not know the URL of its portal.
+    legacy = f"?rd={ingress.authelia_portal}" if endpoint == "/api/verify" else ""
+    address, path = split_address(ingress.authelia_address)
+    return CaddyfileValues(
+        names=site_names(settings),
+        login=_login_variant(ingress, settings.caddy),
+        certificates="internal" if ingress.is_local else "acme",
         key=_key_variant(settings),
         authelia_address=address,
         authelia_uri=path + endpoint + legacy,
-        authelia_cookie=settings.authelia_cookie,
-        basic_user=settings.basic_user,
-        acme_email=settings.acme_email,
-        acme_directory=settings.acme_directory,
-        prefect_name=f"{settings.prefect_name}.{settings.domain}"
-        if settings.prefect == "managed"
-        else "",
+        authelia_cookie=ingress.authelia_cookie,
+        basic_user=ingress.basic_user,
+        acme_email=ingress.acme_email,
+        acme_directory=ingress.acme_directory,
     )
 
 
-def _login_variant(settings: Settings) -> str:
-    # The cookie's secret is a file, as the key is.
-    by_cookie = settings.auth == "basic" and settings.caddy_mode == "managed"
-    return "basic-cookie" if by_cookie else settings.auth
+def _login_variant(ingress: IngressSettings, caddy: CaddySettings) -> str:
+    # The cookie's secret is a Swarm secret, which only a managed Caddy can mount.
+    by_cookie = ingress.auth == "basic" and caddy.mode == "managed"
+    return "basic-cookie" if by_cookie else ingress.auth
 
 
 def _key_variant(settings: Settings) -> str:
     if settings.notebook_asks:
         return "none"
-    # No file of ours is on the host of a Caddy that was there before.
-    return "file" if settings.caddy_mode == "managed" else "text"
+    # An existing Caddy has no file with the key on its host.
+    return "file" if settings.caddy.mode == "managed" else "text"
 
 
-def _password(name: str, settings: Settings, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
-    if settings.basic_password:
-        return pulumi.Output.secret(settings.basic_password)
+def _password(
+    name: str, ingress: IngressSettings, opts: pulumi.ResourceOptions
+) -> pulumi.Output[str]:
+    if ingress.basic_password:
+        return pulumi.Output.secret(ingress.basic_password)
     return _generated(f"{name}-password", 24, opts)
 
 

@@ -1,14 +1,13 @@
-"""The stack's own Caddy (`caddyMode` managed): its network, its service, who hands it its files.
+"""The managed Caddy (`caddyMode` managed): its network, its service and its reloader.
 
-Swarm configs do not change under a running task, and a new task cuts off every websocket. So Caddy
-is declared with next to nothing, which stays as it is whatever the sites are; the reloader, a
-small service on the same nodes, mounts the files and hands them over by a socket on Caddy's
-volume. Caddy is healthy only when it has them. The text itself is `caddyfile.py`'s.
+A running task keeps its Swarm configs, and a new task cuts off every websocket. So Caddy starts
+with a minimal config that never changes with the sites. The reloader, a small service on the same
+nodes, mounts the Caddyfile and loads it over a socket on Caddy's volume. Caddy is healthy only
+with the Caddyfile loaded. `caddy/caddyfile.py` owns the text.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 import pulumi
 import pulumi_docker as docker
@@ -25,33 +24,28 @@ from components.service import (
     declare_service,
     mount_config,
 )
+from config import workloads
 from config.settings import Settings
-from config.types import memory
-from config.workloads import ResourceLimit
-from swarm.capacity import SMALL
 
-SERVICE = "dask_caddy"
-RELOADER = "dask_caddy_reloader"
-LIMIT = ResourceLimit(cpus=Decimal(1), memory_bytes=memory("256MiB"))
 HEALTH_PORT = 8081
 FILES = "/etc/caddy"
 SCRIPT = f"{FILES}/reloader.sh"
-# A new volume takes over who may write to it from the image's directory in its place, and this one
-# is open to any user in every image. Caddy's own, /data, belongs to root.
+# A new volume gets the permissions of the image's directory at its mount point, and any user may
+# write to this directory in every image. The image's /data belongs to root.
 DATA = Volume(
     name="dask-caddy-data",
     target="/var/tmp",  # noqa: S108  nothing else runs there
 )
 USER = "1000:1000"
-# The official image's program carries it and would not start without.
+# The binary in the official image has this file capability and does not start without it.
 CAPABILITIES = ("NET_BIND_SERVICE",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnCaddyArgs:
+class ManagedCaddyArgs:
     """The settings of the stack, Caddy's image, its files by their names in `caddy/`, its secrets.
 
-    Caddy has the secrets even where no file names them: no change of the files costs it its task.
+    Caddy mounts the secrets even when no file uses them, so that new files never restart it.
     """
 
     settings: Settings
@@ -61,26 +55,28 @@ class OwnCaddyArgs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnCaddy:
-    """The network that Caddy is reached by, and the services to wait for."""
+class ManagedCaddy:
+    """The network on which Caddy reaches its upstreams, and its services."""
 
     network_id: pulumi.Output[str]
     services: tuple[DeclaredService, ...]
 
 
-def declare_own_caddy(name: str, args: OwnCaddyArgs, opts: pulumi.ResourceOptions) -> OwnCaddy:
+def declare_managed_caddy(
+    name: str, args: ManagedCaddyArgs, opts: pulumi.ResourceOptions
+) -> ManagedCaddy:
     """Declare network, Caddy and reloader."""
     if args.image is None:
-        raise ValueError("a managed Caddy has an image")
+        raise ValueError("the managed Caddy needs an image")
     network = docker.Network(
-        f"{name}-network", name=args.settings.caddy_network, driver="overlay", opts=opts
+        f"{name}-network", name=args.settings.caddy.network, driver="overlay", opts=opts
     )
     boot = _config(name, "boot.caddy", caddyfile.boot(), opts)
     files = {"reloader.sh": caddyfile.reloader(), **args.files}
-    handed = [_config(name, file, text, opts) for file, text in files.items()]
+    configs = [_config(name, file, text, opts) for file, text in files.items()]
     caddy = _caddy(args, args.image, network.id, boot)
-    reloader = _reloader(args.settings, args.image, handed)
-    return OwnCaddy(
+    reloader = _reloader(args.settings, args.image, configs)
+    return ManagedCaddy(
         network_id=network.id,
         services=(
             declare_service(f"{name}-caddy", caddy, opts),
@@ -97,20 +93,17 @@ def _config(
 
 
 def _caddy(
-    args: OwnCaddyArgs, image: str, network_id: pulumi.Input[str], boot: MountedFile
+    args: ManagedCaddyArgs, image: str, network_id: pulumi.Input[str], boot: MountedFile
 ) -> ServiceSpec:
     return ServiceSpec(
-        name=SERVICE,
+        workload=workloads.caddy(args.settings),
         image=image,
         args=["caddy", "run", "--config", boot.file_name, "--adapter", "caddyfile"],
-        # Below it Caddy keeps certificates and their keys.
+        # Where Caddy keeps certificates and their keys.
         environment={"XDG_DATA_HOME": DATA.target},
-        limit=LIMIT,
-        reservation=LIMIT.at_most(SMALL),
         health_check=HealthCheck(port=HEALTH_PORT, path="/", by_wget=True),
         networks=[Attachment(network_id=network_id)],
-        constraints=args.settings.control_placement,
-        platform=args.settings.platform,
+        platform=args.settings.cluster.platform,
         configs=[boot],
         secrets=args.secrets,
         volumes=[DATA],
@@ -122,21 +115,16 @@ def _caddy(
 
 def _reloader(settings: Settings, image: str, files: list[MountedFile]) -> ServiceSpec:
     return ServiceSpec(
-        name=RELOADER,
+        workload=workloads.caddy_reloader(settings),
         image=image,
         args=["sh", SCRIPT],
-        # Caddy is on one of the nodes that fit, and may move to another.
-        replicas="everywhere",
-        limit=LIMIT,
-        reservation=LIMIT.at_most(SMALL),
         health_check=Script(command=["sh", SCRIPT, "healthy"]),
         networks=[],
-        constraints=settings.control_placement,
-        platform=settings.platform,
+        platform=settings.cluster.platform,
         configs=files,
         volumes=[DATA],
         capabilities=CAPABILITIES,
         user=USER,
-        # When it is healthy, Caddy has said yes.
+        # Once the reloader is healthy, Caddy has accepted the Caddyfile.
         rolling=Rolling(monitor="1s"),
     )

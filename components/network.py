@@ -1,7 +1,7 @@
 """The overlay network that scheduler, workers and notebook share.
 
-Owns the network and nothing on it. Every input of a Docker network forces its replacement, which
-means an outage of everything attached: there are as few inputs as possible, and none is a setting.
+Owns the network and nothing on it. A change of any input replaces the network, with an outage of
+everything attached: there are as few inputs as possible, and none is a setting.
 """
 
 import pulumi
@@ -11,7 +11,7 @@ NETWORK_NAME = "dask-network"
 
 
 class DaskNetwork(pulumi.ComponentResource):
-    """An overlay network named `dask-network`, to which only Swarm services can attach."""
+    """The overlay network `dask-network`, to which only Swarm services can attach."""
 
     network_id: pulumi.Output[str]
 
@@ -21,7 +21,7 @@ class DaskNetwork(pulumi.ComponentResource):
             f"{name}-overlay",
             name=NETWORK_NAME,
             driver="overlay",
-            # One that was there before is kept as it is: nothing of it can be changed in place.
+            # An adopted network stays as it is: no property can be changed in place.
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["attachable", "labels"]),
         )
         self.network_id = overlay.id

@@ -1,12 +1,12 @@
-"""The Jupyter notebook server next to the cluster; `Client()` in it finds the scheduler.
+"""The Jupyter notebook server; `Client()` in a notebook finds the scheduler.
 
-Owns the server's configuration, its token or password, its home and its service. The secret has
-one path: generated or from the config, a Swarm secret, a file in the container. The front key,
-which opens it to whom Caddy has let in, is `ingress.py`'s.
+Owns the server's configuration, its token or password, its home and its service. Token and
+password have one path: generated or from the config, a Swarm secret, a file in the container.
+`ingress.py` owns the ingress key, by which Caddy opens the notebook to logged-in users.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pulumi
@@ -15,7 +15,6 @@ import pulumi_random as random
 from components.dask_config import Config, mount_dask_config
 from components.health_check import HealthCheck
 from components.network import NETWORK_NAME
-from components.object_store import ObjectStore
 from components.scheduler import ALIAS, DASHBOARD_PORT
 from components.service import (
     DeclaredService,
@@ -29,35 +28,28 @@ from components.service import (
     mount_secret,
     package_environment,
 )
-from config.types import Platform
-from config.workloads import ResourceLimit
+from components.shared import Shared
+from config.workloads import NOTEBOOK, Workload
 
-SERVICE = "dask_notebook"
 PORT = 8888
 CONFIG_SOURCE = Path(__file__).parent.parent / "images" / "jupyter_server_config.py"
 CONFIG_TARGET = "/etc/jupyter/jupyter_server_config.py"
-# Not a resource: the node makes it when a task needs it, and it outlives the stack.
+# Not a resource: the node creates it when a task needs it, and it outlives the stack.
 HOME = Volume(name="dask-notebook", target="/home/jovyan")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotebookArgs:
-    """What the notebook is made of; with an empty `password` a token is generated."""
+    """What the notebook shares with the cluster, its workload, image, password and ingress key.
 
+    With an empty `password` a token is generated.
+    """
+
+    shared: Shared
+    workload: Workload
     image: str
-    limit: ResourceLimit
-    reservation: ResourceLimit
-    constraints: Sequence[str]
-    platform: Platform
     password: str
-    front_key: MountedFile | None
-    scheduler_address: str
-    packages: Sequence[str] = ()
-    dask_config: Config = field(default_factory=dict)
-    environment: MountedFile | None = None
-    object_store: ObjectStore = field(default_factory=ObjectStore)
-    network_id: pulumi.Input[str]
-    caddy_network_id: pulumi.Input[str] | None
+    ingress_key: MountedFile | None
 
 
 class Notebook(pulumi.ComponentResource):
@@ -67,7 +59,7 @@ class Notebook(pulumi.ComponentResource):
     secret: MountedFile
     login_kind: str
     token: pulumi.Output[str] | None
-    url = f"http://dask_notebook:{PORT}"
+    url = f"http://{NOTEBOOK}:{PORT}"
 
     def __init__(
         self, name: str, args: NotebookArgs, opts: pulumi.ResourceOptions | None = None
@@ -75,14 +67,14 @@ class Notebook(pulumi.ComponentResource):
         super().__init__("dask:swarm:Notebook", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         settings = CONFIG_SOURCE.read_text(encoding="utf-8")
-        ours = dask_config(args.scheduler_address)
+        ours = dask_config(args.shared.scheduler_address)
         files = [
             mount_config(f"{name}-config", CONFIG_TARGET, settings, child),
-            mount_dask_config(name, ours, args.dask_config, child),
+            mount_dask_config(name, ours, args.shared.dask_config, child),
         ]
         self.secret = self._secret(name, args, child)
-        optional = (args.front_key, args.environment)
-        secrets = [self.secret, *(secret for secret in optional if secret)]
+        ingress_keys = [args.ingress_key] if args.ingress_key else []
+        secrets = [self.secret, *ingress_keys, *args.shared.work_secrets]
         spec = _spec(args, secrets, files)
         self.service = declare_service(f"{name}-service", spec, child)
         self.register_outputs({"url": self.url})
@@ -96,10 +88,9 @@ class Notebook(pulumi.ComponentResource):
 
 
 def dask_config(scheduler_address: str) -> Config:
-    """Return Dask's configuration of kernels: `Client()` is this cluster's.
+    """Return Dask's configuration for kernels: `Client()` connects to this cluster.
 
-    The dashboard's link leads through the notebook's own proxy, which every browser reaches that
-    reaches the notebook, with or without a front.
+    The dashboard's link leads through the notebook's proxy, which works with and without ingress.
     """
     link = f"/proxy/{ALIAS}:{DASHBOARD_PORT}/status"
     return {
@@ -115,27 +106,25 @@ def _generated_token(name: str, opts: pulumi.ResourceOptions) -> pulumi.Output[s
 def _spec(
     args: NotebookArgs, secrets: Sequence[MountedFile], configs: Sequence[MountedFile]
 ) -> ServiceSpec:
+    shared = args.shared
     return ServiceSpec(
-        name=SERVICE,
+        workload=args.workload,
         image=args.image,
         args=notebook_args(),
-        environment=package_environment(args.packages),
-        limit=args.limit,
-        reservation=args.reservation,
+        environment=package_environment(shared.packages),
         health_check=HealthCheck(port=PORT, path="/api"),
-        networks=attachments(args.network_id, args.caddy_network_id),
-        constraints=args.constraints,
-        platform=args.platform,
-        secrets=[*secrets, *args.object_store.secrets],
-        configs=[*configs, *args.object_store.configs],
-        # A notebook that does not start must not cost the kernels of the old one.
+        networks=attachments(shared.network_id, shared.caddy_network_id),
+        platform=shared.platform,
+        secrets=secrets,
+        configs=[*configs, *shared.object_store.configs],
+        # If the new notebook server does not start, running kernels must not be lost.
         rolling=Rolling(start_first=True),
         volumes=[HOME],
-        # Caddy's network may have a `scheduler` too, and its name may come first.
+        # Caddy's network may have a `scheduler` too, which could be found first.
         search_domains=[NETWORK_NAME],
     )
 
 
 def notebook_args() -> list[str]:
-    """Return the server's command line; what else it needs stands in its config file."""
+    """Return the server's command line; its config file holds the rest."""
     return ["jupyter", "lab", "--config", CONFIG_TARGET]

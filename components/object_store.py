@@ -1,12 +1,12 @@
-"""The keys of an S3 server for the cluster's services, where their S3 clients look for them.
+"""The keys of an S3 server, where the S3 clients of the cluster's services look for them.
 
 Owns the credentials file, which is a Swarm secret, the file with the server's certificates and the
-variables that name both. No option in a user's program repeats them: options travel in the graph.
+variables that name both. Users' programs need no storage options, which would travel in the graph.
 
-s3fs, boto3 and the AWS CLI take all from the credentials file, pyarrow only the keys. It takes the
-endpoint from `AWS_ENDPOINT_URL`, for addresses such as s3://bucket/data. Of `AWS_CA_BUNDLE` it
-knows nothing: it goes by Python's `SSL_CERT_FILE`, which counts for other servers too. So for work
-that is left to the user; the scheduler has no other servers.
+s3fs, boto3 and the AWS CLI read everything from the credentials file, pyarrow only the keys. It
+takes the endpoint from `AWS_ENDPOINT_URL`, for addresses such as s3://bucket/data. It ignores
+`AWS_CA_BUNDLE` and reads `SSL_CERT_FILE`, which applies to other servers too: in workers and
+notebook the user decides on it; the scheduler connects to no other server.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import pulumi
 
 from components.service import MountedFile, mount_config, mount_secret
-from config.settings import Settings
+from config.settings import ObjectStoreSettings
 
 FILE_NAME = "s3_credentials"  # in /run/secrets
 SCHEDULER_FILE = "/dev/shm/s3_credentials"  # noqa: S108  memory of the container, never on disk
@@ -26,7 +26,7 @@ CHECKSUMS = ("request_checksum_calculation", "response_checksum_validation")
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectStore:
-    """What services mount, and the environment variables that name it; all empty without keys."""
+    """The files that services mount, and the variables that name them; all empty without keys."""
 
     secrets: tuple[MountedFile, ...] = ()
     configs: tuple[MountedFile, ...] = ()
@@ -34,13 +34,13 @@ class ObjectStore:
 
 
 def declare_object_store(
-    name: str, settings: Settings, opts: pulumi.ResourceOptions
+    name: str, settings: ObjectStoreSettings | None, opts: pulumi.ResourceOptions
 ) -> ObjectStore:
-    """Declare the credentials as a Swarm secret, the certificates, if any, as a Swarm config."""
-    if not settings.s3_access_key:
+    """Declare the credentials as a Swarm secret and the certificates, if any, as a config."""
+    if settings is None:
         return ObjectStore()
     credentials = pulumi.Output.secret(credentials_file(settings))
-    bundle = settings.s3_ca_bundle
+    bundle = settings.ca_bundle
     return ObjectStore(
         secrets=(mount_secret(f"{name}-credentials", FILE_NAME, credentials, opts),),
         configs=(mount_config(f"{name}-ca", CA_TARGET, bundle, opts),) if bundle else (),
@@ -48,45 +48,45 @@ def declare_object_store(
     )
 
 
-def credentials_file(settings: Settings) -> str:
-    """Return the keys and what belongs to them, in the form of ~/.aws/credentials.
+def credentials_file(settings: ObjectStoreSettings) -> str:
+    """Return keys, region and endpoint in the format of ~/.aws/credentials.
 
-    Without blanks around `=`: pyarrow takes a `#` or `;` after a blank for a comment.
+    Without blanks around `=`: for pyarrow a `#` or `;` after a blank begins a comment.
     """
     values = {
-        "aws_access_key_id": settings.s3_access_key,
-        "aws_secret_access_key": settings.s3_secret_key,
-        "region": settings.s3_region,
-        "endpoint_url": settings.s3_endpoint,
+        "aws_access_key_id": settings.access_key,
+        "aws_secret_access_key": settings.secret_key,
+        "region": settings.region,
+        "endpoint_url": settings.endpoint,
         **dict.fromkeys(CHECKSUMS, "when_required"),
     }
     lines = [f"{key}={value}" for key, value in values.items() if value]
-    style = "path" if settings.s3_path_style else "virtual"
+    style = "path" if settings.path_style else "virtual"
     return "\n".join(["[default]", *lines, "s3=", f"    addressing_style={style}", ""])
 
 
-def object_store_variables(settings: Settings) -> dict[str, str]:
-    """Return the environment variables by which clients find the files; none is a secret."""
+def object_store_variables(settings: ObjectStoreSettings) -> dict[str, str]:
+    """Return the variables by which S3 clients find the files; none is a secret."""
     values = {
         "AWS_SHARED_CREDENTIALS_FILE": f"/run/secrets/{FILE_NAME}",
-        "AWS_ENDPOINT_URL": settings.s3_endpoint,
-        "AWS_REGION": settings.s3_region,
-        "AWS_DEFAULT_REGION": settings.s3_region,
-        "AWS_CA_BUNDLE": CA_TARGET if settings.s3_ca_bundle else "",
+        "AWS_ENDPOINT_URL": settings.endpoint,
+        "AWS_REGION": settings.region,
+        "AWS_DEFAULT_REGION": settings.region,
+        "AWS_CA_BUNDLE": CA_TARGET if settings.ca_bundle else "",
         **{f"AWS_{name.upper()}": "when_required" for name in CHECKSUMS},
-        "S3_BUCKET": settings.s3_bucket,
+        "S3_BUCKET": settings.bucket,
     }
     return {name: value for name, value in values.items() if value}
 
 
 def scheduler_variables(store: ObjectStore) -> dict[str, str]:
-    """Return the environment variables of the scheduler, which has none of the user's.
+    """Return the scheduler's environment variables; the user's are for work only.
 
-    Its workers send it the credentials file (`images/scheduler_preload.py`): with a new key, the
-    scheduler must not restart. Nor with another bucket, whose name is for users' programs.
+    Workers send it the credentials file (`images/scheduler_preload.py`), so that a new key does
+    not restart it. Nor does another bucket, whose name only users' programs need.
     """
     if not store.variables:
         return {}
-    ours = {name: value for name, value in store.variables.items() if name != "S3_BUCKET"}
+    variables = {name: value for name, value in store.variables.items() if name != "S3_BUCKET"}
     certificates = {"SSL_CERT_FILE": CA_TARGET} if store.configs else {}
-    return {**ours, "AWS_SHARED_CREDENTIALS_FILE": SCHEDULER_FILE, **certificates}
+    return {**variables, "AWS_SHARED_CREDENTIALS_FILE": SCHEDULER_FILE, **certificates}

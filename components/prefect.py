@@ -1,11 +1,9 @@
-"""Prefect: the stack's own server (`prefect` managed), and what work must know of any server.
+"""Prefect: the stack's server (`prefect` managed), and the variables by which work finds a server.
 
-Owns the server's command line, its volume and its service, and the variables that workers and
-notebook get. The server has no login of its own: its networks and the login in front are what
-keeps strangers out.
+Owns the server's command line, its volume and its service, and the variables of workers and
+notebook. The server has no login: only its networks and the ingress's login keep strangers out.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -19,49 +17,42 @@ from components.service import (
     declare_service,
     package_environment,
 )
-from config.types import Platform
-from config.workloads import ResourceLimit
+from components.shared import Shared
+from config.workloads import PREFECT, Workload
 
-SERVICE = "dask_prefect"
 PORT = 4200
-API_URL = f"http://{SERVICE}:{PORT}/api"
-# A new volume takes over who may write to it from the image's directory in its place, and this one
-# is open to any user in every image. Not a resource: it outlives the stack.
+API_URL = f"http://{PREFECT}:{PORT}/api"
+# A new volume gets the permissions of the image's directory at its mount point, and any user may
+# write to this directory in every image. Not a resource: the volume outlives the stack.
 DATA = Volume(
     name="dask-prefect",
     target="/var/tmp",  # noqa: S108  nothing else runs there
 )
 HOME = f"{DATA.target}/prefect"
-# No variables of the service, of which there may be one only.
+# Set by the command line: a service may have one environment variable only.
 SETTINGS = {
     "PREFECT_HOME": HOME,
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_UI_API_URL": "/api",  # under whatever name the page is asked for
+    "PREFECT_SERVER_UI_API_URL": "/api",  # relative, because the page has several names
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    # The page's files are filled in before they are served, and the image belongs to root.
+    # The server writes to the page's files before it serves them, and the image belongs to root.
     "PREFECT_SERVER_UI_STATIC_DIRECTORY": f"{HOME}/ui",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrefectArgs:
-    """What the server is made of and where it runs; `caddy_network_id` is None without one."""
+    """What the server shares with the cluster, and its workload."""
 
-    image: str
-    limit: ResourceLimit
-    reservation: ResourceLimit
-    constraints: Sequence[str]
-    platform: Platform
-    packages: Sequence[str] = ()
-    network_id: pulumi.Input[str]
-    caddy_network_id: pulumi.Input[str] | None
+    shared: Shared
+    workload: Workload
 
 
 class Prefect(pulumi.ComponentResource):
     """The service `dask_prefect`."""
 
     service: DeclaredService
-    url = f"http://{SERVICE}:{PORT}"
+    url = f"http://{PREFECT}:{PORT}"
 
     def __init__(
         self, name: str, args: PrefectArgs, opts: pulumi.ResourceOptions | None = None
@@ -73,18 +64,16 @@ class Prefect(pulumi.ComponentResource):
 
 
 def _spec(args: PrefectArgs) -> ServiceSpec:
-    # The old server stops before the new one starts: there is one database.
+    shared = args.shared
+    # By default the old server stops before the new server starts: both would use one database.
     return ServiceSpec(
-        name=SERVICE,
-        image=args.image,
+        workload=args.workload,
+        image=shared.image,
         args=server_args(),
-        environment=package_environment(args.packages),
-        limit=args.limit,
-        reservation=args.reservation,
+        environment=package_environment(shared.packages),
         health_check=HealthCheck(port=PORT, path="/api/health"),
-        networks=attachments(args.network_id, args.caddy_network_id),
-        constraints=args.constraints,
-        platform=args.platform,
+        networks=attachments(shared.network_id, shared.caddy_network_id),
+        platform=shared.platform,
         volumes=[DATA],
     )
 
@@ -94,21 +83,20 @@ def server_args() -> list[str]:
     return [
         "env", *(f"{name}={value}" for name, value in SETTINGS.items()),
         "prefect", "server", "start",
-        "--host", "0.0.0.0",  # noqa: S104  only Swarm networks lead here, no port is published
+        "--host", "0.0.0.0",  # noqa: S104  reachable on Swarm networks only
         "--port", str(PORT),
     ]  # fmt: skip
 
 
 def api_url(mode: str, external: str) -> str:
-    """Return the API that workers use (`prefect`, `prefectApiUrl`), empty without a server."""
+    """Return the URL of the API that work uses, empty without a server."""
     return {"managed": API_URL, "external": external, "none": ""}[mode]
 
 
 def prefect_variables(url: str) -> dict[str, str]:
     """Return the variables of work for the API at `url`.
 
-    Without a server Prefect starts one in each process that needs it; with one it never may: a
-    server that is missing is an error.
+    With a server Prefect must never start a temporary server: a missing server is an error.
     """
     if not url:
         return {}

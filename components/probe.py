@@ -1,8 +1,8 @@
-"""The health probe as a resource: a deployment is done only when the cluster has proven itself.
+"""The health probe as a resource: a deployment is finished only when the cluster is proven.
 
-Owns when the probe runs: beside the services instead of after them (it waits by itself), once for
-each change of anything that it depends on, by hand too, and again after every attempt that failed.
-What it proves is the program in `health/`, which knows nothing of Pulumi.
+Owns when the probe runs: beside the services, because it waits for them itself; again after a
+change of anything that it depends on, drift included; and again after a failed attempt. The
+program in `health/`, which does not know Pulumi, owns what it proves.
 """
 
 import json
@@ -11,36 +11,33 @@ from pathlib import Path
 from typing import Any
 
 import pulumi
-import pulumi_command as command
 import pulumi_docker as docker
-import pulumi_random as random
 
 from components.cluster import DaskCluster
-from components.ingress import Front
-from components.service import fingerprint
+from components.ingress import Ingress
+from components.program import declare_attempt, declare_program
+from components.service import short_hash
 from config.settings import Settings
 from swarm import drift
-from swarm.proof_record import NOTE
+from swarm.proof_record import PROOF_RECORD
 from swarm.site import Site
 
 PROJECT = Path(__file__).parent.parent
 PROGRAM = ("health", "swarm")  # the folders that the launcher imports
-# Pulumi.yaml names the virtual environment; `exec` lets a cancelled run end the program itself.
-COMMAND = "exec .venv/bin/python -m health"
 
 
 @dataclass(frozen=True, kw_only=True)
 class HealthProbeArgs:
-    """The front and the cluster to prove, and what they were declared from."""
+    """The ingress and the cluster to prove, and what they were declared from."""
 
     settings: Settings
     site: Site
-    front: Front
+    ingress: Ingress
     cluster: DaskCluster
 
 
 class HealthProbe(pulumi.ComponentResource):
-    """A one-shot client on the overlay; `health` is what it proved, in the attempt `attempt`."""
+    """A one-shot client on the overlay; `health` is what it proved in the attempt `attempt`."""
 
     health: pulumi.Output[dict[str, Any]]
     attempt: pulumi.Output[str]
@@ -51,89 +48,85 @@ class HealthProbe(pulumi.ComponentResource):
         super().__init__("dask:swarm:HealthProbe", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         request = pulumi.Output.json_dumps(probe_request(args), sort_keys=True)
-        self.attempt = self._attempt(f"{name}-attempt", request, args.site.touched)
-        run = command.local.Command(
+        self.attempt = self._attempt(f"{name}-attempt", request, args.site.drifted)
+        proof = declare_program(
             f"{name}-run",
-            create=COMMAND,
-            environment={"DOCKER_HOST": args.settings.docker_host},
-            stdin=request,
+            "health",
+            request,
+            on={"create": ""},
             triggers=[self.attempt],
-            logging=command.local.Logging.STDERR,
-            add_previous_output_in_env=False,
+            docker_host=args.settings.cluster.docker_host,
             opts=child,
+        ).apply(json.loads)
+        record = pulumi.Output.all(proof, self.attempt).apply(
+            lambda both: drift.record_data(*both)
         )
-        proof = run.stdout.apply(json.loads)
-        note = pulumi.Output.all(proof, self.attempt).apply(lambda both: drift.note(*both))
-        docker.ServiceConfig(NOTE, data=note, opts=child)
-        self.health = proof.apply(drift.without_imprints)
+        docker.ServiceConfig(PROOF_RECORD, data=record, opts=child)
+        self.health = proof.apply(drift.without_spec_hashes)
         self.register_outputs({"health": self.health})
 
-    def _attempt(self, name: str, request: pulumi.Output[str], touched: str) -> pulumi.Output[str]:
-        # A failed probe leaves its old state behind, so going back to the last good config would
-        # not prove anything. The attempt changes with the request even when the probe then fails.
-        return random.RandomId(
+    def _attempt(self, name: str, request: pulumi.Output[str], drifted: str) -> pulumi.Output[str]:
+        # Once the drift is proven, `drifted` is empty again; that is no change.
+        ignored = [] if drifted else ["keepers.touched"]
+        return declare_attempt(
             name,
-            byte_length=8,
-            keepers={
-                "request": request.apply(fingerprint),
-                "program": program_fingerprint(),
-                "touched": touched,
+            {
+                "request": request.apply(short_hash),
+                "program": program_hash(),
+                "touched": drifted,
             },
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                # What was touched and is proven again stays there: it is no change to forget it.
-                ignore_changes=[] if touched else ["keepers.touched"],
-            ),
-        ).hex
+            pulumi.ResourceOptions(parent=self, ignore_changes=ignored),
+        )
 
 
 def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
-    """Return what the program in `health/` reads on its standard input; sizes in bytes."""
+    """Return the request that the program in `health/` reads; sizes in bytes."""
     settings, cluster = args.settings, args.cluster
-    environment = cluster.environment
+    environment, store = cluster.environment, settings.object_store
     return {
-        "deadline_seconds": settings.health_deadline,
-        # The notebook's own image, so that the probe's versions are the notebook's.
+        "deadline_seconds": settings.health.deadline,
+        # The notebook's image, so that the probe has the notebook's versions.
         "image": args.site.notebook_image,
-        "constraints": list(settings.control_placement),
+        "constraints": list(settings.shared.control_placement),
         "scheduler_address": cluster.scheduler_address,
         "network_id": cluster.network_id,
         "services": {
-            service.name: service.revision for service in (*cluster.services, *args.front.services)
+            service.name: service.spec_hash
+            for service in (*cluster.services, *args.ingress.services)
         },
-        # On another network than the probe's client.
-        "healthy": [service.name for service in args.front.services],
+        # The probe's client is not on their network.
+        "healthy": [service.name for service in args.ingress.services],
         "notebook": {
             "url": cluster.notebook.url,
             "kind": cluster.notebook.login_kind,
             "secret_id": cluster.notebook.secret.id,
             "secret_name": cluster.notebook.secret.name,
-            # Where there is a front, a cell is run through it.
-            "cell": settings.proof == "full" and not settings.enters_front,
+            # The ingress proof runs a cell too, through Caddy, if it can log in.
+            "cell": settings.health.proof == "full" and not settings.proof_logs_in,
         },
         "prefect": {
             "api_url": cluster.prefect_api_url,
-            "managed": settings.prefect == "managed",
+            "managed": settings.prefect.mode == "managed",
             "secret_id": environment.id,
             "secret_name": environment.name,
         }
         if environment and cluster.prefect_api_url
         else None,
         "expected": {
-            "workers": settings.workers,
-            "threads": settings.workers * settings.worker_threads,
-            "memory_bytes": settings.workers * settings.worker_memory,
-            "workers_per_node": settings.workers_per_node,
+            "workers": settings.workers.count,
+            "threads": settings.workers.count * settings.workers.threads,
+            "memory_bytes": settings.workers.count * settings.workers.memory,
+            "workers_per_node": settings.workers.per_node,
         },
-        "packages": list(settings.extra_pip_packages),
-        "use": settings.proof == "full",
-        "object_store": {"bucket": settings.s3_bucket, "endpoint": settings.s3_endpoint}
-        if settings.s3_bucket
+        "packages": list(settings.cluster.packages),
+        "use": settings.health.proof == "full",
+        "object_store": {"bucket": store.bucket, "endpoint": store.endpoint}
+        if store and store.bucket
         else None,
     }
 
 
-def program_fingerprint() -> str:
-    """Return a fingerprint of the launcher's and the probe's source, the same on every machine."""
-    sources = [source for room in PROGRAM for source in sorted((PROJECT / room).rglob("*.py"))]
-    return fingerprint("".join(source.read_text(encoding="utf-8") for source in sources))
+def program_hash() -> str:
+    """Return a hash of the launcher's and the probe's source, the same on every machine."""
+    sources = [source for folder in PROGRAM for source in sorted((PROJECT / folder).rglob("*.py"))]
+    return short_hash("".join(source.read_text(encoding="utf-8") for source in sources))

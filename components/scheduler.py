@@ -2,18 +2,18 @@
 
 Owns the scheduler's command line and its service. It publishes no port: 8786 (Dask) and 8787
 (dashboard) are reachable on its networks only. Its workers send it the keys of the object store:
-it makes tasks of what clients send, and for Parquet reads the files' metadata to do so.
+the scheduler turns clients' expressions into tasks, and for Parquet reads the files' metadata.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pulumi
 
-from components.dask_config import Config, mount_dask_config
+from components.dask_config import mount_dask_config
 from components.health_check import HealthCheck
-from components.object_store import ObjectStore, scheduler_variables
+from components.object_store import scheduler_variables
 from components.service import (
     DeclaredService,
     MountedFile,
@@ -24,8 +24,8 @@ from components.service import (
     mount_config,
     package_environment,
 )
-from config.types import Platform
-from config.workloads import ResourceLimit
+from components.shared import Shared
+from config.workloads import SCHEDULER, Workload
 
 ALIAS = "scheduler"
 COMM_PORT = 8786
@@ -33,30 +33,23 @@ DASHBOARD_PORT = 8787
 PRELOAD_SOURCE = Path(__file__).parent.parent / "images" / "scheduler_preload.py"
 PRELOAD_TARGET = "/etc/dask-swarm/scheduler_preload.py"
 ADDRESS = f"tcp://{ALIAS}:{COMM_PORT}"
-# What the preload has the scheduler advertise.
+# The preload makes the scheduler advertise this address.
 DASK_CONFIG = {"distributed": {"scheduler": {"contact-address": ADDRESS}}}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerArgs:
-    """What the scheduler is made of and where it runs; `caddy_network_id` is None without one."""
+    """What the scheduler shares with the cluster, and its workload."""
 
-    image: str
-    limit: ResourceLimit
-    reservation: ResourceLimit
-    constraints: Sequence[str]
-    platform: Platform
-    packages: Sequence[str] = ()
-    dask_config: Config = field(default_factory=dict)
-    object_store: ObjectStore = field(default_factory=ObjectStore)
-    network_id: pulumi.Input[str]
-    caddy_network_id: pulumi.Input[str] | None
+    shared: Shared
+    workload: Workload
 
 
 class Scheduler(pulumi.ComponentResource):
     """The service `dask_scheduler`."""
 
     service: DeclaredService
+    dashboard_url = f"http://{SCHEDULER}:{DASHBOARD_PORT}/status"
 
     def __init__(
         self, name: str, args: SchedulerArgs, opts: pulumi.ResourceOptions | None = None
@@ -66,32 +59,30 @@ class Scheduler(pulumi.ComponentResource):
         source = PRELOAD_SOURCE.read_text(encoding="utf-8")
         files = [
             mount_config(f"{name}-preload", PRELOAD_TARGET, source, child),
-            mount_dask_config(name, DASK_CONFIG, args.dask_config, child),
+            mount_dask_config(name, DASK_CONFIG, args.shared.dask_config, child),
         ]
         self.service = declare_service(f"{name}-service", _spec(args, files), child)
         self.register_outputs({"address": ADDRESS})
 
 
 def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
+    shared = args.shared
     return ServiceSpec(
-        name="dask_scheduler",
-        image=args.image,
-        args=scheduler_args(scheduler_variables(args.object_store)),
-        environment=package_environment(args.packages),
-        limit=args.limit,
-        reservation=args.reservation,
+        workload=args.workload,
+        image=shared.image,
+        args=scheduler_args(scheduler_variables(shared.object_store)),
+        environment=package_environment(shared.packages),
         health_check=HealthCheck(port=DASHBOARD_PORT, path="/health"),
-        networks=attachments(args.network_id, args.caddy_network_id, [ALIAS]),
-        constraints=args.constraints,
-        platform=args.platform,
-        configs=[*configs, *args.object_store.configs],
-        # A scheduler that does not start must not cost the work that the old one holds together.
+        networks=attachments(shared.network_id, shared.caddy_network_id, [ALIAS]),
+        platform=shared.platform,
+        configs=[*configs, *shared.object_store.configs],
+        # If the new scheduler does not start, running work must not be lost.
         rolling=Rolling(start_first=True),
     )
 
 
 def scheduler_args(variables: Mapping[str, str]) -> list[str]:
-    """Return the scheduler's command line, with environment variables that are no secrets."""
+    """Return the scheduler's command line, with environment variables that are not secret."""
     environment = [f"{name}={value}" for name, value in sorted(variables.items())]
     return [
         *(["env", *environment] if environment else []),

@@ -1,24 +1,23 @@
 """The one place that knows what a well-formed Swarm service needs.
 
-Owns: the defaults that every service of the cluster shares and that the provider, left alone,
-sends wrong (grace period, init, restart policy, platforms, file modes), and the revision label by
-which the health probe knows which spec a task was made from. It does not know Dask.
+Owns the defaults that all services share and that the provider would otherwise send wrong (grace
+period, init, restart policy, platforms, file modes), and the label with the hash of a service's
+spec, by which the health probe knows whether Swarm has it yet. It does not know Dask.
 """
 
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import pulumi
 import pulumi_docker as docker
 
 from components.health_check import HealthCheck, Script
 from config.types import Platform
-from config.workloads import ResourceLimit
-
-REVISION_LABEL = "dask.swarm/revision"
+from config.workloads import ResourceLimit, Workload
+from swarm.snapshot import SPEC_HASH_LABEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,7 @@ class Volume:
 
 @dataclass(frozen=True, kw_only=True)
 class Attachment:
-    """A network that a service is on, by id, and the extra names that it has there."""
+    """A network that a service is on, by id, and the service's extra names on it."""
 
     network_id: pulumi.Input[str]
     aliases: Sequence[str] = ()
@@ -42,19 +41,19 @@ def attachments(
     caddy_network_id: pulumi.Input[str] | None,
     aliases: Sequence[str] = (),
 ) -> list[Attachment]:
-    """Return the networks of a service that Caddy, where there is one, must reach.
+    """Return the networks of a service that Caddy, if any, must reach.
 
-    `aliases` are names on the first network alone.
+    `aliases` are names on the first network only.
     """
-    ours = Attachment(network_id=network_id, aliases=aliases)
+    overlay = Attachment(network_id=network_id, aliases=aliases)
     if caddy_network_id is None:
-        return [ours]
-    return [ours, Attachment(network_id=caddy_network_id)]
+        return [overlay]
+    return [overlay, Attachment(network_id=caddy_network_id)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MountedFile:
-    """A Swarm secret or config and the absolute path (a secret: the name) of its file."""
+    """A Swarm secret or config; `file_name` is absolute for a config, a bare name for a secret."""
 
     id: pulumi.Input[str]
     name: pulumi.Input[str]
@@ -63,32 +62,28 @@ class MountedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Rolling:
-    """How new tasks replace old ones: how many at once and with which pause between them.
+    """How new tasks replace old tasks: how many at once, with which pause.
 
-    With `start_first` the old task serves until the new one is healthy, which takes room for both.
+    With `start_first` the old task serves until the new task is healthy; the node needs room for
+    both.
     """
 
     parallelism: int = 1
     delay: str = "0s"
     start_first: bool = False
-    monitor: str = "5s"  # for which a task that was healthy may still fail its update
+    monitor: str = "5s"  # a task that fails within it fails the update
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSpec:
-    """In what one service differs from another."""
+    """In what a service differs from the others."""
 
-    name: str
+    workload: Workload
     image: str
     args: Sequence[str]
-    limit: ResourceLimit
-    reservation: ResourceLimit
     health_check: HealthCheck | Script
     networks: Sequence[Attachment]
-    constraints: Sequence[str]
     platform: Platform
-    replicas: int | Literal["everywhere"] = 1  # or one on every node that fits
-    max_replicas_per_node: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: Sequence[MountedFile] = ()
     configs: Sequence[MountedFile] = ()
@@ -101,68 +96,68 @@ class ServiceSpec:
     grace_period: str = "30s"  # from SIGTERM to SIGKILL
 
     def __post_init__(self) -> None:
-        """Refuse what would restart tasks without reason."""
+        """Refuse a spec that would restart tasks without reason."""
         if len(self.environment) > 1:
             raise ValueError(
-                f"{self.name}: more than one environment variable. The provider sends them in "
-                "random order and the Swarm restarts the tasks when the order changes."
+                f"{self.workload.name} has more than one environment variable. The provider sends "
+                "them in random order, and Swarm restarts the tasks when the order changes."
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeclaredService:
-    """A declared service: its name, its revision (a hash of its whole spec) and its resource.
+    """A declared service: its name, the hash of its whole spec and its resource.
 
-    One that is on every node has no number of tasks that could be another (`scales`).
+    A global service cannot be scaled (`scales`).
     """
 
     name: str
-    revision: pulumi.Output[str]
+    spec_hash: pulumi.Output[str]
     resource: docker.Service
     scales: bool
 
 
 def declare_service(name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) -> DeclaredService:
-    """Declare `spec` under the logical name `name`, labelled with its revision."""
+    """Declare `spec` under the logical name `name`, labelled with its hash."""
     inputs = service_inputs(spec)
-    revision = pulumi.Output.json_dumps(inputs, sort_keys=True).apply(fingerprint)
-    labels = [docker.ServiceLabelArgs(label=REVISION_LABEL, value=revision)]
+    spec_hash = pulumi.Output.json_dumps(inputs, sort_keys=True).apply(short_hash)
+    labels = [docker.ServiceLabelArgs(label=SPEC_HASH_LABEL, value=spec_hash)]
     resource = docker.Service(name, **inputs, labels=labels, opts=opts)
     return DeclaredService(
-        name=spec.name,
-        revision=revision,
+        name=spec.workload.name,
+        spec_hash=spec_hash,
         resource=resource,
-        scales=spec.replicas != "everywhere",
+        scales=spec.workload.replicas != "everywhere",
     )
 
 
 def package_environment(packages: Sequence[str]) -> dict[str, str]:
-    """Return what makes the official images install `packages` at start; others ignore it."""
+    """Return the variable by which the official images install `packages` at start."""
     return {"EXTRA_PIP_PACKAGES": " ".join(packages)} if packages else {}
 
 
 def mount_config(
     name: str, file_name: str, text: pulumi.Input[str], opts: pulumi.ResourceOptions
 ) -> MountedFile:
-    """Declare an auto-named config with `text` under the logical name `name`, for a service."""
-    config = docker.ServiceConfig(name, data=encoded(text), opts=opts)
+    """Declare an auto-named config with `text` under the logical name `name`."""
+    config = docker.ServiceConfig(name, data=encode_base64(text), opts=opts)
     return MountedFile(id=config.id, name=config.name, file_name=file_name)
 
 
 def mount_secret(
     name: str, file_name: str, text: pulumi.Input[str], opts: pulumi.ResourceOptions
 ) -> MountedFile:
-    """Declare an auto-named secret with `text` under the logical name `name`, for services."""
-    secret = docker.Secret(name, data=encoded(text), opts=opts)
+    """Declare an auto-named secret with `text` under the logical name `name`."""
+    secret = docker.Secret(name, data=encode_base64(text), opts=opts)
     return MountedFile(id=secret.id, name=secret.name, file_name=file_name)
 
 
-def encoded(text: pulumi.Input[str]) -> pulumi.Output[str]:
-    """Return `text` as configs and secrets take it, in base64."""
+def encode_base64(text: pulumi.Input[str]) -> pulumi.Output[str]:
+    """Return `text` in base64, as configs and secrets take it."""
     return pulumi.Output.from_input(text).apply(lambda t: base64.b64encode(t.encode()).decode())
 
 
-def fingerprint(text: str) -> str:
+def short_hash(text: str) -> str:
     """Return 16 hexadecimal digits that change with `text`."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -170,37 +165,38 @@ def fingerprint(text: str) -> str:
 def service_inputs(spec: ServiceSpec) -> dict[str, Any]:
     """Return the inputs of `docker.Service` for `spec`, without its labels."""
     return {
-        "name": spec.name,
-        "mode": _mode(spec),
+        "name": spec.workload.name,
+        "mode": _mode(spec.workload),
         "task_spec": {
             "container_spec": _container(spec),
             "resources": {
-                "limits": _resources(spec.limit),
-                "reservation": _resources(spec.reservation),
+                "limits": _resources(spec.workload.limit),
+                "reservation": _resources(spec.workload.reservation),
             },
-            # Dask's workers end with status 0 when the scheduler is lost, so `on-failure` would
-            # leave none. A window is the time after which a start counts as a success.
+            # Dask's workers exit with status 0 when they lose the scheduler, so `on-failure` would
+            # not restart them. After the window a start counts as a success.
             "restart_policy": {"condition": "any", "delay": "1s", "window": "30s"},
-            "placement": _placement(spec),
+            "placement": _placement(spec.workload, spec.platform),
             "networks_advanceds": [
-                {"id": each.network_id, "aliases": list(each.aliases)} for each in spec.networks
+                {"id": network.network_id, "aliases": list(network.aliases)}
+                for network in spec.networks
             ],
             "log_driver": {
                 "name": "json-file",
                 "options": {"max-size": "10m", "max-file": "3"},
             },
         },
-        # No virtual IP: IPVS drops connections that were idle for 15 minutes, as Dask's may be.
+        # No virtual IP: IPVS drops connections that are idle for 15 minutes, as Dask's may be.
         "endpoint_spec": _endpoint(spec),
         "update_config": _roll(spec.rolling, failure_action="rollback"),
         "rollback_config": _roll(spec.rolling, failure_action="pause"),
     }
 
 
-def _mode(spec: ServiceSpec) -> dict[str, Any]:
-    if spec.replicas == "everywhere":
+def _mode(workload: Workload) -> dict[str, Any]:
+    if workload.replicas == "everywhere":
         return {"global_": True}
-    return {"replicated": {"replicas": spec.replicas}}
+    return {"replicated": {"replicas": workload.replicas}}
 
 
 def _container(spec: ServiceSpec) -> dict[str, Any]:
@@ -217,40 +213,40 @@ def _container(spec: ServiceSpec) -> dict[str, Any]:
             "tests": ["CMD", *check.command],
             "interval": "1s",
             "timeout": "30s",
-            # A task that holds the interpreter's lock stops the answers too: like Dask itself
-            # (distributed.scheduler.worker-ttl), allow it about 5 minutes of silence.
+            # A computation that holds the interpreter's lock stops the answers too: like Dask
+            # itself (distributed.scheduler.worker-ttl), allow about 5 minutes without an answer.
             "retries": 12,
-            # Covers the installation of extra packages at start, by images that do so.
+            # Some images install extra packages at start.
             "start_period": "5m",
         },
         "secrets": [
             {
-                "secret_id": each.id,
-                "secret_name": each.name,
-                "file_name": each.file_name,
+                "secret_id": secret.id,
+                "secret_name": secret.name,
+                "file_name": secret.file_name,
                 # Readable for the images' usual user and for a root without capabilities.
                 "file_uid": "1000",
                 "file_gid": "0",
                 "file_mode": 0o440,
             }
-            for each in spec.secrets
+            for secret in spec.secrets
         ],
         "configs": [
             {
-                "config_id": each.id,
-                "config_name": each.name,
-                "file_name": each.file_name,
+                "config_id": config.id,
+                "config_name": config.name,
+                "file_name": config.file_name,
                 "file_uid": "0",
                 "file_gid": "0",
                 "file_mode": 0o444,
             }
-            for each in spec.configs
+            for config in spec.configs
         ],
     }
 
 
 def _extras(spec: ServiceSpec) -> dict[str, Any]:
-    """Return what only some services have; an empty list would show as a change."""
+    """Return the inputs that only some services have; an empty list would show as a change."""
     extras: dict[str, Any] = {}
     if spec.capabilities:
         extras["cap_adds"] = list(spec.capabilities)
@@ -260,20 +256,20 @@ def _extras(spec: ServiceSpec) -> dict[str, Any]:
         extras["dns_config"] = {
             "nameservers": [],
             "searches": list(spec.search_domains),
-            # With the engine's own `ndots:0` the search domains would come last.
+            # With the engine's default `ndots:0` the search domains would come last.
             "options": ["ndots:1"],
         }
     if spec.volumes:
-        # Without labels: to mount one that has them, the provider makes the service anew.
+        # Without labels: with them the provider would replace the service.
         extras["mounts"] = [
-            {"type": "volume", "source": each.name, "target": each.target} for each in spec.volumes
+            {"type": "volume", "source": volume.name, "target": volume.target}
+            for volume in spec.volumes
         ]
     return extras
 
 
 def _endpoint(spec: ServiceSpec) -> dict[str, Any]:
-    # On the node itself, without the routing mesh: that would need IPVS and hide the clients'
-    # addresses.
+    # On the node itself: the routing mesh would need IPVS and hide the clients' addresses.
     ports = [
         {"target_port": port, "published_port": port, "protocol": "tcp", "publish_mode": "host"}
         for port in spec.node_ports
@@ -285,12 +281,11 @@ def _resources(limit: ResourceLimit) -> dict[str, int]:
     return {"nano_cpus": limit.nano_cpus, "memory_bytes": limit.memory_bytes}
 
 
-def _placement(spec: ServiceSpec) -> dict[str, Any]:
-    platform = spec.platform
+def _placement(workload: Workload, platform: Platform) -> dict[str, Any]:
     return {
-        "constraints": list(spec.constraints),
-        "max_replicas": spec.max_replicas_per_node,
-        # Left out, the Swarm fills it in and the next refresh reports a change.
+        "constraints": list(workload.constraints),
+        "max_replicas": workload.per_node,
+        # Without it Swarm fills it in, and the next refresh reports a change.
         "platforms": [{"os": platform.os, "architecture": platform.architecture}],
     }
 

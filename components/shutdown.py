@@ -1,51 +1,48 @@
-"""The orderly end: a resource that does something only when it is deleted, before all others.
+"""The shutdown as a resource: it runs only when it is deleted, before all others.
 
-Owns when the program in `swarm/shutdown.py` runs. It depends on every service and nothing depends
-on it, so a `destroy` begins with it, and the networks are free when their turn comes: the provider
-does not try again when the Swarm still sees a task on one.
+Owns when the program in `swarm/shutdown.py` runs. The resource depends on every service and
+nothing depends on it, so a `destroy` begins with it. Then the networks have no tasks left: the
+provider does not retry when Swarm refuses to remove a network in use.
 """
 
 import json
 from dataclasses import dataclass
 
 import pulumi
-import pulumi_command as command
 
 from components.cluster import DaskCluster
-from components.ingress import Front
+from components.ingress import Ingress
+from components.program import declare_program
 from config.settings import Settings
-
-COMMAND = "exec .venv/bin/python -m swarm.shutdown"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShutdownArgs:
-    """What is to be ended, and where its manager is."""
+    """The services to shut down; the settings name their manager."""
 
     settings: Settings
-    front: Front
+    ingress: Ingress
     cluster: DaskCluster
 
 
 class Shutdown(pulumi.ComponentResource):
-    """A Command with nothing to create."""
+    """A program that runs only on delete."""
 
     def __init__(
         self, name: str, args: ShutdownArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("dask:swarm:Shutdown", name, None, opts)
-        # The scheduler first: workers that have lost it have nobody to hand their data to.
-        services = (*args.cluster.services, *args.front.services)
-        command.local.Command(
+        # The scheduler first: without it workers do not wait to hand on their data.
+        services = (*args.cluster.services, *args.ingress.services)
+        declare_program(
             f"{name}-run",
-            delete=COMMAND,
-            environment={"DOCKER_HOST": args.settings.docker_host},
-            # What does not scale, the reloader, is on none of the networks.
-            stdin=json.dumps({"services": [each.name for each in services if each.scales]}),
-            logging=command.local.Logging.STDERR,
-            add_previous_output_in_env=False,
+            "swarm.shutdown",
+            # The reloader cannot be scaled, and is on no network.
+            json.dumps({"services": [service.name for service in services if service.scales]}),
+            on={"delete": ""},
+            docker_host=args.settings.cluster.docker_host,
             opts=pulumi.ResourceOptions(
-                parent=self, depends_on=[each.resource for each in services]
+                parent=self, depends_on=[service.resource for service in services]
             ),
         )
         self.register_outputs({})

@@ -1,78 +1,67 @@
-"""The Dask workers: equal tasks, each with its own limits, spread over the data nodes.
+"""The Dask workers: equal tasks, spread over the data nodes.
 
 Owns the workers' command line, how they are replaced, and their service. One `ResourceLimit` is
-both the Swarm's limit and what Dask is told, so that neither believes in more than the other
-grants.
+both Swarm's limit and Dask's, so that a worker never plans with more memory than it may use.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pulumi
 
 from components.dask_config import Config, mount_dask_config
 from components.health_check import HealthCheck
-from components.object_store import ObjectStore
 from components.service import (
-    Attachment,
     DeclaredService,
     MountedFile,
     Rolling,
     ServiceSpec,
+    attachments,
     declare_service,
     mount_config,
     package_environment,
 )
-from config.types import Platform, spell_memory
-from config.workloads import ResourceLimit
+from components.shared import Shared
+from config.types import spell_memory
+from config.workloads import ResourceLimit, Workload
 
 HTTP_PORT = 8789
 PRELOADS = Path(__file__).parent.parent / "images"
 WORKER_PRELOAD, NANNY_PRELOAD = "worker_preload.py", "nanny_preload.py"
 PRELOAD_TARGET = "/etc/dask-swarm"
-GRACE_PERIOD = "1m"  # longer than the preloads take at most
+GRACE_PERIOD = "1m"  # longer than the preloads ever take
 DASK_CONFIG: Config = {
     "distributed": {
         "worker": {
-            # A quarter of the time and a third of the memory that a second interpreter takes.
+            # A fork takes a quarter of a new interpreter's time, and a third of its memory.
             "multiprocessing-method": "fork",
             "daemon": False,  # tasks may start processes
         }
     }
 }
-# What must be set before the nanny's process starts, because its worker is a fork of it; the nanny
-# sets them in the worker's environment only, where the C library and Python do not look any more.
+# These must be set before the nanny starts, because its worker is a fork of it: the C library and
+# Python read them only when a process starts.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_TRIM_THRESHOLD_": "65536",
-    "PYTHONHASHSEED": "6640",  # the nanny's own: bags are grouped by hashes that must be the same
+    "PYTHONHASHSEED": "6640",  # the nanny's own value: bags need equal hashes on all workers
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkersArgs:
-    """How many workers there are, what each may use and where they run."""
+    """What the workers share with the cluster, their workload and the threads of each."""
 
-    image: str
-    replicas: int
-    per_node: int
+    shared: Shared
+    workload: Workload
     threads: int
-    limit: ResourceLimit
-    constraints: Sequence[str]
-    platform: Platform
-    packages: Sequence[str]
-    dask_config: Config = field(default_factory=dict)
-    environment: MountedFile | None = None
-    object_store: ObjectStore = field(default_factory=ObjectStore)
-    scheduler_address: str
-    network_id: pulumi.Input[str]
 
 
 class Workers(pulumi.ComponentResource):
-    """The service `dask_worker`."""
+    """The service `dask_worker`, with its preloads."""
 
     service: DeclaredService
 
@@ -84,10 +73,10 @@ class Workers(pulumi.ComponentResource):
         configs = [
             _mount_preload(f"{name}-preload", WORKER_PRELOAD, child),
             _mount_preload(f"{name}-nanny-preload", NANNY_PRELOAD, child),
-            mount_dask_config(name, DASK_CONFIG, args.dask_config, child),
+            mount_dask_config(name, DASK_CONFIG, args.shared.dask_config, child),
         ]
         self.service = declare_service(f"{name}-service", _spec(args, configs), child)
-        self.register_outputs({"replicas": args.replicas})
+        self.register_outputs({"replicas": args.workload.replicas})
 
 
 def _mount_preload(name: str, file: str, opts: pulumi.ResourceOptions) -> MountedFile:
@@ -96,40 +85,36 @@ def _mount_preload(name: str, file: str, opts: pulumi.ResourceOptions) -> Mounte
 
 
 def _spec(args: WorkersArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
+    shared, workload = args.shared, args.workload
     return ServiceSpec(
-        name="dask_worker",
-        image=args.image,
-        args=worker_args(args.scheduler_address, args.threads, args.limit),
-        environment=package_environment(args.packages),
-        limit=args.limit,
-        # All of it is reserved: a worker that Dask counts on must not depend on its neighbours.
-        reservation=args.limit,
+        workload=workload,
+        image=shared.image,
+        args=worker_args(shared.scheduler_address, args.threads, workload.limit),
+        environment=package_environment(shared.packages),
         health_check=HealthCheck(port=HTTP_PORT, path="/health"),
-        networks=[Attachment(network_id=args.network_id)],
-        constraints=args.constraints,
-        platform=args.platform,
-        replicas=args.replicas,
-        max_replicas_per_node=args.per_node,
-        configs=[*configs, *args.object_store.configs],
-        secrets=[*([args.environment] if args.environment else []), *args.object_store.secrets],
-        rolling=rolling(args.replicas),
+        networks=attachments(shared.network_id, None),
+        platform=shared.platform,
+        configs=[*configs, *shared.object_store.configs],
+        secrets=shared.work_secrets,
+        rolling=rolling(workload),
         grace_period=GRACE_PERIOD,
     )
 
 
-def rolling(replicas: int) -> Rolling:
-    """Return how so many workers are replaced: a quarter at once, whose data the others take.
+def rolling(workload: Workload) -> Rolling:
+    """Return how workers are replaced: a quarter at once; the others take over their data.
 
-    Old ones go first, because the nodes may have no room for both. A new worker is healthy before
-    the scheduler knows it, hence the pause: it may be the one that the next one's data goes to.
+    Old workers stop first, because the nodes may have no room for both. A new worker is healthy
+    before the scheduler knows it, hence the pause: the next worker's data may go to it.
     """
-    return Rolling(parallelism=max(1, replicas // 4), delay="2s")
+    count = workload.replicas if isinstance(workload.replicas, int) else 1
+    return Rolling(parallelism=max(1, count // 4), delay="2s")
 
 
 def worker_args(scheduler_address: str, threads: int, limit: ResourceLimit) -> list[str]:
-    """Return a worker's command line, which is the same in every image.
+    """Return a worker's command line, the same in every image.
 
-    Its nanny restarts it in the same container, and before the kernel has to kill it.
+    The nanny restarts the worker in the same container, before the kernel kills it.
     """
     return [
         "env", *(f"{name}={value}" for name, value in ENVIRONMENT.items()),

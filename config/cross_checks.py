@@ -1,8 +1,7 @@
-"""What is wrong between settings that are each valid by themselves; pure, over their values.
+"""Checks between settings that are each valid alone; pure, over their values.
 
-Owns: the rules between settings, each told with the key to change. What one setting may hold is
-`parsing.py`'s, and which settings there are `settings.py`'s, which hands on the values by their
-fields' names; one that is missing or not valid was told already.
+Owns the rules between settings. `types.py` knows what one setting may hold, `settings.py` which
+settings there are. Values are by config key; a setting that failed its own check is missing.
 """
 
 from collections import defaultdict
@@ -10,157 +9,193 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from config.problems import complaint, set_command
+from config.problems import Problem, set_command
 from config.types import host_of, is_local
 
 SMALLEST_CPU_PER_THREAD = Decimal("0.25")
 
 
-def misfits(values: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong between settings that are each valid by themselves."""
+def cross_check(values: Mapping[str, Any]) -> list[Problem]:
+    """Return what is wrong between settings that are each valid alone."""
     return [
-        *_starved_threads(values),
-        *_front_misfits(values),
-        *_reserved_names(values),
-        *_object_store_misfits(values),
-        *_prefect_misfits(values),
+        *_check_threads(values),
+        *_check_ingress(values),
+        *_check_variables(values),
+        *_check_object_store(values),
+        *_check_prefect(values),
     ]
 
 
-def _starved_threads(values: Mapping[str, Any]) -> list[str]:
-    if not {"worker_threads", "worker_cpus"} <= values.keys():
-        return []
-    threads, worker_cpus = values["worker_threads"], values["worker_cpus"]
-    needed = threads * SMALLEST_CPU_PER_THREAD
-    if worker_cpus >= needed:
-        return []
-    found = f"{threads} are too many for workerCpus {worker_cpus}"
-    allowed = f"at least {SMALLEST_CPU_PER_THREAD} CPU for each thread"
-    return [complaint("workerThreads", found, allowed, set_command("workerCpus", str(needed)))]
-
-
-def _front_misfits(values: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong between the settings of the front; a missing one was told already."""
-    known = defaultdict(str, values)
-    mode, name = known["caddy_mode"], known["domain"]
-    if mode == "managed" and values.get("domain") == "":
-        found = "it is not set, and a Caddy of the stack's own (caddyMode managed) serves names"
-        return [complaint("domain", found, "a domain", set_command("domain", "localhost"))]
-    if mode == "none" or not name:
-        return []
-    return [
-        *_twins(known),
-        *_login_misfits(known),
-        *_acme_misfits(known),
-        *_delivery_misfits(known),
-    ]
-
-
-def _delivery_misfits(known: Mapping[str, Any]) -> Iterator[str]:
-    if known["caddy_mode"] != "external" or not known["caddy_directory"]:
+def _check_threads(values: Mapping[str, Any]) -> Iterator[Problem]:
+    if not {"workerThreads", "workerCpus"} <= values.keys():
         return
-    if known["docker_host"].startswith("tcp://") and not known["caddy_host"]:
-        found = f"it is not set, and {known['docker_host']} gives no access to Caddy's files"
-        cure = set_command("caddyHost", "ssh://deploy@edge")
-        yield complaint("caddyHost", found, "the host that Caddy runs on", cure)
-    if not known["caddy_main_file"]:
-        found = "it is not set, and Caddy has to validate what it is delivered"
-        cure = set_command("caddyMainFile", "/etc/caddy/Caddyfile")
-        yield complaint("caddyMainFile", found, "Caddy's own Caddyfile, as it sees it", cure)
+    threads, worker_cpus = values["workerThreads"], values["workerCpus"]
+    needed = threads * SMALLEST_CPU_PER_THREAD
+    if worker_cpus < needed:
+        yield Problem(
+            key="workerThreads",
+            found=f"{threads} threads are too many for workerCpus {worker_cpus}",
+            expected=f"at least {SMALLEST_CPU_PER_THREAD} CPU for each thread",
+            fix=set_command("workerCpus", str(needed)),
+        )
 
 
-def _twins(known: Mapping[str, Any]) -> Iterator[str]:
-    name = known["domain"]
-    if known["notebook_name"] and known["notebook_name"] == known["dashboard_name"]:
-        found = f"{known['dashboard_name']!r} is the notebook's name too"
-        cure = set_command("dashboardName", "dashboard")
-        yield complaint("dashboardName", found, "another name than notebookName", cure)
-    served = ["notebook_name", "dashboard_name"]
+def _check_ingress(values: Mapping[str, Any]) -> Iterator[Problem]:
+    known = defaultdict(str, values)
+    if known["caddyMode"] == "managed" and values.get("domain") == "":
+        yield Problem(
+            key="domain",
+            found="not set, but caddyMode managed needs a domain to serve",
+            expected="a domain",
+            fix=set_command("domain", "localhost"),
+        )
+    if known["caddyMode"] != "none" and known["domain"]:
+        yield from _check_names(known)
+        yield from _check_login(known)
+        yield from _check_acme(known)
+        yield from _check_install(known)
+
+
+def _check_names(known: Mapping[str, Any]) -> Iterator[Problem]:
+    domain = known["domain"]
+    if known["notebookName"] and known["notebookName"] == known["dashboardName"]:
+        yield Problem(
+            key="dashboardName",
+            found=f"{known['dashboardName']!r} is also the notebook's name",
+            expected="a name other than notebookName",
+            fix=set_command("dashboardName", "dashboard"),
+        )
+    served = ["notebookName", "dashboardName"]
     if known["prefect"] == "managed":
-        if known["prefect_name"] in [known[each] for each in served if known[each]]:
-            found = f"{known['prefect_name']!r} is the notebook's or the dashboard's name too"
-            allowed = "another name than notebookName and dashboardName"
-            yield complaint("prefectName", found, allowed, set_command("prefectName", "prefect"))
-        served.append("prefect_name")
-    taken = [f"{known[each]}.{name}" for each in served]
-    if known["auth"] == "authelia" and host_of(known["authelia_portal"]) in taken:
-        found = f"{known['authelia_portal']!r} is a name that this stack serves"
-        cure = set_command("autheliaPortal", f"https://auth.{name}")
-        yield complaint("autheliaPortal", found, "the portal's own name", cure)
+        if known["prefectName"] in [known[key] for key in served if known[key]]:
+            yield Problem(
+                key="prefectName",
+                found=f"{known['prefectName']!r} is also the notebook's or the dashboard's name",
+                expected="a name other than notebookName and dashboardName",
+                fix=set_command("prefectName", "prefect"),
+            )
+        served.append("prefectName")
+    hosts = [f"{known[key]}.{domain}" for key in served]
+    if known["auth"] == "authelia" and host_of(known["autheliaPortal"]) in hosts:
+        yield Problem(
+            key="autheliaPortal",
+            found=f"{known['autheliaPortal']!r} is a name that this stack serves",
+            expected="the address of Authelia's portal",
+            fix=set_command("autheliaPortal", f"https://auth.{domain}"),
+        )
 
 
-def _login_misfits(known: Mapping[str, Any]) -> Iterator[str]:
-    name = known["domain"]
-    if known["auth"] == "authelia" and known.get("authelia_portal") == "":
-        found = f"it is not set, and {name} is to be behind Authelia (auth authelia)"
-        allowed = "the portal's https address, or another auth"
-        cure = set_command("autheliaPortal", f"https://auth.{name}")
-        yield complaint("autheliaPortal", found, allowed, cure)
-    if bool(known["authelia_user"]) != bool(known["authelia_password"]):
-        found = "it is set without the other of autheliaUser and autheliaPassword"
-        key = "autheliaUser" if known["authelia_user"] else "autheliaPassword"
-        yield complaint(key, found, "both or none", set_command("autheliaUser", "probe"))
-    if known["auth"] == "none" and not is_local(name):
-        found = f"'none' would open {name} to everybody, and a notebook runs any code"
-        allowed = "authelia or basic; none only under localhost"
-        yield complaint("auth", found, allowed, set_command("auth", "basic"))
+def _check_login(known: Mapping[str, Any]) -> Iterator[Problem]:
+    domain = known["domain"]
+    if known["auth"] == "authelia" and known.get("autheliaPortal") == "":
+        yield Problem(
+            key="autheliaPortal",
+            found=f"not set, but auth authelia protects {domain}",
+            expected="the https address of Authelia's portal, or another auth",
+            fix=set_command("autheliaPortal", f"https://auth.{domain}"),
+        )
+    if bool(known["autheliaUser"]) != bool(known["autheliaPassword"]):
+        has_user = bool(known["autheliaUser"])
+        yield Problem(
+            key="autheliaUser" if has_user else "autheliaPassword",
+            found=f"set without {'autheliaPassword' if has_user else 'autheliaUser'}",
+            expected="both or none",
+            fix=set_command("autheliaUser", "probe"),
+        )
+    if known["auth"] == "none" and not is_local(domain):
+        yield Problem(
+            key="auth",
+            found=f"'none' opens {domain} to everybody, and a notebook runs any code",
+            expected="authelia or basic; none only under localhost",
+            fix=set_command("auth", "basic"),
+        )
 
 
-def _acme_misfits(known: Mapping[str, Any]) -> Iterator[str]:
-    if known["caddy_mode"] != "managed" or is_local(known["domain"]):
+def _check_acme(known: Mapping[str, Any]) -> Iterator[Problem]:
+    domain = known["domain"]
+    if known["caddyMode"] != "managed" or is_local(domain):
         return
     for key, example in (
-        ("acmeEmail", f"admin@{known['domain']}"),
+        ("acmeEmail", f"admin@{domain}"),
         ("acmeDirectory", "https://acme-v02.api.letsencrypt.org/directory"),
     ):
-        if known.get("acme_" + key.removeprefix("acme").lower()) == "":
-            found = f"it is not set, and {known['domain']} needs certificates"
-            yield complaint(key, found, "any valid value", set_command(key, example))
+        if known.get(key) == "":
+            yield Problem(
+                key=key,
+                found=f"not set, but {domain} needs certificates",
+                expected="any valid value",
+                fix=set_command(key, example),
+            )
 
 
-# What the program itself sets for every container; others of Dask's are the user's.
+def _check_install(known: Mapping[str, Any]) -> Iterator[Problem]:
+    if known["caddyMode"] != "external" or not known["caddyDirectory"]:
+        return
+    if known["dockerHost"].startswith("tcp://") and not known["caddyHost"]:
+        yield Problem(
+            key="caddyHost",
+            found=f"not set, but {known['dockerHost']} gives no access to Caddy's files",
+            expected="the host that Caddy runs on",
+            fix=set_command("caddyHost", "ssh://deploy@edge"),
+        )
+    if not known["caddyMainFile"]:
+        yield Problem(
+            key="caddyMainFile",
+            found="not set, but Caddy validates its main file before it loads the sites",
+            expected="the path of Caddy's own Caddyfile, as Caddy sees it",
+            fix=set_command("caddyMainFile", "/etc/caddy/Caddyfile"),
+        )
+
+
+# The program sets these for every container; Dask's other variables are the user's.
 RESERVED_VARIABLES = ("EXTRA_PIP_PACKAGES",)
 
 
-# And where there is a Prefect server; the last is an older name of the second.
+# The program also sets these where there is a Prefect server; the last is an older name of the
+# second.
 PREFECT_VARIABLES = (
     *("PREFECT_API_URL", "PREFECT_SERVER_EPHEMERAL_ENABLED"),
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE",
 )
 
 
-def _reserved_names(values: Mapping[str, Any]) -> Iterator[str]:
+def _check_variables(values: Mapping[str, Any]) -> Iterator[Problem]:
     has_server = values.get("prefect", "none") != "none"
     reserved = RESERVED_VARIABLES + (PREFECT_VARIABLES if has_server else ())
     for name in values.get("environment", {}):
         if name in reserved:
-            cure = f"pulumi config rm --path environment.{name}"
-            yield complaint("environment", f"{name} is set by the program", "other names", cure)
+            yield Problem(
+                key="environment",
+                found=f"{name} is set by the program",
+                expected="other names",
+                fix=f"pulumi config rm --path environment.{name}",
+            )
 
 
-def _object_store_misfits(values: Mapping[str, Any]) -> Iterator[str]:
+def _check_object_store(values: Mapping[str, Any]) -> Iterator[Problem]:
     known = defaultdict(str, values)
-    if bool(known["s3_access_key"]) != bool(known["s3_secret_key"]):
-        found = "it is set without the other of s3AccessKey and s3SecretKey"
-        key = "s3AccessKey" if known["s3_access_key"] else "s3SecretKey"
-        cure = set_command("s3SecretKey", "--secret s3SecretKey")
-        yield complaint(key, found, "both or none", cure)
-    if known["s3_access_key"] or known["s3_secret_key"]:
-        yield from _object_store_variables(values.get("environment", {}))
+    if bool(known["s3AccessKey"]) != bool(known["s3SecretKey"]):
+        has_access_key = bool(known["s3AccessKey"])
+        yield Problem(
+            key="s3AccessKey" if has_access_key else "s3SecretKey",
+            found=f"set without {'s3SecretKey' if has_access_key else 's3AccessKey'}",
+            expected="both or none",
+            fix=set_command("s3SecretKey", "--secret s3SecretKey"),
+        )
+    if known["s3AccessKey"] or known["s3SecretKey"]:
+        yield from _check_object_store_variables(values.get("environment", {}))
         return
-    named = {
-        "s3Endpoint": "s3_endpoint",
-        "s3Region": "s3_region",
-        "s3Bucket": "s3_bucket",
-        "s3CaBundle": "s3_ca_bundle",
-    }
-    for key in [key for key, name in named.items() if known[name]]:
-        found = "it is set, and there are no keys for it"
-        cure = set_command("s3AccessKey", "AKIA…")
-        yield complaint(key, found, "s3AccessKey and s3SecretKey as well", cure)
+    for key in ("s3Endpoint", "s3Region", "s3Bucket", "s3CaBundle"):
+        if known[key]:
+            yield Problem(
+                key=key,
+                found="set without keys for the S3 server",
+                expected="s3AccessKey and s3SecretKey as well",
+                fix=set_command("s3AccessKey", "AKIA…"),
+            )
 
 
-# What the program sets where there are keys, and what clients would prefer to it.
+# The program sets these where there are keys, or S3 clients prefer them to what it sets.
 OBJECT_STORE_VARIABLES = (
     *("AWS_SHARED_CREDENTIALS_FILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
     *("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ENDPOINT_URL"),
@@ -169,20 +204,29 @@ OBJECT_STORE_VARIABLES = (
 )
 
 
-def _object_store_variables(environment: Mapping[str, str]) -> Iterator[str]:
+def _check_object_store_variables(environment: Mapping[str, str]) -> Iterator[Problem]:
     for name in sorted(environment.keys() & {*OBJECT_STORE_VARIABLES}):
-        found = f"{name} is set, and the keys s3… set what it is for"
-        cure = f"pulumi config rm --path environment.{name}"
-        yield complaint("environment", found, "the keys s3… alone", cure)
+        yield Problem(
+            key="environment",
+            found=f"{name} is set, but the s3… keys already configure the S3 server",
+            expected="the s3… keys alone",
+            fix=f"pulumi config rm --path environment.{name}",
+        )
 
 
-def _prefect_misfits(values: Mapping[str, Any]) -> Iterator[str]:
+def _check_prefect(values: Mapping[str, Any]) -> Iterator[Problem]:
     known = defaultdict(str, values)
-    if known["prefect"] == "external" and values.get("prefect_api_url") == "":
-        found = "it is not set, and prefect is external"
-        cure = set_command("prefectApiUrl", "http://prefect.example.org:4200/api")
-        yield complaint("prefectApiUrl", found, "the API of the Prefect server", cure)
-    if known["prefect"] in ("managed", "none") and known["prefect_api_url"]:
-        found = f"it is set, and prefect is {known['prefect']}"
-        cure = set_command("prefect", "external")
-        yield complaint("prefectApiUrl", found, "no address, or prefect external", cure)
+    if known["prefect"] == "external" and values.get("prefectApiUrl") == "":
+        yield Problem(
+            key="prefectApiUrl",
+            found="not set, but prefect is external",
+            expected="the API of the Prefect server",
+            fix=set_command("prefectApiUrl", "http://prefect.example.org:4200/api"),
+        )
+    if known["prefect"] in ("managed", "none") and known["prefectApiUrl"]:
+        yield Problem(
+            key="prefectApiUrl",
+            found=f"set, but prefect is {known['prefect']}",
+            expected="no address, or prefect external",
+            fix=set_command("prefect", "external"),
+        )

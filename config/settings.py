@@ -1,24 +1,25 @@
-"""The settings of a stack: every config key read, checked and typed, in one place.
+"""The settings of a stack: every config key is read, checked and typed here.
 
-Owns: which keys there are and what each may hold; `misfits.py` how they must fit together. All
-errors are collected and reported at once, before any resource is registered. It does not ask the
-Swarm anything; `lookup.py` does.
+Owns which keys there are and what each may hold; `cross_checks.py` checks them together. All
+problems are reported at once, before any resource is registered. It does not ask the Swarm;
+`swarm/site.py` does.
 
-A field's config key is its name in camelCase; `Pulumi.yaml` holds its description and default.
+Config keys are flat, and `Pulumi.yaml` holds their descriptions and defaults; `Settings` groups
+their values in slices, by what they are for.
 """
 
 import difflib
 import os
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from decimal import Decimal
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
-from config.cross_checks import misfits
-from config.problems import ConfigError, complaint, set_command
+from config.cross_checks import cross_check
+from config.problems import ConfigError, Problem, ProblemError, set_command
 from config.types import (
     ImageReference,
     Platform,
@@ -54,267 +55,369 @@ from config.types import (
     yes_or_no,
 )
 
-# Measured: the memory of a worker at rest; in less the kernel kills it while it starts.
+# Measured: an idle worker's memory; with less, the kernel kills the worker while it starts.
 SMALLEST_MEMORY = "256MiB"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Setting:
-    """How a config value is parsed, and how one that is right is set."""
+    """A config key: how its value is parsed, and the arguments that set a valid value."""
 
+    key: str
     parse: Callable[[str], Any]
     example: str
+    _: KW_ONLY
     secret: bool = False
-    plain: bool = False  # what containers show in clear, so that no secret may be in it
+    plain: bool = False  # containers show it, so it must not hold a secret
 
 
-_CPUS = Setting(parse=cpus, example="0.5")
-_MEMORY = Setting(parse=memory_from(SMALLEST_MEMORY), example="1GiB")
-_COUNT = Setting(parse=whole_number(1, 1000), example="2")
+def _cpus(key: str) -> Setting:
+    return Setting(key, cpus, "0.5")
+
+
+def _memory(key: str) -> Setting:
+    return Setting(key, memory_from(SMALLEST_MEMORY), "1GiB")
+
+
+def _count(key: str) -> Setting:
+    return Setting(key, whole_number(1, 1000), "2")
+
+
+def _choice(key: str, *choices: str, example: str) -> Setting:
+    return Setting(key, one_of(*choices), example)
+
+
+def _secret(key: str, parse: Callable[[str], str]) -> Setting:
+    return Setting(key, parse, f"--secret {key}", secret=True)
+
+
+def _password(key: str) -> Setting:
+    return _secret(key, password)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The settings of one stack; sizes in bytes, CPUs as exact decimals, times in seconds."""
+class ClusterSettings:
+    """The Swarm, the images, and the packages that containers install."""
 
-    docker_host: Annotated[str, Setting(parse=docker_host, example="ssh://deploy@manager")]
-    platform: Annotated[Platform, Setting(parse=platform, example="linux/amd64")]
+    docker_host: Annotated[str, Setting("dockerHost", docker_host, "ssh://deploy@manager")]
+    platform: Annotated[Platform, Setting("platform", platform, "linux/amd64")]
     image: Annotated[
-        ImageReference,
-        Setting(parse=image_reference, example="ghcr.io/dask/dask:2026.7.1-py3.12"),
+        ImageReference, Setting("image", image_reference, "ghcr.io/dask/dask:2026.7.1-py3.12")
     ]
     notebook_image: Annotated[
         ImageReference,
-        Setting(parse=image_reference, example="ghcr.io/dask/dask-notebook:2026.7.1-py3.12"),
+        Setting("notebookImage", image_reference, "ghcr.io/dask/dask-notebook:2026.7.1-py3.12"),
     ]
-    extra_pip_packages: Annotated[
+    packages: Annotated[
         tuple[str, ...],
-        Setting(parse=requirements, example="--path 'extraPipPackages[0]' prefect"),
+        Setting("extraPipPackages", requirements, "--path 'extraPipPackages[0]' prefect"),
     ]
 
-    workers: Annotated[int, _COUNT]
-    workers_per_node: Annotated[int, _COUNT]
-    worker_threads: Annotated[int, _COUNT]
-    worker_cpus: Annotated[Decimal, _CPUS]
-    worker_memory: Annotated[int, _MEMORY]
-    worker_placement: Annotated[
-        tuple[str, ...],
-        Setting(parse=placement, example="node.labels.role==data-worker"),
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """How many workers there are, what each may use, and where they run."""
+
+    count: Annotated[int, _count("workers")]
+    per_node: Annotated[int, _count("workersPerNode")]
+    threads: Annotated[int, _count("workerThreads")]
+    cpus: Annotated[Decimal, _cpus("workerCpus")]
+    memory: Annotated[int, _memory("workerMemory")]
+    placement: Annotated[
+        tuple[str, ...], Setting("workerPlacement", placement, "node.labels.role==data-worker")
     ]
 
-    scheduler_cpus: Annotated[Decimal, _CPUS]
-    scheduler_memory: Annotated[int, _MEMORY]
-    notebook_cpus: Annotated[Decimal, _CPUS]
-    notebook_memory: Annotated[int, _MEMORY]
-    notebook_password: Annotated[
-        str, Setting(parse=password, example="--secret notebookPassword", secret=True)
-    ] = field(repr=False)
-    notebook_login: Annotated[bool, Setting(parse=yes_or_no, example="false")]
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerSettings:
+    """What the scheduler may use."""
+
+    cpus: Annotated[Decimal, _cpus("schedulerCpus")]
+    memory: Annotated[int, _memory("schedulerMemory")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotebookSettings:
+    """What the notebook may use, and how users log in to it."""
+
+    cpus: Annotated[Decimal, _cpus("notebookCpus")]
+    memory: Annotated[int, _memory("notebookMemory")]
+    password: Annotated[str, _password("notebookPassword")] = field(repr=False)
+    login: Annotated[bool, Setting("notebookLogin", yes_or_no, "false")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedSettings:
+    """What several services share."""
+
     control_placement: Annotated[
-        tuple[str, ...], Setting(parse=placement, example="node.labels.role==master")
+        tuple[str, ...], Setting("controlPlacement", placement, "node.labels.role==master")
     ]
-
     environment: Annotated[
         Mapping[str, str],
-        Setting(parse=environment_variables, example="--path environment.TZ Europe/Berlin"),
+        Setting("environment", environment_variables, "--path environment.TZ Europe/Berlin"),
     ] = field(repr=False)
     dask_config: Annotated[
         Mapping[str, Any],
         Setting(
-            parse=dask_configuration,
-            example="--path daskConfig.array.chunk-size 64MiB",
+            "daskConfig",
+            dask_configuration,
+            "--path daskConfig.array.chunk-size 64MiB",
             plain=True,
         ),
     ]
-    s3_endpoint: Annotated[str, Setting(parse=http_url, example="https://s3.example.org")]
-    s3_region: Annotated[str, Setting(parse=optional_word, example="us-east-1")]
-    s3_access_key: Annotated[str, Setting(parse=optional_text, example="AKIA…")]
-    s3_secret_key: Annotated[
-        str, Setting(parse=optional_text, example="--secret s3SecretKey", secret=True)
-    ] = field(repr=False)
-    s3_path_style: Annotated[bool, Setting(parse=yes_or_no, example="true")]
-    s3_ca_bundle: Annotated[str, Setting(parse=certificates, example='-- "$(cat ca.pem)"')]
-    s3_bucket: Annotated[str, Setting(parse=bucket, example="dask")]
 
-    prefect: Annotated[
-        str, Setting(parse=one_of("managed", "external", "none"), example="managed")
-    ]
-    prefect_api_url: Annotated[
-        str, Setting(parse=http_url, example="http://prefect.example.org:4200/api")
-    ]
-    prefect_name: Annotated[str, Setting(parse=dns_label, example="prefect")]
-    prefect_cpus: Annotated[Decimal, _CPUS]
-    prefect_memory: Annotated[int, _MEMORY]
 
-    caddy_mode: Annotated[
-        str, Setting(parse=one_of("external", "managed", "none"), example="external")
+@dataclass(frozen=True, kw_only=True)
+class ObjectStoreSettings:
+    """The S3 server of workers and notebook, and its keys."""
+
+    endpoint: Annotated[str, Setting("s3Endpoint", http_url, "https://s3.example.org")]
+    region: Annotated[str, Setting("s3Region", optional_word, "us-east-1")]
+    access_key: Annotated[str, Setting("s3AccessKey", optional_text, "AKIA…")]
+    secret_key: Annotated[str, _secret("s3SecretKey", optional_text)] = field(repr=False)
+    path_style: Annotated[bool, Setting("s3PathStyle", yes_or_no, "true")]
+    ca_bundle: Annotated[str, Setting("s3CaBundle", certificates, '-- "$(cat ca.pem)"')]
+    bucket: Annotated[str, Setting("s3Bucket", bucket, "dask")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefectSettings:
+    """Which Prefect server there is: `mode` is managed, external or none."""
+
+    mode: Annotated[str, _choice("prefect", "managed", "external", "none", example="managed")]
+    api_url: Annotated[
+        str, Setting("prefectApiUrl", http_url, "http://prefect.example.org:4200/api")
     ]
-    caddy_network: Annotated[str, Setting(parse=network_name, example="caddy-network")]
-    caddy_image: Annotated[ImageReference, Setting(parse=caddy_image, example="caddy:2.11.9")]
-    caddy_directory: Annotated[
-        str,
-        Setting(
-            parse=absolute_path,
-            example="/srv/caddy/sites",
-        ),
+    name: Annotated[str, Setting("prefectName", dns_label, "prefect")]
+    cpus: Annotated[Decimal, _cpus("prefectCpus")]
+    memory: Annotated[int, _memory("prefectMemory")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaddySettings:
+    """Which Caddy there is: `mode` is managed, external or none."""
+
+    mode: Annotated[str, _choice("caddyMode", "external", "managed", "none", example="external")]
+    network: Annotated[str, Setting("caddyNetwork", network_name, "caddy-network")]
+    image: Annotated[ImageReference, Setting("caddyImage", caddy_image, "caddy:2.11.9")]
+    directory: Annotated[str, Setting("caddyDirectory", absolute_path, "/srv/caddy/sites")]
+    host: Annotated[str, Setting("caddyHost", ssh_host, "ssh://deploy@edge")]
+    service: Annotated[str, Setting("caddyService", optional_word, "edge_caddy")]
+    main_file: Annotated[str, Setting("caddyMainFile", absolute_path, "/etc/caddy/Caddyfile")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngressSettings:
+    """The names that Caddy serves, their login and their certificates."""
+
+    domain: Annotated[str, Setting("domain", domain, "dask.example.org")]
+    notebook_name: Annotated[str, Setting("notebookName", dns_label, "notebook")]
+    dashboard_name: Annotated[str, Setting("dashboardName", dns_label, "dashboard")]
+    auth: Annotated[str, _choice("auth", "authelia", "basic", "none", example="authelia")]
+    authelia_address: Annotated[str, Setting("autheliaAddress", upstream, "authelia:9091")]
+    authelia_portal: Annotated[
+        str, Setting("autheliaPortal", https_url, "https://auth.example.org")
     ]
-    caddy_host: Annotated[str, Setting(parse=ssh_host, example="ssh://deploy@edge")]
-    caddy_service: Annotated[str, Setting(parse=optional_word, example="edge_caddy")]
-    caddy_main_file: Annotated[str, Setting(parse=absolute_path, example="/etc/caddy/Caddyfile")]
-    domain: Annotated[str, Setting(parse=domain, example="dask.example.org")]
-    notebook_name: Annotated[str, Setting(parse=dns_label, example="notebook")]
-    dashboard_name: Annotated[str, Setting(parse=dns_label, example="dashboard")]
-    auth: Annotated[str, Setting(parse=one_of("authelia", "basic", "none"), example="authelia")]
-    authelia_address: Annotated[str, Setting(parse=upstream, example="authelia:9091")]
-    authelia_portal: Annotated[str, Setting(parse=https_url, example="https://auth.example.org")]
     authelia_endpoint: Annotated[
         str,
-        Setting(
-            parse=one_of("/api/authz/forward-auth", "/api/verify"),
+        _choice(
+            "autheliaEndpoint",
+            "/api/authz/forward-auth",
+            "/api/verify",
             example="/api/authz/forward-auth",
         ),
     ]
-    authelia_cookie: Annotated[str, Setting(parse=word, example="authelia_session")]
-    authelia_user: Annotated[str, Setting(parse=optional_word, example="probe")]
-    authelia_password: Annotated[
-        str, Setting(parse=password, example="--secret autheliaPassword", secret=True)
-    ] = field(repr=False)
-    basic_user: Annotated[str, Setting(parse=word, example="dask")]
-    basic_password: Annotated[
-        str, Setting(parse=short_password, example="--secret basicPassword", secret=True)
-    ] = field(repr=False)
-    acme_email: Annotated[str, Setting(parse=email, example="admin@example.org")]
+    authelia_cookie: Annotated[str, Setting("autheliaCookie", word, "authelia_session")]
+    authelia_user: Annotated[str, Setting("autheliaUser", optional_word, "probe")]
+    authelia_password: Annotated[str, _password("autheliaPassword")] = field(repr=False)
+    basic_user: Annotated[str, Setting("basicUser", word, "dask")]
+    basic_password: Annotated[str, _secret("basicPassword", short_password)] = field(repr=False)
+    acme_email: Annotated[str, Setting("acmeEmail", email, "admin@example.org")]
     acme_directory: Annotated[
-        str,
-        Setting(parse=https_url, example="https://acme-v02.api.letsencrypt.org/directory"),
+        str, Setting("acmeDirectory", https_url, "https://acme-v02.api.letsencrypt.org/directory")
     ]
-    proof: Annotated[str, Setting(parse=one_of("full", "quick"), example="full")]
-    health_deadline: Annotated[int, Setting(parse=whole_number(10, 3600), example="300")]
-
-    @property
-    def has_front(self) -> bool:
-        """Whether notebook and dashboard get names of their own."""
-        return self.caddy_mode != "none" and bool(self.domain)
-
-    @property
-    def notebook_asks(self) -> bool:
-        """Whether its own token or password opens the notebook, and not the login in front."""
-        return self.notebook_login or not self.has_front or self.auth == "none"
-
-    @property
-    def proves_front(self) -> bool:
-        """Whether the deployment itself brings the front about, and so has to prove it."""
-        return self.has_front and (self.caddy_mode == "managed" or self.delivers)
-
-    @property
-    def enters_front(self) -> bool:
-        """Whether the proof of the front can log in, and so work behind the login."""
-        return self.proves_front and (self.auth != "authelia" or bool(self.authelia_user))
-
-    @property
-    def delivers(self) -> bool:
-        """Whether an existing Caddy is given its file by the deployment."""
-        return self.has_front and self.caddy_mode == "external" and bool(self.caddy_directory)
 
     @property
     def is_local(self) -> bool:
-        """Whether the names are this machine's alone."""
+        """Whether the names are for this machine only."""
         return is_local(self.domain)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthSettings:
+    """How much a deployment must prove, and within how many seconds."""
+
+    proof: Annotated[str, _choice("proof", "full", "quick", example="full")]
+    deadline: Annotated[int, Setting("healthDeadline", whole_number(10, 3600), "300")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of one stack; sizes in bytes, CPUs as exact decimals, times in seconds.
+
+    `object_store` is None without keys, `ingress` without a domain or without a Caddy.
+    """
+
+    cluster: ClusterSettings
+    workers: WorkerSettings
+    scheduler: SchedulerSettings
+    notebook: NotebookSettings
+    shared: SharedSettings
+    object_store: ObjectStoreSettings | None
+    prefect: PrefectSettings
+    caddy: CaddySettings
+    ingress: IngressSettings | None
+    health: HealthSettings
+
+    @property
+    def notebook_asks(self) -> bool:
+        """Whether the notebook asks for its token or password, instead of the ingress login."""
+        return self.notebook.login or self.ingress is None or self.ingress.auth == "none"
+
+    @property
+    def proves_ingress(self) -> bool:
+        """Whether the deployment configures the ingress, and so must prove it."""
+        return self.caddy.mode == "managed" or self.installs_sites
+
+    @property
+    def proof_logs_in(self) -> bool:
+        """Whether the ingress proof can log in, and so use the services behind the login."""
+        if self.ingress is None or not self.proves_ingress:
+            return False
+        return self.ingress.auth != "authelia" or bool(self.ingress.authelia_user)
+
+    @property
+    def installs_sites(self) -> bool:
+        """Whether the deployment installs its sites in an external Caddy."""
+        is_external = self.ingress is not None and self.caddy.mode == "external"
+        return is_external and bool(self.caddy.directory)
 
     @classmethod
     def load(cls) -> "Settings":
-        """Read the settings of the stack that runs; raises `ConfigError`."""
+        """Read the settings of the current stack; raises `ConfigError`."""
         prefix = pulumi.get_project() + ":"
-        everything = CONFIG.get() or get_config_env()
+        all_config = CONFIG.get() or get_config_env()
         config = {
             key.removeprefix(prefix): value
-            for key, value in everything.items()
+            for key, value in all_config.items()
             if key.startswith(prefix)
         }
         encrypted = {key for key in config if is_config_secret(prefix + key)}
         return parse_settings(config, encrypted, os.environ)
 
 
-def declared_settings() -> dict[str, Setting]:
-    """Return how each field of `Settings` is read, by the field's name."""
-    hints = get_type_hints(Settings, include_extras=True)
+SLICES = (
+    *(ClusterSettings, WorkerSettings, SchedulerSettings, NotebookSettings, SharedSettings),
+    *(ObjectStoreSettings, PrefectSettings, CaddySettings, IngressSettings, HealthSettings),
+)
+_Slice = TypeVar("_Slice")
+
+
+def _settings_of(slice_type: type) -> dict[str, Setting]:
+    """Return the `Setting` of each field of a slice, by field name."""
+    hints = get_type_hints(slice_type, include_extras=True)
     return {name: get_args(hint)[1] for name, hint in hints.items()}
 
 
-def key_of(field_name: str) -> str:
-    """Return the config key of a field of `Settings`: `worker_cpus` is `workerCpus`."""
-    first, *rest = field_name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
+def declared_settings() -> list[Setting]:
+    """Return every config key's `Setting`."""
+    return [setting for slice_type in SLICES for setting in _settings_of(slice_type).values()]
 
 
 def parse_settings(
     config: Mapping[str, str], encrypted: Collection[str], environment: Mapping[str, str]
 ) -> Settings:
-    """Turn config values by key into `Settings`; raises one `ConfigError` with every problem.
+    """Parse config values by key; raises one `ConfigError` with every problem.
 
-    `encrypted` are the keys whose values Pulumi keeps as secrets.
+    `encrypted` are the keys whose values are Pulumi secrets.
     """
-    problems = _foreign_context(environment) + _foreign_certificates(config, environment)
-    problems += _unknown_keys(config)
+    problems = [*_check_environment(config, environment), *_unknown_keys(config)]
     values: dict[str, Any] = {}
-    for name, setting in declared_settings().items():
+    for setting in declared_settings():
         try:
-            values[name] = _parse(key_of(name), setting, config, encrypted)
-        except ValueError as error:
-            problems.append(str(error))
-    problems += misfits(values)
+            values[setting.key] = _parse(setting, config, encrypted)
+        except ProblemError as error:
+            problems.append(error.problem)
+    problems += cross_check(values)
     if problems:
-        headline = f"The configuration is not valid ({len(problems)} found)"
-        raise ConfigError(headline, problems)
-    return Settings(**values)
+        raise ConfigError("The configuration is not valid", problems)
+    return _assemble(values)
 
 
-def _parse(
-    key: str, setting: Setting, config: Mapping[str, str], encrypted: Collection[str]
-) -> object:
-    cure = set_command(key, setting.example)
-    if key not in config:
-        raise ValueError(complaint(key, "it is not set", "any valid value", cure))
-    text = config[key]
-    if setting.secret and text and key not in encrypted:
-        raise ValueError(complaint(key, "it is kept in plain text", "an encrypted value", cure))
-    if setting.plain and key in encrypted:
-        found = "it is kept as a secret, and every container's configuration shows it in clear"
-        cure = set_command("environment", "--secret --path environment.DASK_NAME value")
-        raise ValueError(complaint(key, found, "values that are no secrets", cure))
+def _assemble(values: Mapping[str, Any]) -> Settings:
+    def take(slice_type: type[_Slice]) -> _Slice:
+        settings = _settings_of(slice_type).items()
+        return slice_type(**{name: values[setting.key] for name, setting in settings})
+
+    has_ingress = values["caddyMode"] != "none" and values["domain"]
+    return Settings(
+        cluster=take(ClusterSettings),
+        workers=take(WorkerSettings),
+        scheduler=take(SchedulerSettings),
+        notebook=take(NotebookSettings),
+        shared=take(SharedSettings),
+        object_store=take(ObjectStoreSettings) if values["s3AccessKey"] else None,
+        prefect=take(PrefectSettings),
+        caddy=take(CaddySettings),
+        ingress=take(IngressSettings) if has_ingress else None,
+        health=take(HealthSettings),
+    )
+
+
+def _parse(setting: Setting, config: Mapping[str, str], encrypted: Collection[str]) -> object:
+    text = config.get(setting.key)
+    if text is None:
+        raise _refusal(setting, "not set", "any valid value")
+    if setting.secret and text and setting.key not in encrypted:
+        raise _refusal(setting, "the value is in plain text", "an encrypted value")
+    if setting.plain and setting.key in encrypted:
+        problem = Problem(
+            key=setting.key,
+            found="the value is a secret, but every container's configuration shows it",
+            expected="values that are not secret",
+            fix=set_command("environment", "--secret --path environment.DASK_NAME value"),
+        )
+        raise ProblemError(problem)
     try:
         return setting.parse(text)
     except ValueError as error:
-        hidden = setting.secret or key in encrypted
-        found = f"{'the value' if hidden else repr(text)} is not valid"
-        raise ValueError(complaint(key, found, str(error), cure)) from None
+        value = "the value" if setting.secret or setting.key in encrypted else repr(text)
+        raise _refusal(setting, f"{value} is not valid", str(error)) from None
 
 
-def _foreign_context(environment: Mapping[str, str]) -> list[str]:
-    context = environment.get("DOCKER_CONTEXT")
-    if not context:
-        return []
-    found = f"{context!r} is set in the environment and would override the config key dockerHost"
-    return [complaint("DOCKER_CONTEXT", found, "no value", "unset DOCKER_CONTEXT")]
+def _refusal(setting: Setting, found: str, expected: str) -> ProblemError:
+    fix = set_command(setting.key, setting.example)
+    return ProblemError(Problem(key=setting.key, found=found, expected=expected, fix=fix))
 
 
-def _foreign_certificates(config: Mapping[str, str], environment: Mapping[str, str]) -> list[str]:
+def _check_environment(
+    config: Mapping[str, str], environment: Mapping[str, str]
+) -> Iterator[Problem]:
+    if context := environment.get("DOCKER_CONTEXT"):
+        yield Problem(
+            key="DOCKER_CONTEXT",
+            found=f"{context!r} is set in the environment and overrides dockerHost",
+            expected="no value",
+            fix="unset DOCKER_CONTEXT",
+        )
     path = environment.get("DOCKER_CERT_PATH")
-    if not path or config.get("dockerHost", "").startswith("tcp://"):
-        return []
-    found = f"{path!r} is set in the environment, and the provider would use it with dockerHost"
-    allowed = "no value unless dockerHost is tcp://"
-    return [complaint("DOCKER_CERT_PATH", found, allowed, "unset DOCKER_CERT_PATH")]
+    if path and not config.get("dockerHost", "").startswith("tcp://"):
+        yield Problem(
+            key="DOCKER_CERT_PATH",
+            found=f"{path!r} is set in the environment, and the provider uses it with dockerHost",
+            expected="no value unless dockerHost is tcp://",
+            fix="unset DOCKER_CERT_PATH",
+        )
 
 
-def _unknown_keys(config: Mapping[str, str]) -> list[str]:
-    known = [key_of(name) for name in declared_settings()]
-    return [_unknown_key(key, known) for key in sorted(set(config) - set(known))]
-
-
-def _unknown_key(key: str, known: list[str]) -> str:
-    lowered = {name.lower(): name for name in known}
-    nearest = difflib.get_close_matches(key.lower(), lowered, n=1)
-    hint = f"; did you mean {lowered[nearest[0]]}?" if nearest else ""
-    found = f"there is no such key{hint}"
-    return complaint(key, found, "one of " + ", ".join(known), f"pulumi config rm {key}")
+def _unknown_keys(config: Mapping[str, str]) -> Iterator[Problem]:
+    known = {setting.key.lower(): setting.key for setting in declared_settings()}
+    for key in sorted(config.keys() - known.values()):
+        nearest = difflib.get_close_matches(key.lower(), known, n=1)
+        yield Problem(
+            key=key,
+            found="unknown key" + (f"; did you mean {known[nearest[0]]}?" if nearest else ""),
+            expected="one of " + ", ".join(known.values()),
+            fix=f"pulumi config rm {key}",
+        )

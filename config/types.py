@@ -1,7 +1,7 @@
-"""From the text of a config value to a valid value; pure, without Pulumi.
+"""Parsers of config values; pure, without Pulumi.
 
-Each function returns the parsed value or raises `ValueError` saying what is allowed. The caller
-(`settings.py`) knows the key and adds it, the value and an example.
+Each parser returns the value or raises `ValueError` with what is expected. The caller
+(`settings.py`) makes a `Problem` of it, with the key and an example.
 """
 
 import json
@@ -35,7 +35,7 @@ _CONSTRAINT = re.compile(
     re.ASCII,
 )
 
-# What a name on the network may look like: https://www.rfc-editor.org/rfc/rfc1123#section-2.1
+# Names on the network: https://www.rfc-editor.org/rfc/rfc1123#section-2.1
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DNS_NAME = rf"{_LABEL}(?:\.{_LABEL})*"
 _DOMAIN = re.compile(rf"localhost|(?:{_LABEL}\.)+(?![0-9]+$){_LABEL}", re.ASCII)
@@ -54,7 +54,7 @@ _SSH_HOST = re.compile(
 )
 _PATH = re.compile(r"(?:/[A-Za-z0-9._-]+)+/?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,63})", re.ASCII)
-_LONGEST_DOMAIN = 253 - 64  # so that a label fits in front of it
+_LONGEST_DOMAIN = 253 - 64  # leaves room for a label in front of it
 _PORTS = range(1, 65536)
 
 _NETWORK_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
@@ -77,7 +77,7 @@ class ImageReference:
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
-    """What the images must be made for, e.g. `linux` and `amd64`."""
+    """The platform of images and nodes, e.g. `linux` and `amd64`."""
 
     os: str
     architecture: str
@@ -102,7 +102,7 @@ def yes_or_no(text: str) -> bool:
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """Return a parser for one word out of `choices`."""
+    """Return a parser for one of `choices`."""
 
     def parse(text: str) -> str:
         if text not in choices:
@@ -114,13 +114,13 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 def cpus(text: str) -> Decimal:
     """Parse a number of CPUs; Swarm counts in billionths, Docker accepts no less than 0.001."""
-    allowed = "a number of CPUs from 0.001 to 512, in quotes because the config knows no fractions"
+    expected = "a number of CPUs from 0.001 to 512, in quotes because the config has no fractions"
     try:
         number = Decimal(text)
     except InvalidOperation:
-        raise ValueError(allowed) from None
+        raise ValueError(expected) from None
     if not number.is_finite() or not Decimal("0.001") <= number <= 512:
-        raise ValueError(allowed)
+        raise ValueError(expected)
     return number
 
 
@@ -151,7 +151,7 @@ def platform(text: str) -> Platform:
 
 
 def image_reference(text: str) -> ImageReference:
-    """Parse an image reference; one without tag and digest would mean `latest` and is refused."""
+    """Parse an image reference; it needs a tag or a digest, since none would mean `latest`."""
     familiar = text.removeprefix("docker.io/").removeprefix("library/")
     match = _REFERENCE.fullmatch(familiar)
     if match is None or not (match["tag"] or match["digest"]):
@@ -160,7 +160,7 @@ def image_reference(text: str) -> ImageReference:
 
 
 def placement(text: str) -> tuple[str, ...]:
-    """Parse constraints, separated by commas, into their form without spaces; all must be met."""
+    """Parse constraints, separated by commas, and return them without spaces."""
     return tuple(_constraint(part.strip()) for part in text.split(","))
 
 
@@ -177,7 +177,7 @@ def _constraint(text: str) -> str:
 
 
 def requirements(text: str) -> tuple[str, ...]:
-    """Parse a JSON array of pip requirements, returned without spaces; no URLs, no markers."""
+    """Parse a JSON array of pip requirements, without URLs and markers; drop their spaces."""
     try:
         return tuple(_requirement(name) for name in _json_array(text))
     except InvalidRequirement:
@@ -218,31 +218,31 @@ def docker_host(text: str) -> str:
 
 
 def password(text: str) -> str:
-    """Parse a password; an empty one means that none was given."""
+    """Parse a password; may be empty."""
     if text and (len(text) < 8 or not text.isprintable()):
         raise ValueError("at least 8 printable characters")
     return text
 
 
 def short_password(text: str) -> str:
-    """Parse a password of which bcrypt takes in every byte; an empty one means none was given."""
+    """Parse a password that bcrypt hashes in full; may be empty."""
     if len(text.encode()) > BCRYPT_BYTES:
-        raise ValueError(f"at most {BCRYPT_BYTES} bytes, which is all that bcrypt looks at")
+        raise ValueError(f"at most {BCRYPT_BYTES} bytes, since bcrypt ignores the rest")
     return password(text)
 
 
 def domain(text: str) -> str:
-    """Parse a domain under which names are to be served; an empty one means that none is."""
+    """Parse the domain of the names that are served; may be empty."""
     if text and (len(text) > _LONGEST_DOMAIN or not _DOMAIN.fullmatch(text)):
         raise ValueError(
-            "localhost or a domain in small letters such as dask.example.org, an international "
-            "one in its xn-- form, without https:// and without a port"
+            "localhost or a domain in small letters such as dask.example.org, without https:// "
+            "and without a port; an international domain in its xn-- form"
         )
     return text
 
 
 def is_local(name: str) -> bool:
-    """Tell whether a domain is this machine's alone."""
+    """Return whether a domain is for this machine only."""
     return name == "localhost" or name.endswith(".localhost")
 
 
@@ -254,7 +254,7 @@ def dns_label(text: str) -> str:
 
 
 def upstream(text: str) -> str:
-    """Parse where another service is reached, returned without a slash at its end."""
+    """Parse the address of another service and return it without a slash at its end."""
     match = _UPSTREAM.fullmatch(text)
     if match is None or not _is_upstream(match["scheme"], match["port"], match["path"]):
         raise ValueError(
@@ -272,15 +272,15 @@ def _is_upstream(scheme: str | None, port: str | None, path: str) -> bool:
 
 
 def split_address(address: str) -> tuple[str, str]:
-    """Return the server of an address that `upstream` has returned, and its path."""
+    """Return the server and the path of an address that `upstream` has parsed."""
     match = _UPSTREAM.fullmatch(address)
     if match is None:
-        raise ValueError(f"{address!r} is no address of a service")
+        raise ValueError(f"{address!r} is not the address of a service")
     return match["server"], match["path"]
 
 
 def https_url(text: str) -> str:
-    """Parse an https address without query, returned without a slash at its end; may be empty."""
+    """Parse an https address and return it without a slash at its end; may be empty."""
     match = _HTTPS_URL.fullmatch(text)
     if text and (match is None or (match["port"] and int(match["port"]) not in _PORTS)):
         raise ValueError("an address that begins with https://, without a query or a password")
@@ -288,13 +288,13 @@ def https_url(text: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """Return the host of an address that `https_url` has returned."""
+    """Return the host of an address that `https_url` has parsed."""
     match = _HTTPS_URL.fullmatch(url)
     return match["host"] if match else ""
 
 
 def http_url(text: str) -> str:
-    """Parse an http or https address without query, returned without a slash at its end."""
+    """Parse an http or https address and return it without a slash at its end; may be empty."""
     plain = text.replace("http://", "https://", 1) if text.startswith("http://") else text
     match = _HTTPS_URL.fullmatch(plain)
     if text and (match is None or (match["port"] and int(match["port"]) not in _PORTS)):
@@ -303,21 +303,21 @@ def http_url(text: str) -> str:
 
 
 def bucket(text: str) -> str:
-    """Parse the name of an S3 bucket; an empty one names none."""
+    """Parse the name of an S3 bucket; may be empty."""
     if text and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", text, re.ASCII):
         raise ValueError("a bucket's name: 3 to 63 small letters, digits, '.' and '-'")
     return text
 
 
 def optional_text(text: str) -> str:
-    """Parse a credential: one line of printable characters without blanks; may be empty."""
+    """Parse a credential of printable characters without blanks; may be empty."""
     if not re.fullmatch(r"[!-~]*", text, re.ASCII):
         raise ValueError("one line of printable ASCII characters without blanks")
     return text
 
 
 def certificates(text: str) -> str:
-    """Parse certificates in PEM form, returned with one line break at the end; may be empty."""
+    """Parse PEM certificates and return them with one line break at the end; may be empty."""
     if not text.strip():
         return ""
     try:
@@ -328,7 +328,7 @@ def certificates(text: str) -> str:
 
 
 def environment_variables(text: str) -> dict[str, str]:
-    """Parse a JSON object of environment variables; numbers and booleans count as their text."""
+    """Parse a JSON object of environment variables; numbers and booleans become text."""
     variables = _json_object(text, "an object of variable names and texts")
     for name, value in variables.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name, re.ASCII):
@@ -343,55 +343,55 @@ def _variable(value: object) -> str:
 
 
 def dask_configuration(text: str) -> dict[str, object]:
-    """Parse a JSON object that is Dask's own configuration."""
+    """Parse a JSON object with Dask's configuration."""
     return _json_object(text, "an object as in Dask's own YAML files")
 
 
-def _json_object(text: str, allowed: str) -> dict[str, object]:
+def _json_object(text: str, expected: str) -> dict[str, object]:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError:
-        raise ValueError(allowed) from None
-    if not isinstance(found, dict):
-        raise ValueError(allowed)  # noqa: TRY004  like every other setting that is not valid
-    return found
+        raise ValueError(expected) from None
+    if not isinstance(value, dict):
+        raise ValueError(expected)  # noqa: TRY004  as for every other value that is not valid
+    return value
 
 
 def ssh_host(text: str) -> str:
-    """Parse the address of a host that is reached by SSH; an empty one names none."""
+    """Parse the SSH address of a host; may be empty."""
     if text and not _SSH_HOST.fullmatch(text):
         raise ValueError("ssh://user@host or ssh://user@host:port")
     return text
 
 
 def absolute_path(text: str) -> str:
-    """Parse the path of a file or directory, returned without a slash at its end; may be empty."""
+    """Parse an absolute path and return it without a slash at its end; may be empty."""
     if text and (not _PATH.fullmatch(text) or ".." in text.split("/")):
         raise ValueError("an absolute path of letters, digits, '.', '_' and '-', without '..'")
     return text.rstrip("/")
 
 
 def email(text: str) -> str:
-    """Parse an e-mail address; an empty one means that none was given."""
+    """Parse an e-mail address; may be empty."""
     if text and not _EMAIL.fullmatch(text):
         raise ValueError("an e-mail address such as admin@example.org")
     return text
 
 
 def word(text: str) -> str:
-    """Parse a user's or a cookie's name; `import` is a word of Caddy's own."""
+    """Parse the name of a user or a cookie; `import` is a keyword in a Caddyfile."""
     if not _WORD.fullmatch(text) or text == "import":
         raise ValueError("a name of letters, digits, '.', '_' and '-', but not 'import'")
     return text
 
 
 def optional_word(text: str) -> str:
-    """Parse a user's name; an empty one means that none was given."""
+    """Parse the name of a user; may be empty."""
     return word(text) if text else text
 
 
 def caddy_image(text: str) -> ImageReference:
-    """Parse an image reference; a version of Caddy known to be unsafe is refused by its tag."""
+    """Parse an image reference; a tag of a Caddy version with a known hole is not valid."""
     image = image_reference(text)
     version = re.match(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", image.tag or "")
     if version and tuple(int(part or 99) for part in version.groups()) < OLDEST_CADDY:
@@ -402,7 +402,7 @@ def caddy_image(text: str) -> ImageReference:
 
 
 def spell_memory(size: int) -> str:
-    """Return `size` bytes in the largest unit that divides them, e.g. `1GiB`, as Dask reads it."""
+    """Return bytes in the largest unit that divides them, e.g. `1GiB`, as Dask reads them."""
     for unit, factor in reversed(MEMORY_UNITS.items()):
         if size % factor == 0:
             return f"{size // factor}{unit}"

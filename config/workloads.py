@@ -1,7 +1,22 @@
-"""What a service may use on its node."""
+"""The services of a stack before any is declared: their names, their tasks, their resources.
 
+Owns what pre-flight, components and tools must agree on; pure, over `Settings`.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Literal
+
+from config.settings import Settings
+from config.types import memory
+
+SCHEDULER = "dask_scheduler"
+WORKER = "dask_worker"
+NOTEBOOK = "dask_notebook"
+PREFECT = "dask_prefect"
+CADDY = "dask_caddy"
+CADDY_RELOADER = "dask_caddy_reloader"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,3 +37,93 @@ class ResourceLimit:
             cpus=min(self.cpus, other.cpus),
             memory_bytes=min(self.memory_bytes, other.memory_bytes),
         )
+
+
+# What all services but the workers need to start; up to their limits they share the node.
+SMALL = ResourceLimit(cpus=Decimal("0.1"), memory_bytes=memory("256MiB"))
+CADDY_LIMIT = ResourceLimit(cpus=Decimal(1), memory_bytes=memory("256MiB"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """The tasks of one service: how many, what each reserves and may use, and on which nodes.
+
+    `per_node` is the most that a node takes, 0 for any number, as in Swarm's own spec.
+    `placement_key` is the config key that `constraints` are from.
+    """
+
+    name: str
+    constraints: Sequence[str]
+    replicas: int | Literal["everywhere"] = 1  # or one on every node that fits
+    per_node: int = 0
+    reservation: ResourceLimit
+    limit: ResourceLimit
+    placement_key: str = "controlPlacement"
+
+
+def workloads(settings: Settings) -> tuple[Workload, ...]:
+    """Return every service of the stack, the workers last: they are placed on what is left."""
+    return (
+        scheduler(settings),
+        notebook(settings),
+        *([prefect(settings)] if settings.prefect.mode == "managed" else []),
+        *([caddy(settings), caddy_reloader(settings)] if settings.caddy.mode == "managed" else []),
+        workers(settings),
+    )
+
+
+def scheduler(settings: Settings) -> Workload:
+    """Return the Dask scheduler's workload."""
+    limit = ResourceLimit(cpus=settings.scheduler.cpus, memory_bytes=settings.scheduler.memory)
+    return _control(SCHEDULER, settings, limit)
+
+
+def workers(settings: Settings) -> Workload:
+    """Return the Dask workers' workload; they reserve all that they may use."""
+    limit = ResourceLimit(cpus=settings.workers.cpus, memory_bytes=settings.workers.memory)
+    return Workload(
+        name=WORKER,
+        constraints=settings.workers.placement,
+        replicas=settings.workers.count,
+        per_node=settings.workers.per_node,
+        reservation=limit,
+        limit=limit,
+        placement_key="workerPlacement",
+    )
+
+
+def notebook(settings: Settings) -> Workload:
+    """Return the notebook's workload."""
+    limit = ResourceLimit(cpus=settings.notebook.cpus, memory_bytes=settings.notebook.memory)
+    return _control(NOTEBOOK, settings, limit)
+
+
+def prefect(settings: Settings) -> Workload:
+    """Return the workload of the Prefect server (`prefect` managed)."""
+    limit = ResourceLimit(cpus=settings.prefect.cpus, memory_bytes=settings.prefect.memory)
+    return _control(PREFECT, settings, limit)
+
+
+def caddy(settings: Settings) -> Workload:
+    """Return Caddy's workload (`caddyMode` managed)."""
+    return _control(CADDY, settings, CADDY_LIMIT)
+
+
+def caddy_reloader(settings: Settings) -> Workload:
+    """Return the reloader's workload; Caddy is on one of its nodes, and may move to another."""
+    return _control(CADDY_RELOADER, settings, CADDY_LIMIT, "everywhere")
+
+
+def _control(
+    name: str,
+    settings: Settings,
+    limit: ResourceLimit,
+    replicas: int | Literal["everywhere"] = 1,
+) -> Workload:
+    return Workload(
+        name=name,
+        constraints=settings.shared.control_placement,
+        replicas=replicas,
+        reservation=limit.at_most(SMALL),
+        limit=limit,
+    )

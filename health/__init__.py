@@ -1,13 +1,14 @@
 """The health probe: proves from inside the Swarm that a deployed Dask cluster works.
 
-    launch.py       the program that a deployment runs: request in, proof or report out
-    request.py      what it is asked; job.py the one-shot service that runs the probe
-    probe/          the probe itself, a client on the cluster's network; bundle.py gets it there
-    watch.py        waits for both; log_reader.py, placement.py read what the Swarm says meanwhile
-    diagnose.py     the report when something is wrong, from evidence.py
-    rollback.py     undoes an update that is not proven
-    ingress.py      the proof from outside: nobody gets past Caddy without a login
-    reaper.py       removes the service when the launcher is killed
+    launch.py       the program that a deployment runs: a request in, a proof or report out
+    request.py      its request; timing.py its times; reaper.py cleans up if it is killed
+    watch.py        waits for the services and the probe; rollback.py undoes a failed update
+    job.py          the probe's one-shot service; log_reader.py its messages
+    probe/          the probe's program, a client on the cluster's network; bundle.py packs it
+    placement.py    the nodes of the workers
+    diagnose.py     the report about a failure, from evidence.py
+    ingress.py      the proof from outside: no one passes Caddy without a login; it uses
+                    http_client.py and jupyterlab.py
 
-It imports nothing of Pulumi, and the probe nothing but distributed.
+It imports nothing of Pulumi.
 """

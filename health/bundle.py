@@ -1,6 +1,6 @@
-"""The probe as arguments of a Python, which is how it gets into a container of any image.
+"""The probe's program as arguments of `python`, so that a container of any image can run it.
 
-Owns: the archive of `probe/`, and the few lines that unpack it there.
+Owns the archive of `probe/`, and the few lines that unpack it in the container.
 """
 
 import base64
@@ -14,8 +14,8 @@ PARTS = Path(__file__).with_name("probe")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
 
-# Python imports from archives that are files; with the import of `main` all of this one is read.
-# A client that lost its scheduler has threads that would keep the interpreter.
+# Python imports only from archives in files; the import of `main` reads all of the archive.
+# A client that lost its scheduler has threads that would keep the interpreter alive.
 UNPACK = """
 import binascii, bz2, os, sys
 path = f"/tmp/dask-health-{os.urandom(8).hex()}.zip"
@@ -32,16 +32,16 @@ os._exit(0)
 """.strip()
 
 
-def command(order: str) -> list[str]:
-    """Return the command that carries out an order, which is JSON; for Python 3.10 and newer."""
+def command(request: str) -> list[str]:
+    """Return the command that runs a request in JSON; for Python 3.10 and newer."""
     packed = base64.b64encode(bz2.compress(archive())).decode()
-    return ["python", "-c", UNPACK, packed, order]
+    return ["python", "-c", UNPACK, packed, request]
 
 
 def archive() -> bytes:
-    """Return the probe as a zip archive, the same bytes for the same source everywhere.
+    """Return the probe as a zip archive: the same source makes the same bytes on every machine.
 
-    Stored, because each zlib compresses in its own way; bzip2 packs it as a whole.
+    Stored, because versions of zlib compress differently; bzip2 packs the whole archive.
     """
     content = io.BytesIO()
     with ZipFile(content, "w") as opened:

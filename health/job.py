@@ -1,73 +1,88 @@
-"""The one-shot service that carries the proof into the cluster's network."""
+"""The probe's one-shot service: its spec, its run, and the leftovers of earlier runs."""
 
-import json
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 from docker import types
 
 from health import bundle
-from health.request import Notebook, Prefect, Request
-from swarm.manager import PROBE_LABELS
-from swarm.snapshot import ENDED, Snapshot, moment
+from health.log_reader import LogReader
+from health.request import Request
+from health.timing import TIMING, Deadline, Timing
+from swarm import UnfitError
+from swarm.causes import error_of
+from swarm.manager import PROBE_LABELS, Manager
+from swarm.snapshot import ENDED, Snapshot, epoch_seconds
 
 PREFIX = "dask_health-"
-DEADLINE_LABEL = "dask.swarm/deadline"  # seconds since 1970, after which nobody waits for it
+DEADLINE_LABEL = "dask.swarm/deadline"  # the launcher's deadline, in seconds since 1970
 
-LINGER_SECONDS = 30  # a launcher reads its finished service's last lines within it
-
-_SECRET_NAME = "dask-health-notebook"  # noqa: S105  the name of a file
-_VARIABLES_NAME = "dask-health-environment"
 _CPUS = 10**9
 _MEMORY = 512 * 2**20
 
 
-def order(request: Request, seconds: float) -> str:
-    """Return what the program inside is told, as JSON, with `seconds` until it must be done."""
-    expected = asdict(request.expected)
-    del expected["workers_per_node"]  # only the Swarm knows nodes
-    notebook = None
-    if request.notebook:
-        notebook = {
-            "url": request.notebook.url,
-            "kind": request.notebook.kind,
-            "secret_file": f"/run/secrets/{_SECRET_NAME}",
-            "cell": request.notebook.cell,
-        }
-    told = {
-        "deadline_seconds": seconds,
-        "scheduler_address": request.scheduler_address,
-        "expected": expected,
-        "notebook": notebook,
-        "prefect": _prefect(request),
-        "packages": request.packages,
-        "use": request.use,
-        "object_store": asdict(request.object_store) if request.object_store else None,
-    }
-    return json.dumps(told)
+class ProbeService:
+    """The probe's service, from its creation to its result in `log`."""
+
+    def __init__(self, manager: Manager, name: str, timing: Timing = TIMING) -> None:
+        self.name = name
+        self.created = False
+        self.log = LogReader()
+        self._manager = manager
+        self._timing = timing
+        self._result_by = Deadline.after(timing.last_line)
+
+    def create(self, request: Request, deadline: Deadline) -> None:
+        """Create the service; the probe gives up before the deadline."""
+        left = deadline.remaining()
+        seconds = max(left - self._timing.margin, 1)
+        arguments = spec(request, self.name, seconds, time.time() + left)
+        self.created = True  # even if the request fails: it may have reached the Swarm
+        self.log.follow(self._manager.create(arguments))
+
+    def check(self, now: Snapshot) -> None:
+        """Raise `UnfitError` if the probe has ended without a result."""
+        tasks = now.tasks_of(self.name)
+        running = [task for task in tasks if task["Status"]["State"] not in ENDED]
+        if self.log.outcome or running or not tasks:
+            self._result_by = Deadline.after(self._timing.last_line)
+        elif self._result_by.passed:
+            errors = dict.fromkeys(error_of(task) or task["Status"]["State"] for task in tasks)
+            raise UnfitError(f"the probe ended without a result: {', '.join(errors)}")
+
+    def remove(self) -> bool:
+        """Remove the service; return False if a request to create it may still be under way."""
+        return not self.created or self._manager.remove(self.name)
 
 
 def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[str, Any]:
     """Return the arguments of `APIClient.create_service`; `ends_at` in seconds since 1970."""
+    probe = replace(request.probe, deadline_seconds=seconds)
     template = types.TaskTemplate(
         types.ContainerSpec(
             request.image,
-            # Arguments, not a command: the image's own entrypoint stays in charge.
-            args=bundle.command(order(request, seconds)),
-            # What images install at start, the notebook has, whose versions these stand for.
-            env={"EXTRA_PIP_PACKAGES": " ".join(request.packages)} if request.packages else None,
+            # Arguments, not a command: the image keeps its own entrypoint.
+            args=bundle.command(probe.to_json()),
+            # Some images install packages at their start. The probe compares versions, so it
+            # needs the notebook's packages.
+            env={"EXTRA_PIP_PACKAGES": " ".join(probe.packages)} if probe.packages else None,
             stop_grace_period=10**9,
-            secrets=_secrets(request),
+            # Readable for all: images differ in their user, and nothing else runs here.
+            secrets=[
+                types.SecretReference(secret.id, secret.name, filename=secret.file, mode=0o444)
+                for secret in request.secrets
+            ],
             # The image's own check would ask a notebook that does not run here.
             healthcheck=types.Healthcheck(test=["NONE"]),
             cap_drop=["ALL"],
-            # Names of services that are not there yet are asked of the nodes' own name servers,
-            # which may take long to answer; meanwhile the service is there.
+            # Docker asks the node's name servers for services that do not exist yet. These may
+            # take long to answer, and meanwhile the service may appear.
             dns_config=types.DNSConfig(options=["timeout:1", "attempts:1"]),
         ),
-        # The program ends well whatever it found out. What is tried again is a start that failed,
-        # as it can when the network has just been made.
+        # The program exits with 0 even if it proves nothing. Only a failed start is retried, which
+        # happens while the network is new.
         resources=types.Resources(cpu_limit=_CPUS, mem_limit=_MEMORY),
         restart_policy=types.RestartPolicy(condition="on-failure", delay=10**9, max_attempts=2),
         placement=types.Placement(constraints=list(request.constraints)),
@@ -84,31 +99,8 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
     }
 
 
-def _prefect(request: Request) -> dict[str, Any] | None:
-    if request.prefect is None:
-        return None
-    return {
-        "api_url": request.prefect.api_url,
-        "managed": request.prefect.managed,
-        "variables_file": f"/run/secrets/{_VARIABLES_NAME}",
-    }
-
-
-def _secrets(request: Request) -> list[types.SecretReference]:
-    needed: list[tuple[Notebook | Prefect | None, str]] = [
-        (request.notebook, _SECRET_NAME),
-        (request.prefect, _VARIABLES_NAME),
-    ]
-    # Readable for all, because images differ in their user; nothing else runs in this container.
-    return [
-        types.SecretReference(source.secret_id, source.secret_name, filename=name, mode=0o444)
-        for source, name in needed
-        if source is not None
-    ]
-
-
 def leftovers(now: Snapshot, clock: float) -> list[str]:
-    """Return the names of the one-shot services that no launcher waits for any more.
+    """Return the names of the probe services whose launcher is gone.
 
     `clock` is the time in seconds since 1970.
     """
@@ -122,12 +114,12 @@ def leftovers(now: Snapshot, clock: float) -> list[str]:
 
 def _expired(service: Mapping[str, Any], clock: float) -> bool:
     ends_at = float(service["Spec"]["Labels"].get(DEADLINE_LABEL, "inf"))
-    return ends_at + LINGER_SECONDS < clock
+    return ends_at + TIMING.linger < clock
 
 
 def _abandoned(tasks: Iterable[Mapping[str, Any]], clock: float) -> bool:
     ended = [
-        moment(task["Status"]["Timestamp"]) if task["Status"]["State"] in ENDED else clock
+        epoch_seconds(task["Status"]["Timestamp"]) if task["Status"]["State"] in ENDED else clock
         for task in tasks
     ]
-    return bool(ended) and max(ended) + LINGER_SECONDS < clock
+    return bool(ended) and max(ended) + TIMING.linger < clock

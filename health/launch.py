@@ -1,11 +1,11 @@
-"""The launcher: runs the probe in the Swarm, watches over it and reports what came of it.
+"""The launcher: runs the probe in the Swarm, watches it and reports the result.
 
 Reads a request (`request.py`) on standard input; prints progress on standard error and the proof,
-one JSON object, on standard output. On failure it exits with 1 after a message that says what was
-expected, what was found and what is wrong with each missing task. `DOCKER_HOST` is the manager.
+one JSON object, on standard output. On failure it exits with 1 after a message with the expected
+and the actual state, and the error of each missing task. `DOCKER_HOST` is the manager.
 
-The services may still be on their way when it starts: it waits for their declared revisions
-itself, so that the probe's start overlaps with theirs.
+The launcher may start before the services are created or updated. It waits for their declared
+spec hashes, so that the probe starts beside them.
 """
 
 import json
@@ -18,40 +18,41 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from health import job
-from health.reaper import guarded
+from health.reaper import reaper
 from health.request import Request
+from health.timing import TIMING, Deadline, Timing
 from health.watch import Watch
 from swarm import UnfitError
-from swarm.manager import ENGINE_ERRORS, PROBE_LABELS, Engine, manager_address
+from swarm.manager import MANAGER_ERRORS, PROBE_LABELS, Manager, manager_address
 from swarm.progress import Progress
 
 INTERRUPTED = 130
 
 
 class Interrupted(KeyboardInterrupt):
-    """The launcher was told to stop."""
+    """SIGINT or SIGTERM has stopped the launcher."""
 
 
-def main() -> int:
-    """Carry out the request on standard input and return the exit code."""
+def main(timing: Timing = TIMING) -> int:
+    """Run the request on standard input and return the exit code."""
     progress = Progress()
     try:
         with _stoppable():
-            result = run(Request.parse(sys.stdin.read()), progress)
+            result = run(Request.parse(sys.stdin.read()), progress, timing)
     except Interrupted:
         print("interrupted; the probe's service is removed", file=sys.stderr)
         return INTERRUPTED
     except (UnfitError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    except ENGINE_ERRORS as error:
-        print(_told(error), file=sys.stderr)
+    except MANAGER_ERRORS as error:
+        print(_manager_error(error), file=sys.stderr)
         return 1
     print(json.dumps({**result, "seconds": round(progress.elapsed, 1)}))
     return 0
 
 
-def _told(error: Exception) -> str:
+def _manager_error(error: Exception) -> str:
     return f"the Swarm manager at {manager_address()}: {error}"
 
 
@@ -60,36 +61,38 @@ def _stoppable() -> Iterator[None]:
     """Raise `Interrupted` inside the block at the first SIGINT or SIGTERM, and ignore others."""
 
     def stop(*_: object) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         raise Interrupted
 
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     yield
 
 
-def run(request: Request, progress: Progress) -> dict[str, Any]:
+def run(request: Request, progress: Progress, timing: Timing = TIMING) -> dict[str, Any]:
     """Prove the cluster and return the stack's output; raises `UnfitError` with the whole report.
 
-    A manager that cannot be asked any more is a failed proof as well, once there was a first look:
-    what has changed goes back as soon as one answers. The probe's service is gone when this
-    returns or raises, and soon after if it cannot do either.
+    A manager that stops answering also fails the proof, and the rollback begins as soon as a
+    manager answers. The probe's service is removed before this returns or raises, or soon after
+    by the reaper.
     """
     name = f"{job.PREFIX}{secrets.token_hex(4)}"
-    with guarded(name, request.deadline_seconds) as dismiss:
-        engine = Engine()
-        for left in job.leftovers(engine.labelled(PROBE_LABELS), time.time()):
-            engine.remove(left)
-        watch = Watch(engine, request, name, progress)
+    deadline = Deadline.after(request.probe.deadline_seconds)
+    with reaper(name, deadline.limit, timing) as dismiss:
+        manager = Manager()
+        for leftover in job.leftovers(manager.labelled(PROBE_LABELS), time.time()):
+            manager.remove(leftover)
+        probe = job.ProbeService(manager, name, timing)
+        watch = Watch(manager, request, probe, progress, deadline, timing)
         try:
             return watch.result()
-        except (UnfitError, *ENGINE_ERRORS) as reason:
-            # The report first: on the way back the Swarm forgets the tasks that failed.
-            found = watch.report(str(reason) if isinstance(reason, UnfitError) else _told(reason))
-            raise UnfitError("\n\n".join(filter(None, [found, watch.retreat()]))) from None
+        except (UnfitError, *MANAGER_ERRORS) as error:
+            reason = str(error) if isinstance(error, UnfitError) else _manager_error(error)
+            # The report first: during a rollback Swarm deletes the failed tasks.
+            report = watch.report(reason)
+            raise UnfitError("\n\n".join(filter(None, [report, watch.roll_back()]))) from None
         finally:
-            with suppress(*ENGINE_ERRORS):
-                # Not found although begun: the request to create it may still be under way.
-                if not watch.begun or engine.remove(name):
+            with suppress(*MANAGER_ERRORS):
+                if probe.remove():
                     dismiss()

@@ -1,4 +1,4 @@
-"""What the probe says, as it says it: a thread that follows its service's log."""
+"""The probe's messages: a thread follows the log of its service."""
 
 import json
 import queue
@@ -8,28 +8,29 @@ from contextlib import suppress
 from typing import Any
 
 from health.probe.messages import MARK
-from swarm.manager import ENGINE_ERRORS, Engine
-
-BEGINNING = "starting the probe"
-PAUSE_SECONDS = 0.5  # before an interrupted log is followed again
+from health.timing import TIMING
+from swarm.manager import MANAGER_ERRORS, Manager
 
 
-class Listener:
-    """Follows the log of one service; what is heard is kept up to date by `wait`.
+class LogReader:
+    """The probe's last messages; `wait` updates them.
 
-    `said` is the last progress, `members` are the workers last seen (None before any look), and
-    `outcome` is the probe's last message, with `proof` or `failure`.
+    `progress` is the last step, `members` are the workers last seen (None before that), and
+    `outcome` is the last message, with `proof` or `failure`.
     """
 
-    def __init__(self, service_id: str) -> None:
-        self.said = BEGINNING
+    def __init__(self) -> None:
+        self.progress = "starting the probe"
         self.members: list[str] | None = None
         self.outcome: dict[str, Any] | None = None
         self._inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        threading.Thread(target=self._follow, args=[service_id], daemon=True).start()
+
+    def follow(self, service_id: str) -> None:
+        """Follow the log of a service until the launcher ends."""
+        threading.Thread(target=self._read, args=[service_id], daemon=True).start()
 
     def wait(self, seconds: float) -> None:
-        """Take in all messages, waiting `seconds` for one if there is none."""
+        """Take all messages, waiting up to `seconds` for the first one."""
         with suppress(queue.Empty):
             self._take(self._inbox.get(timeout=seconds))
             while True:
@@ -39,18 +40,18 @@ class Listener:
         if "progress" not in message:
             self.outcome = message
             return
-        self.said = message["progress"]
+        self.progress = message["progress"]
         self.members = message.get("members", self.members)
 
-    def _follow(self, service_id: str) -> None:
-        # Ends with the launcher; a message that is heard twice does no harm.
+    def _read(self, service_id: str) -> None:
+        # After an interruption the log starts again; reading a message twice does no harm.
         while True:
-            with suppress(*ENGINE_ERRORS):
-                for line in Engine().follow(service_id):
-                    self._hear(line)
-            time.sleep(PAUSE_SECONDS)
+            with suppress(*MANAGER_ERRORS):
+                for line in Manager().follow(service_id):
+                    self._receive(line)
+            time.sleep(TIMING.follow_pause)
 
-    def _hear(self, line: str) -> None:
+    def _receive(self, line: str) -> None:
         if line.startswith(MARK):
             with suppress(ValueError):
                 self._inbox.put(json.loads(line.removeprefix(MARK)))

@@ -1,5 +1,6 @@
-"""Where the proven workers run: their addresses held against the Swarm's own list of tasks."""
+"""Placement: which task and node each worker runs on, by its address."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import permutations
@@ -7,57 +8,92 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from swarm import UnfitError
+from swarm.nodes import Node, hostname
+from swarm.snapshot import Snapshot, task_by_address
+
+# IP address to the names of the task and its node.
+Locations = Mapping[str, tuple[str, str]]
+
+_WORKER = re.compile(r"\b(?:tcp|tls)://(?P<host>[0-9.]+|\[[0-9a-f:]+\]):\d+")
 
 
-def seats(members: Sequence[str], places: Mapping[str, str]) -> dict[str, str]:
-    """Return worker address to node; `places` is a task's IP address to its node.
+def locations(now: Snapshot, nodes: Sequence[Node], network_id: str) -> Locations:
+    """Return the locations of all tasks that should be running.
 
-    Raises `UnfitError` for a worker that is no task of the deployment.
+    Nodes may have the same hostname by mistake; then the node's id tells them apart.
     """
-    found = {member: places.get(urlsplit(member).hostname or "") for member in members}
-    strangers = [member for member, node in found.items() if node is None]
-    if strangers:
+    names = [hostname(node) for node in nodes]
+    node_names = {
+        node["ID"]: name if names.count(name) == 1 else f"{name} ({node['ID']})"
+        for node, name in zip(nodes, names, strict=True)
+    }
+    result = {}
+    for name in now.services:
+        for address, task in task_by_address(now.tasks_of(name), network_id).items():
+            label = f"{name}.{task['Slot']}" if "Slot" in task else name
+            node_id = str(task.get("NodeID") or "")
+            result[address] = (label, node_names.get(node_id, "an unknown node"))
+    return result
+
+
+def name_workers(message: str, known: Locations) -> str:
+    """Return a message with `dask_worker.3 on node-2 (tcp://10.0.1.5:40000)` for an address."""
+
+    def named(worker: re.Match[str]) -> str:
+        location = known.get(worker["host"].strip("[]"))
+        where = " on ".join(location) if location else "an unknown worker"
+        return f"{where} ({worker[0]})"
+
+    return _WORKER.sub(named, message)
+
+
+def node_of_worker(members: Sequence[str], known: Locations) -> dict[str, str]:
+    """Return worker address to node; raises `UnfitError` for a worker that is not a known task."""
+    hosts = {member: urlsplit(member).hostname or "" for member in members}
+    unknown = [member for member, host in hosts.items() if host not in known]
+    if unknown:
         raise UnfitError(
-            f"found workers that are no task of this deployment: {', '.join(strangers)}; either "
-            "the Swarm is stopping them, or they are not its own and must be stopped"
+            f"workers that are no task of this deployment: {', '.join(unknown)}; either Swarm is "
+            "still stopping them, or another program has started them and must stop them"
         )
-    return {member: node for member, node in found.items() if node is not None}
+    return {member: known[host][1] for member, host in hosts.items()}
 
 
-def spread(seated: Mapping[str, str], at_most: int) -> dict[str, int]:
-    """Return node to number of workers; raises `UnfitError` if one has more than `at_most`."""
-    nodes = dict(sorted(Counter(seated.values()).items()))
-    crowded = [f"{node} has {count}" for node, count in nodes.items() if count > at_most]
+def workers_by_node(nodes: Mapping[str, str], limit: int) -> dict[str, int]:
+    """Return node to number of workers; raises `UnfitError` for a node with more than `limit`."""
+    counts = dict(sorted(Counter(nodes.values()).items()))
+    crowded = [f"{node} has {count}" for node, count in counts.items() if count > limit]
     if crowded:
-        raise UnfitError(
-            f"expected at most {at_most} workers per node, found {', '.join(crowded)}"
-        )
-    return nodes
+        raise UnfitError(f"expected at most {limit} workers per node, but {', '.join(crowded)}")
+    return counts
 
 
-def crossings(routes: Sequence[Sequence[str]], seated: Mapping[str, str]) -> int:
-    """Return how many transfers went from one node to another.
+def cross_node_transfers(routes: Sequence[Sequence[str]], nodes: Mapping[str, str]) -> int:
+    """Return the number of transfers between nodes; `nodes` is worker to node.
 
-    Raises `UnfitError` unless there was one from each node to each other.
+    Raises `UnfitError` unless there was a transfer from every node to every other node.
     """
-    crossed = [(seated[a], seated[b]) for a, b in routes if seated[a] != seated[b]]
-    missing = set(permutations(set(seated.values()), 2)) - set(crossed)
+    crossed = [(nodes[a], nodes[b]) for a, b in routes if nodes[a] != nodes[b]]
+    missing = set(permutations(set(nodes.values()), 2)) - set(crossed)
     if missing:
         pairs = ", ".join(f"{a} to {b}" for a, b in sorted(missing))
         raise UnfitError(
-            f"no transfer was tried from {pairs}: have these nodes the same hostname? "
-            "Rename one (hostnamectl hostname <name>) and restart its engine"
+            f"no transfer was tried from {pairs}: these nodes may have the same hostname; rename "
+            "one (hostnamectl hostname <name>) and restart its engine"
         )
     return len(crossed)
 
 
-def result(proof: Mapping[str, Any], places: Mapping[str, str], at_most: int) -> dict[str, Any]:
-    """Return the stack's output from the probe's proof; raises `UnfitError`."""
-    seated = seats(proof["members"], places)
-    nodes = spread(seated, at_most)
-    crossed = crossings(proof["routes"], seated)
-    kept = {key: proof[key] for key in ("workers", "threads", "memory_bytes")}
-    more = {key: proof[key] for key in ("versions", "packages", "tasks")}
-    moved = {"transfers": crossed, "transfer_bytes": proof["transfer_bytes"] if crossed else 0}
+def result(proof: Mapping[str, Any], known: Locations, limit: int) -> dict[str, Any]:
+    """Return the stack's output from the probe's proof; raises `UnfitError`.
+
+    `limit` is the highest number of workers on a node.
+    """
+    nodes = node_of_worker(proof["members"], known)
+    counts = workers_by_node(nodes, limit)
+    transfers = cross_node_transfers(proof["routes"], nodes)
+    size = {key: proof[key] for key in ("workers", "threads", "memory_bytes")}
+    proven = {key: proof[key] for key in ("versions", "packages", "tasks")}
+    moved = {"transfers": transfers, "transfer_bytes": proof["transfer_bytes"] if transfers else 0}
     optional = {key: proof[key] for key in ("cell", "object_store", "prefect") if key in proof}
-    return {**kept, "nodes": nodes, **more, **moved, **optional}
+    return {**size, "nodes": counts, **proven, **moved, **optional}

@@ -1,6 +1,6 @@
-"""A second process that removes the one-shot service when the launcher cannot any more.
+"""The reaper: a second process that removes the probe's service if the launcher dies.
 
-Pulumi ends a cancelled command with SIGKILL, which nothing can catch.
+Pulumi ends a cancelled command with SIGKILL, which the launcher cannot catch.
 """
 
 import os
@@ -10,64 +10,65 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from swarm.manager import ENGINE_ERRORS, Engine
+from health.timing import TIMING, Timing
+from swarm.manager import MANAGER_ERRORS, Manager
 
-PATIENCE_SECONDS = 60  # beyond the launcher's deadline; then it hangs and counts as dead
 ATTEMPTS = 20  # a request to create the service may still be under way when the launcher dies
-ATTEMPT_PAUSE = 0.5
 
-_DONE = b"."
+_DISMISSED = b"."
 
 
 @contextmanager
-def guarded(service_name: str, seconds: float) -> Iterator[Callable[[], None]]:
-    """Have the service removed when this process ends, unless the function yielded is called.
+def reaper(
+    service_name: str, seconds: float, timing: Timing = TIMING
+) -> Iterator[Callable[[], None]]:
+    """Remove the service when this process ends, unless the yielded function is called.
 
-    Also when this process is still there `PATIENCE_SECONDS` after `seconds`. Enter before any
-    thread is started: it forks.
+    Remove it also if this process has not ended `reaper_grace` after `seconds`. Enter this before
+    any thread starts: it forks.
     """
-    heard, line = os.pipe()
+    read_end, write_end = os.pipe()
     if os.fork() == 0:
-        os.close(line)
-        _watch(heard, service_name, seconds + PATIENCE_SECONDS)
-    os.close(heard)
+        os.close(write_end)
+        _wait(read_end, service_name, seconds + timing.reaper_grace, timing.reaper_pause)
+    os.close(read_end)
 
     def dismiss() -> None:
         with suppress(BrokenPipeError):
-            os.write(line, _DONE)
+            os.write(write_end, _DISMISSED)
 
     try:
         yield dismiss
     finally:
-        os.close(line)
+        os.close(write_end)
 
 
-def _watch(heard: int, service_name: str, seconds: float) -> None:
+def _wait(pipe: int, service_name: str, seconds: float, pause: float) -> None:
     try:
-        _detach(heard)
-        ready, _, _ = select.select([heard], [], [], seconds)
-        # The launcher's end closes the line, which reads as nothing.
-        if not (ready and os.read(heard, 1) == _DONE):
-            _remove(service_name)
+        _detach(pipe)
+        ready, _, _ = select.select([pipe], [], [], seconds)
+        # The launcher's end closes the pipe, which reads as nothing.
+        if not (ready and os.read(pipe, 1) == _DISMISSED):
+            _remove(service_name, pause)
     finally:
         os._exit(0)
 
 
-def _detach(heard: int) -> None:
+def _detach(pipe: int) -> None:
     os.setsid()
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, signal.SIG_IGN)
-    # Whoever started the launcher waits until nobody holds the other ends of its pipes.
-    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    # The launcher's parent waits until all copies of the launcher's pipes are closed.
+    null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
-        os.dup2(nowhere, standard)
-    os.closerange(3, heard)
-    os.closerange(heard + 1, os.sysconf("SC_OPEN_MAX"))
+        os.dup2(null, standard)
+    os.closerange(3, pipe)
+    os.closerange(pipe + 1, os.sysconf("SC_OPEN_MAX"))
 
 
-def _remove(service_name: str) -> None:
+def _remove(service_name: str, pause: float) -> None:
     for _ in range(ATTEMPTS):
-        with suppress(*ENGINE_ERRORS):
-            if Engine().remove(service_name):
+        with suppress(*MANAGER_ERRORS):
+            if Manager().remove(service_name):
                 return
-        time.sleep(ATTEMPT_PAUSE)
+        time.sleep(pause)

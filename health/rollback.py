@@ -1,189 +1,199 @@
-"""The way back: what an update has changed becomes what it was before when it is not proven.
+"""Rollback: after a failed proof, every service that the deployment updated gets its old spec.
 
-The Swarm does so by itself, but only for a service whose new tasks fail soon after their start.
-Here it is told to for every other reason, and for what was updated together with that service.
+Swarm itself rolls back only a service whose new tasks fail soon after their start. This module
+rolls back for every other reason, and all services that were updated together.
 """
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from functools import cached_property
 
-from swarm.manager import ENGINE_ERRORS, Engine
+from health.timing import TIMING, Deadline, Timing
+from swarm.manager import MANAGER_ERRORS, Manager
 from swarm.progress import Progress
 from swarm.snapshot import (
     Service,
     Snapshot,
-    imprint,
+    declared_hash,
+    epoch_seconds,
     is_paused,
     is_rollback,
-    moment,
     replicas,
-    revision_of,
     rolled_back_since,
+    spec_hash,
     update_of,
 )
 
-LEAD_SECONDS = 3  # by which an update may come before the proof that begins beside it
-APPEAR_SECONDS = 45  # for a declared service to exist at its revision
-SHARE, MOST_SECONDS = 0.25, 60  # of the deadline that is kept for the way back
 
-# Service names with the revisions to be reached.
-Revisions = Mapping[str, str]
+class Stage(Enum):
+    """How far the update of a service has come, or its rollback."""
+
+    EXPECTED = auto()  # the update may still be on its way to the Swarm
+    REVERSIBLE = auto()  # updated, and the previous spec is another one
+    FINAL = auto()  # updated, and the previous spec is no better
+    ROLLING_BACK = auto()  # has its old spec; its tasks may still be starting
+    PAUSED = auto()  # has its old spec, and Swarm has paused the rollback
 
 
 @dataclass(frozen=True, kw_only=True)
-class Past:
-    """The Swarm as the proof begins, and each service's imprint as it was last proven."""
+class Outcome:
+    """What a rollback has come to: service to what it waits for, and why it stops."""
+
+    missing: Mapping[str, str]
+    errors: tuple[str, ...] = ()
+    busy: bool = True
+
+    @property
+    def waiting(self) -> str:
+        """What the rollback waits for."""
+        return ", ".join(filter(None, self.missing.values()))
+
+    def __str__(self) -> str:
+        """Return the end of the report, empty if there was nothing to roll back."""
+        done = [name for name, missing in self.missing.items() if not missing]
+        lines = [f"rolled back: {', '.join(done)} as before this update"] if done else []
+        if self.waiting:
+            lines.append(f"being rolled back: {self.waiting}; Swarm goes on with it")
+        if self.errors:
+            lines.append(f"not rolled back: {'; '.join(self.errors)}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollback:
+    """The updates of one deployment, and how to undo them.
+
+    `start` is the Swarm when the proof began, `declared` is service name to declared spec hash,
+    `proven` is service name to spec hash at the last proof. The updates of this deployment are
+    later than `since`, in seconds since 1970 by the manager's clock.
+    """
 
     start: Snapshot
+    declared: Mapping[str, str]
     proven: Mapping[str, str]
+    since: float
 
+    @cached_property
+    def updated(self) -> list[str]:
+        """The existing services that this deployment updates."""
+        return [_name(service) for service in self._existing if self._is_updated(service)]
 
-def changed(past: Past, revisions: Revisions, since: float) -> dict[str, str]:
-    """Return which services, of those that were there before, this deployment changes.
+    @property
+    def paused(self) -> list[Service]:
+        """The services as declared whose update or rollback was paused before the proof.
 
-    A service may be as declared when the proof begins: it counts when it was updated after
-    `since`, in seconds since 1970 by the manager's clock, or by a deployment before that never
-    came to its proof, with whose work this one goes on.
-    """
-    there = {name: past.start.services[name] for name in revisions if name in past.start.services}
-    return {
-        name: revisions[name]
-        for name, service in there.items()
-        if revision_of(service) != revisions[name] or _is_new(service, past, since)
-    }
+        Pulumi sends Swarm nothing for a service that is as declared, so they stay paused.
+        """
+        return [s for s in self._existing if is_paused(s) and self._is_declared(s)]
 
+    def reserved_seconds(self, limit: float, timing: Timing = TIMING) -> float:
+        """Return how many of a deadline's seconds are kept for the rollback."""
+        return min(limit * timing.rollback_share, timing.rollback_limit) if self.updated else 0.0
 
-def _is_new(service: Service, past: Past, since: float) -> bool:
-    if _is_proven(service, past):
-        return False
-    before = {"Spec": service.get("PreviousSpec") or service["Spec"]}
-    return _is_proven(before, past) or _declared_since(service, since)
+    def stage(self, service: Service) -> Stage:
+        """Return how far the update of a service has come."""
+        if self._is_declared(service):
+            return Stage.REVERSIBLE if self._is_reversible(service) else Stage.FINAL
+        if not rolled_back_since(self.start, service, self.declared[_name(service)]):
+            return Stage.EXPECTED
+        return Stage.PAUSED if is_paused(service) else Stage.ROLLING_BACK
 
+    def step(self, manager: Manager, appear_by: Deadline) -> Outcome:
+        """Roll back what can be rolled back now, and return the outcome so far."""
+        now = manager.snapshot(self.updated)
+        stages: dict[Stage, list[Service]] = {stage: [] for stage in Stage}
+        for name in self.updated:
+            if name in now.services:
+                stages[self.stage(now.services[name])].append(now.services[name])
+        for service in stages[Stage.REVERSIBLE]:
+            manager.roll_back(service)
+        missing = {_name(s): _missing(now, s) for s in stages[Stage.ROLLING_BACK]}
+        expected = stages[Stage.EXPECTED] and not appear_by.passed
+        return Outcome(
+            missing=missing,
+            errors=tuple(map(_paused, stages[Stage.PAUSED])),
+            busy=bool(stages[Stage.REVERSIBLE] or any(missing.values()) or expected),
+        )
 
-def _is_proven(service: Service, past: Past) -> bool:
-    return imprint(service) == past.proven.get(_name(service))
+    @property
+    def _existing(self) -> list[Service]:
+        services = self.start.services
+        return [services[name] for name in self.declared if name in services]
 
+    def _is_declared(self, service: Service) -> bool:
+        return declared_hash(service) == self.declared[_name(service)]
 
-def _declared_since(service: Service, since: float) -> bool:
-    """Tell whether a service that is as declared was made so after `since`.
+    def _is_updated(self, service: Service) -> bool:
+        """Tell whether this deployment updates a service that existed before it.
 
-    One that the Swarm took back to that was so before, and must not be brought to what failed. Nor
-    does the moment of its last change count where there is that of its update's start: the Swarm
-    writes into it how an update goes on, perhaps that of an earlier deployment.
-    """
-    update = update_of(service)
-    begun = str(update.get("StartedAt") or service["UpdatedAt"])
-    return not is_rollback(update) and moment(begun) > since
+        The update may have reached the Swarm already: a moment ago, or in an earlier deployment
+        that was interrupted before its proof.
+        """
+        if not self._is_declared(service):
+            return True
+        if self._is_proven(service):
+            return False
+        previous = {"Spec": service.get("PreviousSpec") or service["Spec"]}
+        return self._is_proven(previous) or self._is_recent(service)
 
+    def _is_proven(self, service: Service) -> bool:
+        return spec_hash(service) == self.proven.get(_name(service))
 
-def stopped(start: Snapshot, revisions: Revisions) -> list[Service]:
-    """Return the services as declared on whose way there the Swarm stopped before `start`.
+    def _is_recent(self, service: Service) -> bool:
+        # A service that Swarm rolled back to what is declared must not get the failed spec again.
+        # Swarm writes the progress of an update into the service, so `UpdatedAt` may be later than
+        # the update.
+        update = update_of(service)
+        started = str(update.get("StartedAt") or service["UpdatedAt"])
+        return not is_rollback(update) and epoch_seconds(started) > self.since
 
-    It goes on only when it is told of a service again, and the engine tells it nothing that it
-    knows already.
-    """
-    there = [start.services[name] for name in revisions if name in start.services]
-    return [s for s in there if is_paused(s) and revision_of(s) == revisions[_name(s)]]
-
-
-def reserve(deadline: float, changes: Revisions) -> float:
-    """Return how many seconds of the deadline are kept for the way back, if there may be one."""
-    return min(deadline * SHARE, MOST_SECONDS) if changes else 0.0
-
-
-def reversible(now: Snapshot, past: Past, changes: Revisions) -> list[Service]:
-    """Return the services that are as declared and were something else before.
-
-    Nothing better can be behind one that is as it was last proven.
-    """
-    there = [now.services[name] for name in changes if name in now.services]
-    declared = [s for s in there if revision_of(s) == changes[_name(s)]]
-    return [s for s in declared if _was_another(s) and not _is_proven(s, past)]
-
-
-def returning(now: Snapshot, start: Snapshot, changes: Revisions) -> dict[str, str]:
-    """Return what each service that goes back still waits for, empty for one that is back."""
-    going = [each for each in _gone(now, start, changes) if not is_paused(each)]
-    return {_name(service): _missing(now, service) for service in going}
-
-
-def halted(now: Snapshot, start: Snapshot, changes: Revisions) -> list[str]:
-    """Return, for each service on whose way back the Swarm has stopped, why."""
-    return [
-        f"the Swarm paused the way back of {_name(service)}: {update_of(service).get('Message')}; "
-        "the next deployment goes on with it"
-        for service in _gone(now, start, changes)
-        if is_paused(service)
-    ]
-
-
-def _gone(now: Snapshot, start: Snapshot, changes: Revisions) -> list[Service]:
-    others = _not_as_declared(now, changes)
-    return [s for s in others if rolled_back_since(start, s, changes[_name(s)])]
-
-
-def _coming(now: Snapshot, start: Snapshot, changes: Revisions) -> bool:
-    """Tell whether the update of a service may still be on its way to the Swarm."""
-    return len(_gone(now, start, changes)) < len(_not_as_declared(now, changes))
-
-
-def _not_as_declared(now: Snapshot, changes: Revisions) -> list[Service]:
-    there = [now.services[name] for name in changes if name in now.services]
-    return [s for s in there if revision_of(s) != changes[_name(s)]]
-
-
-def _missing(now: Snapshot, service: Service) -> str:
-    tasks = now.current(_name(service))
-    states = [(task["Status"]["State"], task["DesiredState"]) for task in tasks]
-    work, wanted = states.count(("running", "running")), replicas(service)
-    return "" if work >= wanted else f"{work} of {wanted} tasks of {_name(service)} run again"
-
-
-def _was_another(service: Service) -> bool:
-    previous = service.get("PreviousSpec")
-    return bool(previous) and revision_of({"Spec": previous}) != revision_of(service)
+    def _is_reversible(self, service: Service) -> bool:
+        previous = service.get("PreviousSpec")
+        differs = previous and declared_hash({"Spec": previous}) != declared_hash(service)
+        return bool(differs) and not self._is_proven(service)
 
 
 def _name(service: Service) -> str:
     return str(service["Spec"]["Name"])
 
 
-def account(back: Mapping[str, str], refusal: str) -> str:
-    """Return what became of the way back, empty if there was none to go."""
-    done = [name for name, missing in back.items() if not missing]
-    missing = [each for each in back.values() if each]
-    lines = [f"rolled back: {', '.join(done)} as before this update"] if done else []
-    if missing:
-        lines.append(f"being rolled back: {', '.join(missing)}; the Swarm goes on with it")
-    if refusal:
-        lines.append(f"not rolled back: {refusal}")
-    return "\n".join(lines)
+def _missing(now: Snapshot, service: Service) -> str:
+    tasks = now.current(_name(service))
+    states = [(task["Status"]["State"], task["DesiredState"]) for task in tasks]
+    count, wanted = states.count(("running", "running")), replicas(service)
+    return "" if count >= wanted else f"{count} of {wanted} tasks of {_name(service)} run again"
 
 
-def go_back(
-    engine: Engine, past: Past, changes: Revisions, progress: Progress, limit: float
-) -> str:
-    """Have the changed services be what they were before, and return what came of it.
+def _paused(service: Service) -> str:
+    message = update_of(service).get("Message")
+    return (
+        f"Swarm paused the rollback of {_name(service)}: {message}; "
+        "fix what it names, the next deployment resumes the rollback"
+    )
 
-    Returns when their tasks run again, or when `progress` has come to `limit` seconds. An update
-    that has not come yet is waited for: the engine goes on with the others while this one fails,
-    and what came after the end of this would stay.
+
+def roll_back(
+    rollback: Rollback,
+    manager: Manager,
+    progress: Progress,
+    deadline: Deadline,
+    appear_by: Deadline,
+) -> Outcome:
+    """Roll back all updated services, and return the outcome.
+
+    Returns when their old tasks run again, or at the deadline. It waits until `appear_by` for
+    updates that have not reached the Swarm: Pulumi goes on with other services while this proof
+    fails.
     """
-    start = past.start
-    back: dict[str, str] = {}
+    outcome = Outcome(missing={})
     while True:
         try:
-            now = engine.snapshot(changes)
-            asked = reversible(now, past, changes)
-            for service in asked:
-                engine.revert(service)
-            back, refusal = returning(now, start, changes), "; ".join(halted(now, start, changes))
-            late = progress.elapsed < APPEAR_SECONDS and _coming(now, start, changes)
-            busy = bool(asked) or any(back.values()) or late
-        except ENGINE_ERRORS as error:
-            busy, refusal = True, str(error)
-        if not busy or progress.elapsed > limit:
-            return account(back, refusal)
-        progress.tell(", ".join(filter(None, back.values())) or "going back to what was before")
-        time.sleep(engine.poll_seconds)
+            outcome = rollback.step(manager, appear_by)
+        except MANAGER_ERRORS as error:
+            outcome = replace(outcome, errors=(str(error),), busy=True)
+        if not outcome.busy or deadline.passed:
+            return outcome
+        progress.update(outcome.waiting or "rolling back the services")
+        time.sleep(manager.poll_seconds)

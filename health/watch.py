@@ -1,189 +1,177 @@
-"""Watches over one proof: the declared services' rollout, the probe's progress, and the time."""
+"""Watches one proof: the rollout of the declared services, the probe's progress, and the time."""
 
-import re
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from health import job, placement
-from health.diagnose import hopeless, report
-from health.evidence import inquire, places
-from health.log_reader import BEGINNING, Listener
+from health import placement
+from health.diagnose import report, unrecoverable
+from health.evidence import collect_evidence
+from health.job import ProbeService
 from health.request import Request
-from health.rollback import (
-    APPEAR_SECONDS,
-    LEAD_SECONDS,
-    Past,
-    changed,
-    go_back,
-    reserve,
-    stopped,
-)
+from health.rollback import Rollback, roll_back
+from health.timing import Deadline, Timing
 from swarm import UnfitError
 from swarm.causes import error_of
-from swarm.manager import ENGINE_ERRORS, Engine
+from swarm.manager import MANAGER_ERRORS, Manager
 from swarm.progress import Progress
-from swarm.proof_record import NOTE, imprints, newest
-from swarm.snapshot import ENDED, STALE, Snapshot, absent, imprint, unsettled
-
-PENDING_SECONDS = 20  # before a task that waits for a place is judged
-JUDGING_PAUSE = 5
-# Of a manager, while another one is elected: that takes 10 s to 20 s from the last word of the old
-# one (https://github.com/moby/swarmkit, manager/state/raft), and a request that comes meanwhile
-# may take as long as an answer may at all.
-SILENCE_SECONDS = 45
-MARGIN_SECONDS = 5  # by which the probe gives up before the launcher, to be heard
-LAST_WORDS_SECONDS = 4  # from the end of the probe's last task to the arrival of its last line
-
-_WORKER = re.compile(r"\b(?:tcp|tls)://(?P<host>[0-9.]+|\[[0-9a-f:]+\]):\d+")
+from swarm.proof_record import PROOF_RECORD, SPEC_HASHES, newest, proven_hashes
+from swarm.snapshot import STALE, Snapshot, spec_hash, undeclared, unsettled
 
 
 class Watch:
-    """One proof, from its request to its result or report; `begun` once there may be a service."""
+    """One proof, from its request to its result or report."""
 
-    def __init__(self, engine: Engine, request: Request, name: str, progress: Progress) -> None:
-        self.begun = False
-        self._engine = engine
+    def __init__(
+        self,
+        manager: Manager,
+        request: Request,
+        probe: ProbeService,
+        progress: Progress,
+        deadline: Deadline,
+        timing: Timing,
+    ) -> None:
+        self._manager = manager
         self._request = request
-        self._name = name
+        self._probe = probe
         self._progress = progress
-        self._listener: Listener | None = None
-        self._start = self._now = self._snapshot()
-        since = engine.clock() - progress.elapsed - LEAD_SECONDS
-        proven = imprints(newest(engine.configs(NOTE)))
-        self._past = Past(start=self._start, proven=proven)
-        self._changes = changed(self._past, request.services, since)
-        self._limit = request.deadline_seconds - reserve(request.deadline_seconds, self._changes)
+        self._observer = Observer(manager, [*request.services, probe.name], timing)
+        self._rollback = Rollback(
+            start=self._observer.start,
+            declared=request.services,
+            proven=proven_hashes(newest(manager.configs(PROOF_RECORD))),
+            since=manager.clock() - progress.elapsed - timing.lead,
+        )
+        self._deadline = deadline
+        self._appear_by = deadline.sub(timing.appear)
+        reserved = self._rollback.reserved_seconds(deadline.limit, timing)
+        self._prove_by = deadline.earlier(reserved)
         self._waiting: dict[str, str] = {}
-        self._pending: dict[str, float] = {}  # task id to when it was first seen to wait
-        self._judged = self._busy = self._answered = progress.elapsed
 
     def result(self) -> dict[str, Any]:
         """Return the stack's output; raises `UnfitError`."""
-        outcome = self._outcome()
-        found = places(self._now, self._engine.nodes(), self._request.network_id)
+        outcome, now = self._outcome(), self._observer.now
+        locations = placement.locations(now, self._manager.nodes(), self._request.network_id)
         if "failure" in outcome:
-            failure = _WORKER.sub(lambda worker: _named(worker, found), outcome["failure"])
+            failure = placement.name_workers(outcome["failure"], locations)
             at = self._progress.elapsed
             raise UnfitError(f"{failure}\nlast step, at {at:.1f} s: {self._status()}")
-        nodes = {address: node for address, (_, node) in found.items()}
-        result = placement.result(outcome["proof"], nodes, self._request.expected.workers_per_node)
+        result = placement.result(outcome["proof"], locations, self._request.workers_per_node)
         if not result["transfers"]:
-            self._progress.say("all workers are on one node: no transfer between nodes to prove")
-        proven = {name: imprint(self._now.services[name]) for name in self._request.services}
-        return {**result, "imprints": proven}
+            self._progress.log("all workers are on one node: no transfer between nodes to prove")
+        hashes = {name: spec_hash(now.services[name]) for name in self._request.services}
+        return {**result, SPEC_HASHES: hashes}
 
     def report(self, headline: str) -> str:
-        """Return the headline and what is wrong with each service."""
-        members = self._listener.members if self._listener else None
+        """Return the headline, and what is wrong with each service."""
+        members, network_id = self._probe.log.members, self._request.network_id
         try:
-            now = self._snapshot()
-            evidence = inquire(self._engine, now, self._request.network_id, members, headline)
-        except ENGINE_ERRORS as error:
-            return f"{headline}\nThe Swarm cannot be asked for details: {error}"
-        names = [*self._request.services, *([self._name] if self.begun else [])]
+            now = self._observer.snapshot()
+            evidence = collect_evidence(self._manager, now, network_id, members, headline)
+        except MANAGER_ERRORS as error:
+            return f"{headline}\nThe manager does not answer requests for details: {error}"
+        names = [*self._request.services, *([self._probe.name] if self._probe.created else [])]
         return report(headline, names, evidence)
 
-    def retreat(self) -> str:
-        """Take back what this deployment has changed; return what came of it, if anything."""
-        limit = self._request.deadline_seconds
-        return go_back(self._engine, self._past, self._changes, self._progress, limit)
+    def roll_back(self) -> str:
+        """Roll back the services that this deployment updates; return the end of the report."""
+        return str(
+            roll_back(
+                self._rollback, self._manager, self._progress, self._deadline, self._appear_by
+            )
+        )
 
     def _outcome(self) -> dict[str, Any]:
         """Return the probe's last message, once the services are as declared."""
-        for service in stopped(self._start, self._request.services):
-            self._engine.resume(service)
+        log = self._probe.log
+        for service in self._rollback.paused:
+            self._manager.resume(service)
         while True:
             self._look()
-            if self._listener is None and self._calm():
-                self._listener = self._begin()
-            self._pause()
-            outcome = self._listener.outcome if self._listener else None
-            if outcome and ("failure" in outcome or not self._waiting):
-                return outcome
-
-    def _snapshot(self) -> Snapshot:
-        return self._engine.snapshot([*self._request.services, self._name])
+            if not self._probe.created and self._can_start_probe():
+                self._probe.create(self._request, self._prove_by)
+            log.wait(self._manager.poll_seconds)
+            if log.outcome and ("failure" in log.outcome or not self._waiting):
+                return log.outcome
 
     def _look(self) -> None:
-        try:
-            self._now, self._answered = self._snapshot(), self._progress.elapsed
-        except ENGINE_ERRORS:
-            if self._progress.elapsed - self._answered > SILENCE_SECONDS:
-                raise
-        self._waiting = unsettled(
-            self._now, self._start, self._request.services, self._request.healthy
-        )
-        self._progress.tell(self._status())
+        self._observer.look()
+        now, start = self._observer.now, self._observer.start
+        self._waiting = unsettled(now, start, self._request.services, self._request.healthy)
+        self._progress.update(self._status())
         self._check_time()
-        self._check_hope()
-        self._check_probe()
+        # The tasks of a service that is not updated yet belong to an earlier deployment.
+        self._observer.check_tasks(n for n in now.services if self._waiting.get(n) != STALE)
+        self._probe.check(now)
 
-    def _calm(self) -> bool:
-        # The probe may start beside services that are being created, and beside those that it does
-        # not meet. Where there were others before, it would prove those.
-        met = self._start.services.keys() - set(self._request.healthy)
-        return not self._waiting.keys() & met
-
-    def _begin(self) -> Listener:
-        left = self._limit - self._progress.elapsed
-        spec = job.spec(
-            self._request, self._name, max(left - MARGIN_SECONDS, 1), time.time() + left
-        )
-        self.begun = True
-        return Listener(self._engine.create(spec))
-
-    def _pause(self) -> None:
-        if self._listener:
-            self._listener.wait(self._engine.poll_seconds)
-        else:
-            time.sleep(self._engine.poll_seconds)
+    def _can_start_probe(self) -> bool:
+        # The probe may start while services are being created. Beside existing services that are
+        # not updated yet, it would prove the old ones.
+        existing = self._observer.start.services.keys() - set(self._request.healthy)
+        return not self._waiting.keys() & existing
 
     def _status(self) -> str:
-        said = [self._listener.said] if self._listener else [] if self._waiting else [BEGINNING]
-        alike: dict[str, list[str]] = {}
-        for name, what in self._waiting.items():
-            alike.setdefault(what, []).append(name)
-        return "; ".join(said + [f"{', '.join(who)}: {what}" for what, who in alike.items()])
+        starts = self._probe.created or not self._waiting
+        return "; ".join(([self._probe.log.progress] if starts else []) + _states(self._waiting))
 
     def _check_time(self) -> None:
-        elapsed, limit = self._progress.elapsed, self._limit
-        late = absent(self._waiting)
-        if late and elapsed > APPEAR_SECONDS:
+        late = undeclared(self._waiting)
+        if late and self._appear_by.passed:
             raise UnfitError(
-                f"{', '.join(late)} did not appear as declared within {APPEAR_SECONDS} s: "
-                f"{self._status()}; the messages about their creation or update say why"
+                f"{', '.join(late)}: not created or updated within {self._appear_by.limit:g} s\n"
+                f"last step: {self._status()}\nsee the errors of these resources"
             )
-        if elapsed > limit:
-            raise UnfitError(f"not proven within {limit:g} s\nlast step: {self._status()}")
+        if self._prove_by.passed:
+            limit = f"{self._prove_by.limit:g} s"
+            raise UnfitError(f"not proven within {limit}\nlast step: {self._status()}")
 
-    def _check_hope(self) -> None:
-        now = self._progress.elapsed
-        pending = [task for task in self._now.tasks if task["Status"]["State"] == "pending"]
-        waiting = [task["ID"] for task in pending if error_of(task)]
-        self._pending = {each: self._pending.get(each, now) for each in waiting}
-        longest = now - min(self._pending.values(), default=now)
-        nodes: list[dict[str, Any]] = []
-        if longest > PENDING_SECONDS and now - self._judged > JUDGING_PAUSE:
-            self._judged, nodes = now, self._engine.nodes()
-        # What failed before, perhaps weeks ago, says nothing about this deployment, nor does what
-        # fails until its service has become what was declared.
-        names = [name for name in self._now.services if self._waiting.get(name) != STALE]
-        if reason := hopeless(self._now.since(self._start), names, nodes):
+
+class Observer:
+    """Takes snapshots of the Swarm: one at the `start`, and the last one, `now`."""
+
+    def __init__(self, manager: Manager, names: Iterable[str], timing: Timing) -> None:
+        self._manager = manager
+        self._names = list(names)
+        self._timing = timing
+        self.start = self.now = self.snapshot()
+        self._answer_by = Deadline.after(timing.silence)
+        self._examine_at = Deadline.after(timing.examine_pause)
+        self._unplaced: dict[str, Deadline] = {}
+
+    def snapshot(self) -> Snapshot:
+        """Return a snapshot of the services."""
+        return self._manager.snapshot(self._names)
+
+    def look(self) -> None:
+        """Update `now`; a manager may be silent for a while, then its error is raised."""
+        try:
+            self.now = self.snapshot()
+            self._answer_by = Deadline.after(self._timing.silence)
+        except MANAGER_ERRORS:
+            if self._answer_by.passed:
+                raise
+
+    def check_tasks(self, names: Iterable[str]) -> None:
+        """Raise `UnfitError` if a task of the named services cannot start, however long one waits.
+
+        Tasks that had ended before the start do not count.
+        """
+        if reason := unrecoverable(self.now.since(self.start), names, self._nodes_to_examine()):
             raise UnfitError(reason)
 
-    def _check_probe(self) -> None:
-        tasks = self._now.tasks_of(self._name)
-        told = self._listener and self._listener.outcome
-        at_work = [task for task in tasks if task["Status"]["State"] not in ENDED]
-        if told or at_work or not tasks:
-            self._busy = self._progress.elapsed
-        elif self._progress.elapsed - self._busy > LAST_WORDS_SECONDS:
-            errors = dict.fromkeys(error_of(task) or task["Status"]["State"] for task in tasks)
-            raise UnfitError(f"the probe ended without a result: {', '.join(errors)}")
+    def _nodes_to_examine(self) -> list[dict[str, Any]]:
+        """Return the nodes if a task has waited long for a node, else none."""
+        unplaced = [t for t in self.now.tasks if t["Status"]["State"] == "pending" and error_of(t)]
+        new = Deadline.after(self._timing.unplaced)
+        self._unplaced = {t["ID"]: self._unplaced.get(t["ID"], new) for t in unplaced}
+        long = any(deadline.passed for deadline in self._unplaced.values())
+        if not long or not self._examine_at.passed:
+            return []
+        self._examine_at = Deadline.after(self._timing.examine_pause)
+        return self._manager.nodes()
 
 
-def _named(worker: re.Match[str], found: Mapping[str, tuple[str, str]]) -> str:
-    """Return `dask_worker.3 on node-2 (tcp://10.0.1.5:40000)` for the address in a message."""
-    label, node = found.get(worker["host"].strip("[]"), ("a worker of unknown origin", ""))
-    return f"{label} on {node} ({worker[0]})" if node else f"{label} ({worker[0]})"
+def _states(waiting: Mapping[str, str]) -> list[str]:
+    names: dict[str, list[str]] = {}
+    for name, state in waiting.items():
+        names.setdefault(state, []).append(name)
+    return [f"{', '.join(services)}: {state}" for state, services in names.items()]

@@ -56,8 +56,6 @@ def _parser() -> argparse.ArgumentParser:
         text = (command.__doc__ or "").rstrip(".")
         added = commands.add_parser(name, help=text, description=text)
         added.set_defaults(run=command)
-        if name == "ready":
-            added.add_argument("--stack", default="dev", help="the stack to be deployed")
     return parser
 
 
@@ -115,29 +113,29 @@ def _image(_: argparse.Namespace) -> None:
 
 
 def _ready(chosen: argparse.Namespace) -> None:
-    """Make the engine of this machine ready for a deployment, or bring up the lab."""
-    named = _named_manager(chosen.stack)
-    if named.startswith(("ssh://", "tcp://")):
+    """Make the engine of this machine ready for the dev stack, or bring up the lab."""
+    manager = _dev_manager()
+    if manager.startswith(("ssh://", "tcp://")):
         return  # on another machine: not to be touched
     address = _ready_here(chosen)
-    if not named:
+    if not manager:
         usual_socket.offer(address)
 
 
-def _named_manager(stack: str) -> str:
-    """The manager that a stack's config names, if it names one."""
-    config = stack_file(ROOT / f"Pulumi.{stack}.yaml")["config"]
+def _dev_manager() -> str:
+    """The manager that the dev stack's config names, if it names any."""
+    config = stack_file(ROOT / "Pulumi.dev.yaml")["config"]
     return str(config.get("dask-swarm:dockerHost", ""))
 
 
 def _ready_here(chosen: argparse.Namespace) -> str:
-    found = chosen_lab()
-    address = None if answers(found.docker_host) else single.find_engine()
+    this_lab = chosen_lab()
+    address = None if answers(this_lab.docker_host) else single.find_engine()
     if address is None:
         _up(chosen)
-        return found.docker_host
-    with only_one(found.directory):
-        single.prepare(address, found.registry)
+        return this_lab.docker_host
+    with only_one(this_lab.directory):
+        single.prepare(address, this_lab.registry)
     return address
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from config.problems import ConfigError, complaint
+from config.problems import ConfigError, Problem
 from lab.layout import Lab
 from lab.rehearsal_resources import RefusedError
 
@@ -35,8 +35,12 @@ def stack_file(file: Path, *, named: bool = False) -> dict[str, Any]:
         if isinstance(stack, dict) and isinstance(stack.get("config") or {}, dict):
             return {**stack, "config": stack.get("config") or {}}
         why = "it has no keys"
-    allowed = "what `pulumi config set` writes"
-    problem = complaint(file.name, f"it cannot be read, {why}", allowed, f"git diff {file.name}")
+    problem = Problem(
+        key=file.name,
+        found=f"it cannot be read, {why}",
+        expected="what `pulumi config set` writes",
+        fix=f"git diff {file.name}",
+    )
     raise ConfigError("The configuration is not valid", [problem])
 
 

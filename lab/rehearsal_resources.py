@@ -28,7 +28,7 @@ from pulumi.output import Unknown
 
 from lab.layout import chosen_lab
 from swarm.client import connect
-from swarm.snapshot import imprint
+from swarm.snapshot import spec_hash
 
 Json = Any  # what JSON can hold, and the SDK's `Unknown` in a preview
 PROVIDER = "pulumi:providers:docker"
@@ -217,7 +217,7 @@ def _imprinted(made: Record) -> Record:
     """Return it with an imprint of what the Swarm has, if that can be changed by hand."""
     if not made.type.endswith(":Service"):
         return made
-    found = imprint(_docker("inspect", made)(made.id))
+    found = spec_hash(_docker("inspect", made)(made.id))
     return replace(made, outputs={**made.outputs, IMPRINT: found})
 
 

@@ -1,4 +1,4 @@
-"""Why a task does not run: the Swarm's own error text translated into cause and cure.
+"""Why a task does not run: the Swarm's own error text translated into a cause and a fix.
 
 Pure functions over services, tasks and nodes as the API describes them. The texts of placement
 errors are those of https://github.com/moby/swarmkit, manager/scheduler/filter.go.
@@ -13,22 +13,22 @@ from swarm.nodes import Node, Task, free, hostname, labels, matches, platform, r
 
 Service = Mapping[str, Any]
 
-CERTAIN_FAILURES = 3  # of one slot, for the same reason, that another attempt will not mend
-REFUSED = r"exit \(78\)"  # EX_CONFIG: the reloader's word for a configuration that Caddy refuses
+MAX_FAILURES = 3  # of one slot for the same reason; another attempt does not help after that
+REFUSED = r"exit \(78\)"  # EX_CONFIG: the reloader exits with it when Caddy refuses its files
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """Why, and what to do about it; `certain` when no further attempt can succeed."""
+    """Why a task does not run, and the fix; `permanent` if no further attempt can succeed."""
 
     text: str
-    cure: str = ""
-    certain: bool = False
+    fix: str = ""
+    permanent: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene:
-    """What there is to judge one task by: its service, all nodes, all tasks on them."""
+class Context:
+    """What explains a task's error: its service, all nodes, all tasks."""
 
     service: Service
     nodes: Sequence[Node]
@@ -41,9 +41,9 @@ class Scene:
         return list(placement.get("Constraints") or [])
 
     @property
-    def fitting(self) -> list[Node]:
-        """The nodes that meet all constraints, whether they take tasks at present or not."""
-        fit = [n for n in self.nodes if all(matches(n, each) for each in self.constraints)]
+    def matching_nodes(self) -> list[Node]:
+        """The nodes that meet all constraints, available or not."""
+        fit = [n for n in self.nodes if all(matches(n, rule) for rule in self.constraints)]
         return sorted(fit, key=hostname)
 
 
@@ -52,11 +52,11 @@ def error_of(task: Task) -> str:
     return str(task["Status"].get("Err") or "")
 
 
-def explain(error: str, scene: Scene) -> Cause | None:
-    """Return the cause behind a task's error text, None when it is not known."""
+def explain(error: str, context: Context) -> Cause | None:
+    """Return the cause of a task's error text, None for an unknown text."""
     for pattern, explanation in _EXPLANATIONS:
-        if found := re.search(pattern, error):
-            return explanation(found, scene)
+        if match := re.search(pattern, error):
+            return explanation(match, context)
     return None
 
 
@@ -66,40 +66,40 @@ def size(number: int) -> str:
     return f"{number / factor:.4g}{unit}"
 
 
-def _unmatched(_: re.Match[str], scene: Scene) -> Cause:
-    if cause := unmatched(scene.constraints, scene.nodes):
+def _unmatched(_: re.Match[str], context: Context) -> Cause:
+    if cause := unmatched(context.constraints, context.nodes):
         return cause
-    names = ", ".join(map(hostname, scene.fitting))
-    return Cause(text=f"{names} could take it by now; the Swarm has not placed it yet")
+    names = ", ".join(map(hostname, context.matching_nodes))
+    return Cause(text=f"{names} can take it now; Swarm has not placed it yet")
 
 
 def unmatched(constraints: Sequence[str], nodes: Sequence[Node]) -> Cause | None:
     """Return why no node meets all constraints, None when one does."""
-    if any(all(matches(node, each) for each in constraints) for node in nodes):
+    if any(all(matches(node, rule) for rule in constraints) for node in nodes):
         return None
     for constraint in constraints:
         if not any(matches(node, constraint) for node in nodes):
             return _unmet(constraint, nodes)
     return Cause(
-        text=f"no node meets {' and '.join(constraints)} together; {_labelled(nodes)}",
-        cure="docker node update --label-add <label>=<value> <node>",
-        certain=True,
+        text=f"no node meets {' and '.join(constraints)} together; {_labels_by_node(nodes)}",
+        fix="docker node update --label-add <label>=<value> <node>",
+        permanent=True,
     )
 
 
 def _unmet(constraint: str, nodes: Iterable[Node]) -> Cause:
     label = re.fullmatch(r"\s*node\.labels\.([\w./-]+)\s*==\s*(.+?)\s*", constraint)
     if label is None:
-        return Cause(text=f"no node meets {constraint}; {_labelled(nodes)}", certain=True)
+        return Cause(text=f"no node meets {constraint}; {_labels_by_node(nodes)}", permanent=True)
     wanted = f"{label[1]}={label[2]}"
     return Cause(
-        text=f"no node carries label {wanted}; {_labelled(nodes)}",
-        cure=f"docker node update --label-add {wanted} <node>",
-        certain=True,
+        text=f"no node carries label {wanted}; {_labels_by_node(nodes)}",
+        fix=f"docker node update --label-add {wanted} <node>",
+        permanent=True,
     )
 
 
-def _labelled(nodes: Iterable[Node]) -> str:
+def _labels_by_node(nodes: Iterable[Node]) -> str:
     def described(node: Node) -> str:
         pairs = [f"{key}={value}" for key, value in sorted(labels(node).items())]
         return f"{hostname(node)} has {', '.join(pairs) or 'no label'}"
@@ -107,94 +107,94 @@ def _labelled(nodes: Iterable[Node]) -> str:
     return "; ".join(described(node) for node in sorted(nodes, key=hostname))
 
 
-def _exhausted(_: re.Match[str], scene: Scene) -> Cause:
-    template = scene.service["Spec"]["TaskTemplate"]
+def _exhausted(_: re.Match[str], context: Context) -> Cause:
+    template = context.service["Spec"]["TaskTemplate"]
     cpus, memory = resources((template.get("Resources") or {}).get("Reservations"))
     room = [
         f"{hostname(node)} has {left[0] / 1e9:.4g} CPU and {size(max(left[1], 0))} unreserved"
-        for node in scene.fitting
-        if (left := free(node, scene.tasks))
+        for node in context.matching_nodes
+        if (left := free(node, context.tasks))
     ]
     asked = f"each task asks for {cpus / 1e9:.4g} CPU and {size(memory)}"
-    cure = "reserve less, run fewer tasks, or add a node"
-    sizes = [resources(node["Description"].get("Resources")) for node in scene.fitting]
-    # Room may still become free, a larger node will not appear.
+    fix = "reserve less, run fewer tasks, or add a node"
+    sizes = [resources(node["Description"].get("Resources")) for node in context.matching_nodes]
+    # Resources may become free, but no larger node appears.
     never = all(cpus > most[0] or memory > most[1] for most in sizes)
-    return Cause(text=f"{asked}; {'; '.join(room)}", cure=cure, certain=bool(sizes) and never)
+    return Cause(text=f"{asked}; {'; '.join(room)}", fix=fix, permanent=bool(sizes) and never)
 
 
-def _full(_: re.Match[str], scene: Scene) -> Cause:
-    limit = scene.service["Spec"]["TaskTemplate"]["Placement"].get("MaxReplicas")
-    names = ", ".join(hostname(node) for node in scene.fitting if usable(node))
+def _full(_: re.Match[str], context: Context) -> Cause:
+    limit = context.service["Spec"]["TaskTemplate"]["Placement"].get("MaxReplicas")
+    names = ", ".join(hostname(node) for node in context.matching_nodes if usable(node))
     return Cause(
         text=f"at most {limit} tasks may run on one node, and {names or 'no node'} can take them",
-        cure="add a node, allow more tasks on one, or run fewer",
+        fix="add a node, allow more tasks on one, or run fewer",
     )
 
 
-def _unavailable(_: re.Match[str], scene: Scene) -> Cause:
-    away = [node for node in scene.fitting if not usable(node)]
+def _unavailable(_: re.Match[str], context: Context) -> Cause:
+    away = [node for node in context.matching_nodes if not usable(node)]
     states = [
         f"{hostname(n)} is {n['Status']['State']}, {n['Spec']['Availability']}" for n in away
     ]
-    cure = "docker node update --availability active <node>, or start its engine"
-    return Cause(
-        text=f"nodes that could take it are not available: {'; '.join(states)}", cure=cure
-    )
+    fix = "docker node update --availability active <node>, or start its engine"
+    return Cause(text=f"nodes that could take it are not available: {'; '.join(states)}", fix=fix)
 
 
-def _no_image(_: re.Match[str], scene: Scene) -> Cause:
-    image = _container(scene)["Image"]
+def _no_image(_: re.Match[str], context: Context) -> Cause:
+    image = _container(context)["Image"]
     return Cause(
         text=f"image not found: the node cannot get {image}; it is not in the registry, or the "
         "node cannot reach the registry or is not logged in",
-        cure=f"docker pull {image} on that node shows which",
-        certain=True,
+        fix=f"docker pull {image} on that node shows which",
+        permanent=True,
     )
 
 
-def _no_program(_: re.Match[str], scene: Scene) -> Cause:
-    container = _container(scene)
+def _no_program(_: re.Match[str], context: Context) -> Cause:
+    container = _container(context)
     command = " ".join([*(container.get("Command") or []), *(container.get("Args") or [])])
     text = f"the image has no such program: {command[:80]}"
-    return Cause(text=text, cure="use an image that has it", certain=True)
+    return Cause(text=text, fix="use an image that has it", permanent=True)
 
 
-def _killed(_: re.Match[str], scene: Scene) -> Cause:
-    limits = (scene.service["Spec"]["TaskTemplate"].get("Resources") or {}).get("Limits")
+def _killed(_: re.Match[str], context: Context) -> Cause:
+    limits = (context.service["Spec"]["TaskTemplate"].get("Resources") or {}).get("Limits")
     memory = resources(limits)[1]
     limit = f"limit {size(memory)}" if memory else "no limit, so the node itself ran out"
     return Cause(
-        text=f"killed, most likely out of memory: {limit}", cure="allow more memory", certain=True
+        text=f"killed, most likely out of memory: {limit}", fix="allow more memory", permanent=True
     )
 
 
-def _unhealthy(_: re.Match[str], scene: Scene) -> Cause:
-    test = (_container(scene).get("Healthcheck") or {}).get("Test") or ["of the image"]
+def _unhealthy(_: re.Match[str], context: Context) -> Cause:
+    test = (_container(context).get("Healthcheck") or {}).get("Test") or ["of the image"]
     return Cause(text=f"its health check keeps failing: {' '.join(test)[-80:]}")
 
 
-def _refused(_: re.Match[str], __: Scene) -> Cause:
-    return Cause(text="Caddy refuses its configuration; its log says why", certain=True)
+def _refused(_: re.Match[str], __: Context) -> Cause:
+    return Cause(text="Caddy refuses its configuration; its log says why", permanent=True)
 
 
-def _ended(found: re.Match[str], _: Scene) -> Cause:
-    return Cause(text=f"its program ended with status {found[1]}; see its log")
+def _ended(match: re.Match[str], _: Context) -> Cause:
+    return Cause(text=f"its program ended with status {match[1]}; see its log")
 
 
-def _platform(_: re.Match[str], scene: Scene) -> Cause:
-    made = sorted({"/".join(platform(node)) for node in scene.fitting if any(platform(node))})
+def _platform(_: re.Match[str], context: Context) -> Cause:
+    made = sorted(
+        {"/".join(platform(node)) for node in context.matching_nodes if any(platform(node))}
+    )
     return Cause(text=f"the image is for another platform than the nodes' {', '.join(made)}")
 
 
-def _container(scene: Scene) -> Mapping[str, Any]:
-    container: Mapping[str, Any] = scene.service["Spec"]["TaskTemplate"]["ContainerSpec"]
+def _container(context: Context) -> Mapping[str, Any]:
+    container: Mapping[str, Any] = context.service["Spec"]["TaskTemplate"]["ContainerSpec"]
     return container
 
 
-# The first that fits counts: where several filters have turned nodes down, the one that the
-# other nodes had already passed says what is really missing.
-_EXPLANATIONS: tuple[tuple[str, Callable[[re.Match[str], Scene], Cause]], ...] = (
+# The first match counts: if several filters rejected nodes, the nodes that passed all filters but
+# one show what is really missing.
+_EXPLANATIONS: tuple[tuple[str, Callable[[re.Match[str], Context], Cause]], ...] = (
     ("insufficient resources", _exhausted),
     ("max replicas per node", _full),
     ("unsupported platform", _platform),

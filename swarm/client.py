@@ -1,9 +1,9 @@
-"""A client of a manager's Docker engine, with `ssh://` by way of the OpenSSH client.
+"""A client of a manager's Docker engine; `ssh://` uses the OpenSSH client.
 
-The `docker` package has a way of its own, which takes paramiko even to start `ssh`, keeps what
-that says to itself and knows no options for it. Here `ssh` runs `docker system dial-stdio` on the
-manager, as the docker command does, with this project's `ssh_config`; a pair of sockets joins it
-to the package's client, which sees no difference from an engine of this machine.
+The `docker` package needs paramiko even to start `ssh`, hides its error messages and passes it no
+options. Here `ssh` runs `docker system dial-stdio` on the manager, as the docker command does,
+with this project's `ssh_config`. A socket pair connects it to the package's client, as if the
+engine were on this machine.
 """
 
 import os
@@ -25,57 +25,58 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.response import HTTPResponse
 
-from swarm.ssh import Cause, explain
+from swarm.ssh import SshFailure, explain
 
 PROJECT = Path(__file__).parent.parent
-# Relative, so that it is the same in every checkout: the provider starts in the project's folder.
+# Relative, so that every checkout has the same: the provider starts in the project's folder.
 SSH_OPTIONS = ("-Fswarm/ssh_config",)
-CONNECTIONS = 10  # that are kept; more are made while they are needed
-LAST_WORDS_SECONDS = 5  # for `ssh` to end once its connection has
+CONNECTIONS = 10  # kept open; more are opened while they are needed
+SSH_EXIT_SECONDS = 5  # for `ssh` to exit after its connection has ended
 
 
 class SshError(DockerException):
-    """Why the manager cannot be reached by SSH, and what helps."""
+    """SSH cannot reach the manager."""
 
-    def __init__(self, cause: Cause) -> None:
-        super().__init__(f"{cause.text}; try: {cause.cure}")
-        self.cause = cause
+    def __init__(self, failure: SshFailure) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
 
 
 def is_remote(address: str) -> bool:
-    """Tell whether an engine's address is reached by SSH."""
+    """Return whether an engine is reached by SSH."""
     return address.startswith("ssh://")
 
 
 def ssh_options(address: str) -> list[str] | None:
-    """Return what the Docker provider must tell `ssh` on its way to this address, if it does."""
+    """Return the options of the provider's `ssh` for this address, None for other addresses."""
     return [*SSH_OPTIONS] if is_remote(address) else None
 
 
 def ssh_command(address: str, *command: str) -> list[str]:
-    """Return what runs a command on a host, to be started in the folder `PROJECT`."""
+    """Return the command line that runs `command` on a host; start it in the folder `PROJECT`."""
     return ["ssh", *SSH_OPTIONS, "-T", "--", address, *command]
 
 
 def connect(address: str, *, seconds: int) -> "docker.APIClient":
-    """Return a client for exactly this address, each answer of which may take `seconds`.
+    """Return a client for this address; each answer may take `seconds`.
 
-    Raises `DockerException`: an `SshError` where it is SSH that fails.
+    Raises `DockerException`, an `SshError` where SSH fails.
     """
     if is_remote(address):
         return _SshClient(address, seconds)
-    told = {**os.environ, "DOCKER_HOST": address}
-    # Certificates are for an engine that is asked over the network.
-    tls = docker.utils.kwargs_from_env(told).get("tls") if address.startswith("tcp://") else None
+    tls = None
+    if address.startswith("tcp://"):  # certificates are for an engine on the network only
+        environment = {**os.environ, "DOCKER_HOST": address}
+        tls = docker.utils.kwargs_from_env(environment).get("tls")
     client: docker.APIClient = docker.APIClient(address, timeout=seconds, tls=tls or False)
     return client
 
 
 class _SshClient(docker.APIClient):
-    """The package's client, whose connections are made by `_Connection`."""
+    """The package's client over connections of `_Connection`."""
 
     def __init__(self, address: str, seconds: int) -> None:
-        # As for an engine of this machine, up to where a connection is made.
+        # As for an engine on this machine; the adapter below opens the connections.
         super().__init__("unix:///remote", version=DEFAULT_DOCKER_API_VERSION, timeout=seconds)
         self._custom_adapter = _Adapter(address)
         self.mount("http+docker://", self._custom_adapter)
@@ -92,7 +93,7 @@ class _Adapter(BaseHTTPAdapter):
         self._pool = _Pool(address)
 
     def get_connection(self, *_: object, **__: object) -> HTTPConnectionPool:
-        # The package's own make one for each address that is asked, and so one `ssh`.
+        # The package's adapters have a pool, and so an `ssh`, for each URL.
         return self._pool
 
     def request_url(self, request: PreparedRequest, _: object) -> str:
@@ -115,24 +116,24 @@ class _Pool(HTTPConnectionPool):
         return connection
 
     def end(self) -> None:
-        """End every `ssh` that is still there."""
-        for each in self._connections:
-            each.end()
+        """End every `ssh` that still runs."""
+        for connection in self._connections:
+            connection.end()
 
 
 class _Connection(HTTPConnection):
-    """HTTP over the standard input and output of an `ssh`."""
+    """HTTP over the standard input and output of `ssh`."""
 
     def __init__(self, address: str) -> None:
         super().__init__("localhost")
         self._address = address
         self._ssh: subprocess.Popen[bytes] | None = None
-        self._said: IO[bytes] | None = None
+        self._stderr: IO[bytes] | None = None
 
     def connect(self) -> None:
         self.end()
         self.sock, theirs = socket.socketpair()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed by `end`
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  closed by `end`
         with theirs:
             try:
                 self._ssh = subprocess.Popen(
@@ -140,12 +141,15 @@ class _Connection(HTTPConnection):
                     cwd=PROJECT,
                     stdin=theirs.fileno(),
                     stdout=theirs.fileno(),
-                    stderr=self._said,
-                    start_new_session=True,  # ^C is for this program, which may still have to ask
+                    stderr=self._stderr,
+                    start_new_session=True,  # ^C is for this program, which may still ask
                 )
             except FileNotFoundError:
-                cure = "apt-get install openssh-client"
-                raise SshError(Cause(text="there is no ssh here", cure=cure)) from None
+                failure = SshFailure(
+                    reason="ssh is not installed on this machine",
+                    fix="apt-get install openssh-client",
+                )
+                raise SshError(failure) from None
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3 itself
         try:
@@ -153,25 +157,25 @@ class _Connection(HTTPConnection):
         except TimeoutError:
             raise
         except (OSError, HTTPException):
-            if cause := self._cause():
-                raise SshError(cause) from None
+            if failure := self._failure():
+                raise SshError(failure) from None
             raise
 
-    def _cause(self) -> Cause | None:
-        """Return why `ssh` has ended, None if it has not or all was well."""
-        if self._ssh is None or self._said is None:
+    def _failure(self) -> SshFailure | None:
+        """Return why `ssh` failed, None if it still runs or succeeded."""
+        if self._ssh is None or self._stderr is None:
             return None
         with suppress(subprocess.TimeoutExpired):
-            if self._ssh.wait(LAST_WORDS_SECONDS):
-                self._said.seek(0)
-                return explain(self._said.read().decode(errors="replace"), self._address)
+            if self._ssh.wait(SSH_EXIT_SECONDS):
+                self._stderr.seek(0)
+                return explain(self._stderr.read().decode(errors="replace"), self._address)
         return None
 
     def end(self) -> None:
-        """End the `ssh`, whose other end is of no use any more."""
+        """End `ssh`."""
         if self._ssh:
             self._ssh.terminate()
             self._ssh.wait()
-        if self._said:
-            self._said.close()
-        self._ssh = self._said = None
+        if self._stderr:
+            self._stderr.close()
+        self._ssh = self._stderr = None

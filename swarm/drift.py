@@ -1,9 +1,8 @@
-"""Whether anybody has touched the services since they were last proven.
+"""Which services drifted from their last proof.
 
-Owns the note that a proof leaves on the Swarm, a config with an imprint of each service, and how
-the services are held against it. The engine repairs what was changed by hand, but the program's
-inputs are the same before and after: without the note nothing would say that it is to be proven
-again. Pure, over what the manager says.
+Owns the data of the proof record and the comparison of services with it. The engine repairs what
+was changed by hand, but the program's inputs stay the same: without the record, nothing would run
+the proof again. Pure, over the manager's answers.
 """
 
 import base64
@@ -11,43 +10,45 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from swarm.proof_record import IMPRINTS, Config, imprints, newest
-from swarm.snapshot import imprint
+from swarm.proof_record import SPEC_HASHES, Config, newest, proven_hashes
+from swarm.snapshot import spec_hash
 
 Service = Mapping[str, Any]
 
 
-def note(proof: Mapping[str, Any], attempt: str) -> str:
-    """Return the content of the note that belongs to a proof, as a config's data.
-
-    Each attempt leaves another one, even where it proves the same.
-    """
-    text = json.dumps({"attempt": attempt, IMPRINTS: proof.get(IMPRINTS, {})}, sort_keys=True)
+def record_data(proof: Mapping[str, Any], attempt: str) -> str:
+    """Return the data of a proof's record, for a Swarm config; it differs for each attempt."""
+    text = json.dumps(
+        {"attempt": attempt, SPEC_HASHES: proof.get(SPEC_HASHES, {})}, sort_keys=True
+    )
     return base64.b64encode(text.encode()).decode()
 
 
-def without_imprints(proof: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a proof is for people."""
-    return {key: value for key, value in proof.items() if key != IMPRINTS}
+def without_spec_hashes(proof: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a proof that is for people."""
+    return {key: value for key, value in proof.items() if key != SPEC_HASHES}
 
 
-def touched(configs: Iterable[Config], services: Iterable[Service]) -> str:
-    """Return which services are not as they were when they were last proven, "" if none.
+def drifted(configs: Iterable[Config], services: Iterable[Service]) -> str:
+    """Return the services whose spec is not as it was proven, "" if none.
 
-    Each with its version on the Swarm, which no two changes have in common.
+    Each name comes with the service's version on the Swarm, which differs after every change.
     """
-    last = newest(configs)
-    if last is None:
+    record = newest(configs)
+    if record is None:
         return ""
-    proven, found = imprints(last), {each["Spec"]["Name"]: each for each in services}
-    changed = [name for name in sorted(proven) if _imprint(found.get(name)) != proven[name]]
-    return ", ".join(f"{name} {_version(found.get(name), last)}" for name in changed)
+    proven, current = (
+        proven_hashes(record),
+        {service["Spec"]["Name"]: service for service in services},
+    )
+    changed = [name for name in sorted(proven) if _hash(current.get(name)) != proven[name]]
+    return ", ".join(f"{name} {_version(current.get(name), record)}" for name in changed)
 
 
-def _imprint(service: Service | None) -> str:
-    return imprint(service) if service else ""
+def _hash(service: Service | None) -> str:
+    return spec_hash(service) if service else ""
 
 
-def _version(service: Service | None, last: Config) -> str:
-    # One that is gone may go again after the next proof, which leaves another note.
-    return str(service["Version"]["Index"]) if service else f"gone since {last['ID']}"
+def _version(service: Service | None, record: Config) -> str:
+    # A service may be removed again after the next proof, which has another record.
+    return str(service["Version"]["Index"]) if service else f"gone since {record['ID']}"

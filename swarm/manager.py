@@ -1,4 +1,4 @@
-"""The Swarm manager's API as far as the launcher needs it; it returns plain dicts."""
+"""The part of the Swarm manager's API that this project needs; it returns plain dicts."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,22 +14,21 @@ from docker.errors import (
 from requests.exceptions import HTTPError, RequestException
 
 from swarm.client import connect
-from swarm.snapshot import Snapshot, moment
+from swarm.snapshot import Snapshot, epoch_seconds
 
 ANSWER_SECONDS = 20
 PROBE_LABELS = {"dask.swarm/role": "health"}  # of the one-shot services that prove a cluster
-LOOKS = 3  # at services that come and go while their tasks are asked for
+ATTEMPTS = 3  # services may change between two requests
 
-# Whatever goes wrong between here and the manager is one of these.
-ENGINE_ERRORS = (DockerException, RequestException, OSError)
+MANAGER_ERRORS = (DockerException, RequestException, OSError)
 
 
 def manager_address() -> str:
-    """Return where the manager's engine is looked for."""
+    """Return the address of the manager's engine."""
     return os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 
 
-class Engine:
+class Manager:
     """A connection to the manager at `DOCKER_HOST`; not for use by several threads."""
 
     def __init__(self) -> None:
@@ -38,15 +37,15 @@ class Engine:
 
     @property
     def poll_seconds(self) -> float:
-        """How long to wait between two looks: a socket on this machine costs next to nothing."""
+        """Seconds between two snapshots; a local socket allows short ones."""
         return 0.2 if manager_address().startswith("unix:") else 1.0
 
     def snapshot(self, names: Iterable[str]) -> Snapshot:
-        """Return those of the named services that exist, and all their tasks."""
+        """Return the named services that exist, and all their tasks."""
         wanted = set(names)
-        found = self._api.services(filters={"name": sorted(wanted)})
-        # The filter takes prefixes too.
-        return self._with_tasks([each for each in found if each["Spec"]["Name"] in wanted])
+        services = self._api.services(filters={"name": sorted(wanted)})
+        # The filter matches prefixes too.
+        return self._with_tasks([s for s in services if s["Spec"]["Name"] in wanted])
 
     def labelled(self, labels: Mapping[str, str]) -> Snapshot:
         """Return the services with these labels, and all their tasks."""
@@ -54,16 +53,16 @@ class Engine:
         return self._with_tasks(self._api.services(filters=filters))
 
     def _with_tasks(self, services: list[dict[str, Any]]) -> Snapshot:
-        for _ in range(LOOKS):
-            named = {each["Spec"]["Name"]: each for each in services}
+        for _ in range(ATTEMPTS):
+            named = {service["Spec"]["Name"]: service for service in services}
             try:
                 return Snapshot(services=named, tasks=tuple(self._tasks(services)))
             except NotFound as gone:
-                services = [each for each in services if each["ID"] not in str(gone)]
+                services = [service for service in services if service["ID"] not in str(gone)]
         return Snapshot(services={}, tasks=())
 
     def _tasks(self, services: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        ids = [each["ID"] for each in services]
+        ids = [service["ID"] for service in services]
         tasks: list[dict[str, Any]] = self._api.tasks(filters={"service": ids}) if ids else []
         return tasks
 
@@ -77,25 +76,25 @@ class Engine:
         tasks: list[dict[str, Any]] = self._api.tasks()
         return tasks
 
-    def configs(self, beginning: str) -> list[dict[str, Any]]:
-        """Return the configs whose names begin so."""
-        configs: list[dict[str, Any]] = self._api.configs(filters={"name": beginning})
+    def configs(self, prefix: str) -> list[dict[str, Any]]:
+        """Return the configs whose names start with `prefix`."""
+        configs: list[dict[str, Any]] = self._api.configs(filters={"name": prefix})
         return configs
 
     def create(self, spec: Mapping[str, Any]) -> str:
         """Create a service from `create_service`'s arguments and return its id."""
         return str(self._api.create_service(**spec)["ID"])
 
-    def revert(self, service: Mapping[str, Any]) -> None:
-        """Give a service the spec that it had before; raises when it has changed meanwhile."""
+    def roll_back(self, service: Mapping[str, Any]) -> None:
+        """Give a service its previous spec; raises when the service has changed meanwhile."""
         self._update(service, rollback="previous")
 
     def resume(self, service: Mapping[str, Any]) -> None:
-        """Give a service the spec that it has, which has the Swarm carry it out once more."""
+        """Send a service's own spec again, which makes Swarm continue a paused update."""
         self._update(service)
 
     def _update(self, service: Mapping[str, Any], **options: str) -> None:
-        api = self._api  # whose own method for updates knows no way back, and fills in defaults
+        api = self._api  # its `update_service` cannot roll back, and fills in defaults
         answer = api.post(
             f"{api.base_url}/v{api.api_version}/services/{service['ID']}/update",
             params={"version": service["Version"]["Index"], **options},
@@ -108,11 +107,11 @@ class Engine:
             create_api_error_from_http_exception(error)
 
     def clock(self) -> float:
-        """Return the time at the manager, in seconds since 1970."""
-        return moment(self._api.info()["SystemTime"])
+        """Return the manager's time, in seconds since 1970."""
+        return epoch_seconds(self._api.info()["SystemTime"])
 
     def remove(self, name: str) -> bool:
-        """Remove a service; return whether there was one."""
+        """Remove a service; return whether it existed."""
         try:
             self._api.remove_service(name)
         except NotFound:
@@ -120,17 +119,19 @@ class Engine:
         return True
 
     def scale(self, name: str, replicas: int) -> bool:
-        """Give a service another number of tasks; return whether there is such a service."""
+        """Change a service's number of tasks; return whether the service exists."""
         mode = docker.types.ServiceMode("replicated", replicas)
-        for left in reversed(range(LOOKS)):
+        for left in reversed(range(ATTEMPTS)):
             try:
-                found = self._api.inspect_service(name)
-                version = found["Version"]["Index"]
-                self._api.update_service(found["ID"], version, mode=mode, fetch_current_spec=True)
+                service = self._api.inspect_service(name)
+                version = service["Version"]["Index"]
+                self._api.update_service(
+                    service["ID"], version, mode=mode, fetch_current_spec=True
+                )
             except NotFound:
                 return False
             except APIError as error:
-                # Its update may just be completed, which makes another version of it.
+                # The end of an update creates another version of the service.
                 if not left or "out of sequence" not in str(error):
                     raise
             else:
@@ -138,7 +139,7 @@ class Engine:
         return False
 
     def follow(self, service_id: str) -> Iterator[str]:
-        """Yield the lines that a service's tasks print, as they come."""
+        """Yield the lines that a service's tasks print, as they arrive."""
         yield from _lines(self._logs(service_id, follow=True))
 
     def printed(self, service_id: str) -> Iterator[str]:
@@ -146,10 +147,10 @@ class Engine:
         yield from _lines(self._logs(service_id))
 
     def last_lines(self, service_id: str, count: int) -> Iterator[tuple[str, str]]:
-        """Yield task id and line, of each task's last `count` lines."""
+        """Yield (task id, line) for the last `count` lines of each task."""
         for line in _lines(self._logs(service_id, tail=count, details=True)):
             details, _, text = line.partition(" ")
-            keys = dict(each.partition("=")[::2] for each in details.split(","))
+            keys = dict(pair.partition("=")[::2] for pair in details.split(","))
             yield keys.get("com.docker.swarm.task.id", ""), text
 
     def _logs(self, service_id: str, **options: object) -> Iterator[bytes]:

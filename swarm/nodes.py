@@ -1,4 +1,4 @@
-"""What a node can take: constraints and resources, over nodes as `GET /nodes` describes them."""
+"""What a node can run: constraints and resources, over nodes as `GET /nodes` describes them."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -11,31 +11,31 @@ _CONSTRAINT = re.compile(r"\s*(?P<attribute>[\w./-]+)\s*(?P<operator>==|!=)\s*(?
 
 
 def hostname(node: Node) -> str:
-    """Return the node's name as `docker node ls` shows it, its id until it has told it."""
-    # The Swarm has a node once it asks for a certificate, the rest once it has connected.
+    """Return the node's name as `docker node ls` shows it, its id while it has no name."""
+    # Swarm lists a node as soon as it asks for a certificate, and describes it once it connects.
     return str(node["Description"].get("Hostname") or node["ID"])
 
 
 def platform(node: Node) -> tuple[str, str]:
-    """Return the node's operating system and architecture, empty until it has told them."""
-    found = node["Description"].get("Platform") or {}
-    return str(found.get("OS", "")), str(found.get("Architecture", ""))
+    """Return the node's operating system and architecture, empty while they are unknown."""
+    known = node["Description"].get("Platform") or {}
+    return str(known.get("OS", "")), str(known.get("Architecture", ""))
 
 
 def labels(node: Node) -> dict[str, str]:
-    """Return the labels that `docker node update --label-add` has set."""
+    """Return the labels that `docker node update --label-add` sets."""
     return dict(node["Spec"].get("Labels") or {})
 
 
 def usable(node: Node) -> bool:
-    """Tell whether the Swarm gives this node any new task."""
+    """Tell whether Swarm places new tasks on this node."""
     return bool(node["Spec"]["Availability"] == "active" and node["Status"]["State"] == "ready")
 
 
 def matches(node: Node, constraint: str) -> bool:
     """Tell whether a node meets a constraint such as `node.labels.role==master`.
 
-    Values compare without regard to case, and a label that is missing is empty, as in
+    Values compare case-insensitively, and a missing label is empty, as in
     https://github.com/moby/swarmkit, manager/constraint. Raises `ValueError` for other text.
     """
     match = _CONSTRAINT.fullmatch(constraint)
@@ -69,10 +69,10 @@ def resources(owner: Mapping[str, Any] | None) -> tuple[int, int]:
 
 
 def free(node: Node, tasks: Iterable[Task]) -> tuple[int, int]:
-    """Return what of the node's CPUs (billionths) and memory (bytes) no task has reserved."""
+    """Return the node's unreserved CPUs (billionths) and memory (bytes)."""
     cpus, memory = resources(node["Description"].get("Resources"))
     for task in tasks:
         if task.get("NodeID") == node["ID"] and task["DesiredState"] == "running":
-            taken = resources((task["Spec"].get("Resources") or {}).get("Reservations"))
-            cpus, memory = cpus - taken[0], memory - taken[1]
+            reserved = resources((task["Spec"].get("Resources") or {}).get("Reservations"))
+            cpus, memory = cpus - reserved[0], memory - reserved[1]
     return cpus, memory

@@ -1,8 +1,8 @@
-"""Where the program's facts come from: the Swarm or, in an offline preview, the record of it.
+"""The site from the Swarm or, for an offline preview, from the record of it.
 
-Owns the two switches in the environment and what is told of them. `DASK_SWARM_OFFLINE=1` makes a
-preview that needs no Docker engine and no network; `DASK_SWARM_RECORD=1` keeps what the Swarm said
-for it. Neither changes what is deployed: offline nothing can be.
+Owns the two switches in the environment and what the program prints about them.
+`DASK_SWARM_OFFLINE=1` makes a preview without a Docker engine and without a network;
+`DASK_SWARM_RECORD=1` records the Swarm's answers for it. An offline run cannot deploy.
 """
 
 import os
@@ -11,73 +11,70 @@ from pathlib import Path
 
 import pulumi
 
-from config.problems import ConfigError, complaint
+from config.problems import ConfigError, Problem
 from config.settings import Settings
-from swarm import site_lock
-from swarm.site import Site, look_up
-from swarm.site_lock import Used
+from swarm import site, site_lock
+from swarm.site import Site
 
 OFFLINE, RECORD = "DASK_SWARM_OFFLINE", "DASK_SWARM_RECORD"
 PROJECT = Path(__file__).parent.parent
-# The provider asks an engine behind unix:// or tcp:// who it is before it shows anything, one
-# behind ssh:// only when something is to be done there.
+# At a preview the provider connects to an engine behind unix:// or tcp://, but not behind ssh://.
 NOWHERE = "ssh://preview@preview.invalid"
 
 
 def find_site(settings: Settings) -> Site:
-    """Return what the Swarm has; raises `ConfigError` when it does not fit or cannot be known."""
-    path = site_lock.file_of(PROJECT, pulumi.get_stack())
+    """Return the site; raises `ConfigError` when the Swarm does not fit or cannot be asked."""
+    path = site_lock.path_of(PROJECT, pulumi.get_stack())
     if not switched_on(OFFLINE, os.environ):
-        found = look_up(settings)
-        _keep(path, site_lock.record_of(settings, found))
-        return found
+        current = site.find(settings)
+        _update_record(path, site_lock.record_of(settings, current))
+        return current
     if not pulumi.runtime.is_dry_run():
-        value = "it is set, and a deployment has to ask the Swarm"
-        problem = complaint(OFFLINE, value, "a preview alone", f"unset {OFFLINE}")
+        problem = Problem(
+            key=OFFLINE,
+            found="set, but a deployment must ask the Swarm",
+            expected="a preview only",
+            fix=f"unset {OFFLINE}",
+        )
         raise ConfigError("Nothing can be deployed offline", [problem])
-    recorded, everything = site_lock.site_from(settings, site_lock.read(path), path.name)
-    for used in everything:
-        _tell(used)
+    recorded, used_values = site_lock.site_from(settings, site_lock.read(path), path.name)
+    for used in used_values:
+        log = pulumi.log.warn if used.fix else pulumi.log.info
+        log(f"offline: {used}")
     return recorded
 
 
 def provider_host(settings: Settings) -> str:
-    """Return the engine that the provider is to use, in an offline preview one that it leaves."""
-    host = settings.docker_host
+    """Return the provider's engine; at an offline preview an engine that it never connects to."""
+    host = settings.cluster.docker_host
     if not switched_on(OFFLINE, os.environ) or host.startswith("ssh://"):
         return host
-    pulumi.log.info(f"offline: the provider shows {NOWHERE} for {host}, which it would ask")
+    pulumi.log.info(
+        f"offline: the provider shows {NOWHERE} instead of {host}, which it would connect to"
+    )
     return NOWHERE
 
 
 def switched_on(name: str, environment: Mapping[str, str]) -> bool:
-    """Whether a switch is on; raises `ConfigError` for what is neither on nor off."""
+    """Return whether a switch is on; raises `ConfigError` for other values than 0 and 1."""
     value = environment.get(name, "")
     if value not in ("", "0", "1"):
-        problem = complaint(
-            name, f"{value!r} is not valid", "1, 0 or no value", f"export {name}=1"
+        problem = Problem(
+            key=name,
+            found=f"{value!r} is not valid",
+            expected="1, 0 or no value",
+            fix=f"export {name}=1",
         )
         raise ConfigError("The environment is not valid", [problem])
     return value == "1"
 
 
-def sentence(used: Used) -> str:
-    """Return what a preview says of one value."""
-    told = f"{used.key}: {used.value}, {used.source}"
-    return f"{told}. Cure: {used.cure}" if used.cure else told
-
-
-def _tell(used: Used) -> None:
-    say = pulumi.log.warn if used.cure else pulumi.log.info
-    say(f"offline: {sentence(used)}")
-
-
-def _keep(path: Path, now: site_lock.Record) -> None:
+def _update_record(path: Path, record: site_lock.Record) -> None:
     if switched_on(RECORD, os.environ):
-        site_lock.write(path, now)
-        pulumi.log.info(f"recorded: {', '.join(sorted(now)) or 'nothing'} in {path.name}")
-    elif late := site_lock.outdated(site_lock.read(path), now):
+        site_lock.write(path, record)
+        pulumi.log.info(f"recorded: {', '.join(sorted(record)) or 'nothing'} in {path.name}")
+    elif keys := site_lock.outdated(site_lock.read(path), record):
         pulumi.log.warn(
             f"{path.name} is behind the Swarm, so offline previews are wrong about "
-            f"{', '.join(late)}. Cure: make record"
+            f"{', '.join(keys)}; fix: make record"
         )

@@ -1,10 +1,10 @@
 #!/bin/sh
-# one_first HOME HOST PORT USER: open the one connection to a host that all others go through.
+# open_master HOME HOST PORT USER: open the connection to a host that all others share.
 #
-# ssh runs it before each connection. A dozen come at once, while a server turns some away when ten
-# have not logged in yet: so one goes first, and the others wait for it. Those beyond the ten that
-# a server lets through one connection have to make their own: hence they start one by one.
-# Whatever goes wrong here is told by the connection that follows.
+# ssh runs this script before each connection. A dozen start at once, but a server refuses some
+# while ten have not logged in yet. So the first opens the shared connection, and the others wait.
+# A server allows ten sessions on a connection; further ones connect themselves, one by one.
+# The connection that follows reports any error.
 set -u
 home=$1 host=$2 port=$3 user=$4
 [ -z "${DASK_SWARM_FIRST:-}" ] || exit 0
@@ -18,12 +18,12 @@ is_open() { to_host -O check; }
 lock=$home/.ssh/dask-$user-$host-$port.lock
 gate=$home/.ssh/dask-$user-$host-$port.gate
 
-# One that somebody who was killed has left must not stay.
-for each in "$lock" "$gate"; do
-  [ -z "$(find "$each" -prune -mmin +1)" ] || rmdir "$each"
+# Remove what a killed process has left.
+for folder in "$lock" "$gate"; do
+  [ -z "$(find "$folder" -prune -mmin +1)" ] || rmdir "$folder"
 done
 
-# Waits for 10 s at most.
+# Waits at most 10 s.
 await() {
   tries=0
   until "$@" || [ "$tries" -eq 100 ]; do

@@ -1,9 +1,8 @@
-"""What a manager must be before anything is declared on its Swarm; it only reads.
+"""What a manager and its nodes must be before anything is declared; it only reads.
 
-Owns the questions to the manager itself and what is wrong with the answers: whether it is one, is
-led, is new enough and has the right time, and whether its nodes have room (`capacity.py`). What
-the program must know of the Swarm besides, images and networks, is `lookup.py`'s. Whatever is
-wrong is told at once, each in one line with the command that cures it.
+Owns the questions to the manager and the judgement of its answers: it manages a Swarm, the Swarm
+has a leader, its engines are new enough, its clock is right, and its nodes have room
+(`capacity.py`). `site.py` looks up images and networks.
 """
 
 import re
@@ -16,33 +15,30 @@ from typing import Any
 import docker
 from docker.errors import APIError
 
-from config.problems import complaint
+from config.problems import Problem, ProblemError
 from config.settings import Settings
-from swarm.capacity import demands, shortages
+from config.workloads import workloads
+from swarm.capacity import shortages
 from swarm.nodes import Node, Task, hostname
 
 OLDEST_API = "1.41"
-OLDEST_ENGINE = (20, 10)  # the first to have that API
+OLDEST_ENGINE = (20, 10)  # the first engine with that API
 CLOCK_SECONDS = 30
 LEADERLESS = re.compile(
     r"(?i)does not have a leader|no elected (?:primary|leader)|deadline exceeded"
 )
-# Only the first of these is a state that the manager's engine can be helped out of from outside.
-CURES = {
+# By the state of the engine's Swarm.
+FIXES = {
     "locked": "docker swarm unlock",
     "inactive": "docker swarm init",
     "pending": "docker node ls, on a manager",
-    "error": "docker info, there",
+    "error": "docker info, on that host",
 }
-
-
-class UnfitManagerError(ValueError):
-    """The manager cannot be asked anything more; the message is one complaint."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What a manager said; `clock` is by how many seconds its own is ahead of this machine's."""
+    """A manager's answers; `clock` is how many seconds its clock is ahead of this machine's."""
 
     host: str
     api_version: str
@@ -53,18 +49,18 @@ class Survey:
 
 
 def survey(engine: "docker.APIClient", host: str) -> Survey:
-    """Ask the manager; raises `UnfitManagerError` when it is none or cannot answer as one."""
+    """Ask the manager; raises `ProblemError` when it is not a manager or cannot answer as one."""
     asked = time.time()
     info: Mapping[str, Any] = engine.info()
     answered = time.time()
     if problem := not_a_manager(host, info):
-        raise UnfitManagerError(problem)
-    api: Any = engine  # of which the stubs leave most methods untyped
+        raise ProblemError(problem)
+    api: Any = engine  # the stubs leave most of its methods untyped
     try:
-        services = {each["ID"]: str(each["Spec"]["Name"]) for each in api.services()}
+        services = {service["ID"]: str(service["Spec"]["Name"]) for service in api.services()}
         nodes, tasks = api.nodes(), api.tasks(filters={"desired-state": "running"})
     except APIError as error:
-        raise UnfitManagerError(_silent(host, str(error.explanation or error))) from None
+        raise ProblemError(_no_answer(host, str(error.explanation or error))) from None
     return Survey(
         host=host,
         api_version=engine.api_version,
@@ -75,81 +71,104 @@ def survey(engine: "docker.APIClient", host: str) -> Survey:
     )
 
 
-def not_a_manager(host: str, info: Mapping[str, Any]) -> str | None:
-    """Return what an engine is instead of a manager, by its `GET /info`."""
+def not_a_manager(host: str, info: Mapping[str, Any]) -> Problem | None:
+    """Return the problem of an engine that is not a manager, by its `GET /info`."""
     swarm = info.get("Swarm") or {}
     state = swarm.get("LocalNodeState") or "inactive"
     if swarm.get("ControlAvailable"):
         return None
     if state == "active":
-        managers = [each["Addr"].rpartition(":")[0] for each in swarm.get("RemoteManagers") or []]
-        found = f"{host!r} is not a Swarm manager but a worker node"
-        known = (
-            f"a manager's engine, such as {managers[0]}'s" if managers else "a manager's engine"
+        managers = [peer["Addr"].rpartition(":")[0] for peer in swarm.get("RemoteManagers") or []]
+        such_as = f", such as {managers[0]}'s" if managers else ""
+        return Problem(
+            key="dockerHost",
+            found=f"{host!r} is not a Swarm manager but a worker node",
+            expected=f"a manager's engine{such_as}",
+            fix=f"docker node promote {info.get('Name', '<node>')}, on a manager",
         )
-        cure = f"docker node promote {info.get('Name', '<node>')}, on a manager"
-        return complaint("dockerHost", found, known, cure)
-    why = f": {swarm['Error']}" if swarm.get("Error") else ""
-    found = f"{host!r} is not a Swarm manager, its Swarm is {state}{why}"
-    return complaint("dockerHost", found, "a manager's engine", CURES.get(state, "docker info"))
+    reason = f": {swarm['Error']}" if swarm.get("Error") else ""
+    return Problem(
+        key="dockerHost",
+        found=f"{host!r} is not a Swarm manager; its Swarm is {state}{reason}",
+        expected="a manager's engine",
+        fix=FIXES.get(state, "docker info"),
+    )
 
 
-def _silent(host: str, said: str) -> str:
-    if LEADERLESS.search(said):
-        found = f"the Swarm at {host!r} has no leader: more than half of its managers are away"
-        cure = "sudo systemctl start docker, on the others"
-        return complaint("dockerHost", found, "a Swarm with a quorum of managers", cure)
-    found = f"{host!r} does not answer for its Swarm ({said})"
-    return complaint("dockerHost", found, "a manager that works", "docker node ls, there")
+def _no_answer(host: str, message: str) -> Problem:
+    if LEADERLESS.search(message):
+        return Problem(
+            key="dockerHost",
+            found=f"the Swarm at {host!r} has no leader; too few of its managers are up",
+            expected="a Swarm with a quorum of managers",
+            fix="sudo systemctl start docker, on the other managers",
+        )
+    return Problem(
+        key="dockerHost",
+        found=f"{host!r} does not answer for its Swarm ({message})",
+        expected="a manager that works",
+        fix="docker node ls, on that host",
+    )
 
 
-def clock_difference(said: str, asked: float, answered: float) -> float:
-    """Return by how many seconds a manager's clock is ahead, 0 where the way there may explain it.
+def clock_difference(manager_time: str, asked: float, answered: float) -> float:
+    """Return by how many seconds a manager's clock is ahead, 0 if the delay may explain it.
 
-    `said` is as in `GET /info`, with nanoseconds; empty where an engine does not tell.
+    `manager_time` is as in `GET /info`, with nanoseconds, or empty.
     """
-    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)", said)
+    match = re.fullmatch(
+        r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)", manager_time
+    )
     if match is None:
         return 0
-    there = datetime.fromisoformat(match[1] + match[2].replace("Z", "+00:00"))
-    seconds = there.astimezone(UTC).timestamp()
+    moment = datetime.fromisoformat(match[1] + match[2].replace("Z", "+00:00"))
+    seconds = moment.astimezone(UTC).timestamp()
     return min(seconds - asked, 0) or max(seconds - answered, 0)
 
 
-def problems(found: Survey, settings: Settings) -> list[str]:
-    """Return everything that does not fit."""
-    wanted = demands(settings)
-    ours = {demand.service for demand in wanted}
-    others = [task for task in found.tasks if found.services.get(task["ServiceID"]) not in ours]
+def problems(manager: Survey, settings: Settings) -> list[Problem]:
+    """Return every problem of the manager and its nodes."""
+    stack = workloads(settings)
+    names = {workload.name for workload in stack}
+    others = [t for t in manager.tasks if manager.services.get(t["ServiceID"]) not in names]
     return [
-        *_old(found),
-        *_wrong_time(found),
-        *shortages(wanted, settings.platform, found.nodes, others),
+        *_check_versions(manager),
+        *_check_clock(manager),
+        *shortages(stack, settings.cluster.platform, manager.nodes, others),
     ]
 
 
-def _old(found: Survey) -> Iterator[str]:
-    needed = ".".join(map(str, OLDEST_ENGINE))
-    cure = "curl -fsSL https://get.docker.com | sh, there"
-    if _numbers(found.api_version) < _numbers(OLDEST_API):
-        said = f"the engine at {found.host!r} speaks API {found.api_version}"
-        yield complaint("dockerHost", said, f"API {OLDEST_API}, Docker {needed}, or newer", cure)
-    for node in found.nodes:
+def _check_versions(manager: Survey) -> Iterator[Problem]:
+    oldest = ".".join(map(str, OLDEST_ENGINE))
+    if _numbers(manager.api_version) < _numbers(OLDEST_API):
+        yield Problem(
+            key="dockerHost",
+            found=f"the engine at {manager.host!r} speaks API {manager.api_version}",
+            expected=f"API {OLDEST_API}, Docker {oldest}, or newer",
+            fix="curl -fsSL https://get.docker.com | sh, on that host",
+        )
+    for node in manager.nodes:
         version = str((node["Description"].get("Engine") or {}).get("EngineVersion", ""))
         if version and _numbers(version) < OLDEST_ENGINE:
-            said = f"the node {hostname(node)} runs Docker {version}"
-            yield complaint("dockerHost", said, f"{needed} or newer", cure)
+            yield Problem(
+                key="dockerHost",
+                found=f"the node {hostname(node)} runs Docker {version}",
+                expected=f"Docker {oldest} or newer",
+                fix=f"curl -fsSL https://get.docker.com | sh, on {hostname(node)}",
+            )
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Return the first two numbers of a version, as far as it has numbers."""
+    """Return the first two numbers of a version, or as many as it has."""
     return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
-def _wrong_time(found: Survey) -> Iterator[str]:
-    if abs(found.clock) <= CLOCK_SECONDS:
-        return
-    where = "ahead of" if found.clock > 0 else "behind"
-    said = f"the manager's clock is {abs(found.clock):.0f} s {where} this machine's"
-    allowed = f"{CLOCK_SECONDS} s, since certificates and tokens have their times"
-    yield complaint("dockerHost", said, allowed, "sudo timedatectl set-ntp true, on both")
+def _check_clock(manager: Survey) -> Iterator[Problem]:
+    if abs(manager.clock) > CLOCK_SECONDS:
+        direction = "ahead of" if manager.clock > 0 else "behind"
+        yield Problem(
+            key="dockerHost",
+            found=f"the manager's clock is {abs(manager.clock):.0f} s {direction} this machine's",
+            expected=f"at most {CLOCK_SECONDS} s, since certificates and tokens expire",
+            fix="sudo timedatectl set-ntp true, on both",
+        )

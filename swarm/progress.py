@@ -1,4 +1,4 @@
-"""Plain lines on standard error about what is awaited."""
+"""Progress as plain lines on standard error."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ PAUSE_SECONDS = 2
 
 
 class Progress:
-    """Prints what has changed, with the seconds since the start, at most every two seconds."""
+    """Prints changes with the seconds since the start, at most every two seconds."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
@@ -19,13 +19,13 @@ class Progress:
         """Seconds since the start."""
         return time.monotonic() - self.started
 
-    def tell(self, text: str) -> None:
-        """Print `text` unless it is what was printed last or that was just now; call often."""
+    def update(self, text: str) -> None:
+        """Print `text` unless it is the last printed text or comes too soon after it."""
         if text == self._printed or time.monotonic() < self._printed_at + PAUSE_SECONDS:
             return
-        self.say(text)
+        self.log(text)
 
-    def say(self, text: str) -> None:
-        """Print `text` in any case."""
+    def log(self, text: str) -> None:
+        """Print `text`."""
         self._printed, self._printed_at = text, time.monotonic()
         print(f"{self.elapsed:5.1f} s  {text}", file=sys.stderr, flush=True)

@@ -1,25 +1,27 @@
-"""The note that a proof leaves on the Swarm: a config with an imprint of each service."""
+"""The proof record: a Swarm config with the spec hash of each service at the last proof."""
 
 import base64
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-NOTE = "dask-health-proven"  # the beginning of the config's name; the engine adds to it
-IMPRINTS = "imprints"
+PROOF_RECORD = "dask-health-proven"  # prefix of the config's name; the engine adds a suffix
+SPEC_HASHES = "imprints"  # key in the record and in the launcher's output
 
 Config = Mapping[str, Any]
 
 
 def newest(configs: Iterable[Config]) -> Config | None:
-    """Return the last proof's note, None if there was no proof.
+    """Return the last proof's record, None without a proof.
 
-    While one note takes the place of another there are two.
+    While a new record replaces the old one, both exist.
     """
-    notes = [each for each in configs if each["Spec"]["Name"].startswith(f"{NOTE}-")]
-    return max(notes, key=lambda each: str(each["CreatedAt"]), default=None)
+    records = [c for c in configs if c["Spec"]["Name"].startswith(f"{PROOF_RECORD}-")]
+    return max(records, key=lambda record: str(record["CreatedAt"]), default=None)
 
 
-def imprints(note: Config | None) -> dict[str, str]:
-    """Return service name to imprint as it was proven; nothing without a note."""
-    return dict(json.loads(base64.b64decode(note["Spec"]["Data"]))[IMPRINTS]) if note else {}
+def proven_hashes(record: Config | None) -> dict[str, str]:
+    """Return service name to spec hash at the last proof, empty without a record."""
+    if record is None:
+        return {}
+    return dict(json.loads(base64.b64decode(record["Spec"]["Data"]))[SPEC_HASHES])

@@ -2,10 +2,10 @@
 
     DOCKER_HOST=… python -m swarm.shutdown < request.json
 
-Reads the names of the services, one JSON object, on standard input. The Swarm refuses to remove a
-network while tasks on it have not been told to end, and a node keeps it until they have: all
-services are scaled to zero, in the order given, and their tasks waited for. Tasks on a node that
-is down cannot tell, and nobody waits for them.
+Reads the names of the services, one JSON object, on standard input. Swarm does not remove a
+network while it has tasks, and a node keeps the network until they have ended. So this program
+scales all services to zero, in the given order, and waits for their tasks. It does not wait for
+tasks on a node that is down: such a node cannot report their end.
 """
 
 import json
@@ -13,47 +13,47 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from swarm.manager import ENGINE_ERRORS, PROBE_LABELS, Engine, manager_address
+from swarm.manager import MANAGER_ERRORS, PROBE_LABELS, Manager, manager_address
 from swarm.nodes import Node, Task, hostname
 from swarm.progress import Progress
 from swarm.snapshot import ENDED
 
-# Longer than a task's grace period, and than it takes the Swarm to notice that a node is down.
-PATIENCE_SECONDS = 75
+# Longer than a task's grace period, and longer than Swarm needs to notice that a node is down.
+TIMEOUT_SECONDS = 75
 
 
 def main() -> int:
     """Carry out the request on standard input and return the exit code."""
     try:
-        names = [str(each) for each in json.loads(sys.stdin.read())["services"]]
+        names = [str(name) for name in json.loads(sys.stdin.read())["services"]]
     except (TypeError, KeyError, ValueError) as error:
         print(f"the request on standard input is not understood: {error}", file=sys.stderr)
         return 1
     try:
-        shut_down(Engine(), names, Progress())
-    except ENGINE_ERRORS as error:
+        shut_down(Manager(), names, Progress())
+    except MANAGER_ERRORS as error:
         print(f"the Swarm manager at {manager_address()}: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def shut_down(engine: Engine, names: Sequence[str], progress: Progress) -> None:
-    """Return when no task of the services runs any more, or none that can be waited for."""
-    for left in engine.labelled(PROBE_LABELS).services:
-        engine.remove(left)
+def shut_down(manager: Manager, names: Sequence[str], progress: Progress) -> None:
+    """Scale the services to zero and wait for their tasks, at most `TIMEOUT_SECONDS`."""
+    for leftover in manager.labelled(PROBE_LABELS).services:
+        manager.remove(leftover)
     for name in names:
-        engine.scale(name, 0)
+        manager.scale(name, 0)
     while True:
-        found, nodes = engine.snapshot(names).tasks, engine.nodes()
-        waiting = ending(found, nodes)
-        if not waiting or progress.elapsed > PATIENCE_SECONDS:
+        tasks, nodes = manager.snapshot(names).tasks, manager.nodes()
+        waiting = ending(tasks, nodes)
+        if not waiting or progress.elapsed > TIMEOUT_SECONDS:
             break
-        progress.tell(f"tasks are ending: {spelled(waiting, nodes)}")
-        time.sleep(engine.poll_seconds)
-    if left_alone := unfinished(found):
-        progress.say(
-            f"still running as far as the Swarm knows: {spelled(left_alone, nodes)}; "
-            "they end when their node's engine answers again"
+        progress.update(f"tasks are ending: {count_by_node(waiting, nodes)}")
+        time.sleep(manager.poll_seconds)
+    if running := unfinished(tasks):
+        progress.log(
+            f"tasks still run as far as Swarm knows: {count_by_node(running, nodes)}; "
+            "they end when the engine of their node answers again"
         )
 
 
@@ -63,17 +63,17 @@ def unfinished(tasks: Iterable[Task]) -> list[Task]:
 
 
 def ending(tasks: Iterable[Task], nodes: Iterable[Node]) -> list[Task]:
-    """Return the tasks whose end is still to be heard of: not those on nodes that are down.
+    """Return the tasks to wait for, without the tasks on nodes that are down.
 
-    One that has ended counts until the Swarm has forgotten it: the manager of engine 20.10 panics
-    when a service is removed while it does (swarmkit, orchestrator.SetServiceTasksRemove).
+    An ended task counts until Swarm has deleted it: the manager of engine 20.10 panics when its
+    service is removed meanwhile (swarmkit, orchestrator.SetServiceTasksRemove).
     """
-    silent = {node["ID"] for node in nodes if node["Status"]["State"] == "down"}
-    there = [t for t in tasks if t["DesiredState"] == "remove" or unfinished([t])]
-    return [task for task in there if task.get("NodeID") not in silent]
+    down = {node["ID"] for node in nodes if node["Status"]["State"] == "down"}
+    waiting = [t for t in tasks if t["DesiredState"] == "remove" or unfinished([t])]
+    return [task for task in waiting if task.get("NodeID") not in down]
 
 
-def spelled(tasks: Iterable[Task], nodes: Iterable[Node]) -> str:
+def count_by_node(tasks: Iterable[Task], nodes: Iterable[Node]) -> str:
     """Return `3 on lab-data-1, 1 on lab-master`."""
     names: Mapping[str, str] = {node["ID"]: hostname(node) for node in nodes}
     places = [names.get(str(task.get("NodeID") or ""), "no node yet") for task in tasks]

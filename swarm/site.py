@@ -1,9 +1,9 @@
-"""What the program must ask the Swarm before it can declare anything; it only reads.
+"""What the program looks up on the Swarm before it declares anything; it only reads.
 
-Owns: the digest behind an image's tag, the id of the external network and whether the services are
-as they were proven; what else the Swarm must be is `preflight.py`'s, and told together with them.
-Image digests are pinned because the Swarm would otherwise resolve a tag anew at every change, and
-networks are attached by id because a name shows as a change at every refresh.
+Owns the digest of an image's tag, the id of the external network and the services that drifted
+since they were proven. `preflight.py` checks the rest; all problems are reported together. Images
+are pinned by digest because Swarm would resolve a tag again at every change. Networks are attached
+by id because a name shows as a change at every refresh.
 """
 
 import re
@@ -16,190 +16,214 @@ import docker
 from docker.errors import APIError, DockerException
 from requests.exceptions import RequestException
 
-from config.problems import ConfigError, complaint, set_command
+from config.problems import ConfigError, Problem, ProblemError, set_command
 from config.settings import Settings
 from config.types import ImageReference, Platform
 from swarm import drift, preflight
 from swarm.client import SshError, connect
 from swarm.nodes import Node, matches, usable
-from swarm.preflight import Survey, UnfitManagerError
+from swarm.preflight import Survey
 
 LOOPBACK = "127.0.0.1"
-NO_ADDRESS = {"", "0.0.0.0", LOOPBACK}  # noqa: S104  what a node may say that has none of its own
-ANSWER_TIMEOUT = 30  # seconds; a registry behind the manager answers within it or not at all
+NO_ADDRESS = {"", "0.0.0.0", LOOPBACK}  # noqa: S104  the address of a node that has none
+ANSWER_SECONDS = 30  # a registry behind the manager answers within them or not at all
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """What was found: images as `repository:tag@sha256:…`, the id of Caddy's network if any.
+    """Images as `repository:tag@sha256:…`, Caddy's network by id, the services that drifted.
 
-    Caddy's image is looked for only where the stack runs Caddy, its network only where not.
-    `front_addresses` is where names under localhost are, which no name server knows. `touched`
-    names the services that somebody else has changed since they were proven.
+    `caddy_image` is None unless the stack runs Caddy, `caddy_network_id` unless Caddy is external.
+    `ingress_addresses` are for names under localhost, which no name server knows.
     """
 
     image: str
     notebook_image: str
     caddy_image: str | None
     caddy_network_id: str | None
-    front_addresses: tuple[str, ...]
-    touched: str = ""
+    ingress_addresses: tuple[str, ...]
+    drifted: str = ""
 
 
-def look_up(settings: Settings) -> Site:
-    """Ask the manager at `dockerHost`; raises `ConfigError` with every problem found."""
-    problems: list[str] = []
+def find(settings: Settings) -> Site:
+    """Ask the manager at `dockerHost`; raises `ConfigError` with every problem."""
+    problems: list[Problem] = []
 
-    def found(ask: Callable[[], _T]) -> _T | None:
+    def ask(question: Callable[[], _T]) -> _T | None:
         try:
-            return ask()
-        except ValueError as problem:
-            problems.append(str(problem))
+            return question()
+        except ProblemError as error:
+            problems.append(error.problem)
             return None
 
-    with _manager(settings.docker_host) as engine:
-        swarm = preflight.survey(engine, settings.docker_host)
-        problems += preflight.problems(swarm, settings)
-        image = found(lambda: _pinned(engine, "image", settings.image, settings.platform))
-        notebook_image = found(
-            lambda: _pinned(engine, "notebookImage", settings.notebook_image, settings.platform)
+    cluster = settings.cluster
+    with _manager(cluster.docker_host) as engine:
+        manager = preflight.survey(engine, cluster.docker_host)
+        problems += preflight.problems(manager, settings)
+        image = ask(lambda: _pinned(engine, "image", cluster.image, cluster.platform))
+        notebook_image = ask(
+            lambda: _pinned(engine, "notebookImage", cluster.notebook_image, cluster.platform)
         )
-        caddy_image = found(lambda: _caddy_image(engine, settings))
-        network_id = found(lambda: _caddy_network_id(engine, settings, swarm))
-        addresses = front_addresses(swarm.nodes, settings)
-        touched = _touched(engine)
+        caddy_image = ask(lambda: _caddy_image(engine, settings))
+        network_id = ask(lambda: _caddy_network_id(engine, settings, manager))
+        drifted = _drifted(engine)
     if problems or image is None or notebook_image is None:
-        raise _misfit(settings.docker_host, problems)
+        raise _unfit(cluster.docker_host, problems)
     return Site(
         image=image,
         notebook_image=notebook_image,
         caddy_image=caddy_image,
         caddy_network_id=network_id,
-        front_addresses=addresses,
-        touched=touched,
+        ingress_addresses=ingress_addresses(manager.nodes, settings),
+        drifted=drifted,
     )
 
 
-def _touched(engine: "docker.APIClient") -> str:
+def _drifted(engine: "docker.APIClient") -> str:
     configs = engine.configs()  # type: ignore[no-untyped-call]
     services = engine.services()  # type: ignore[no-untyped-call]
-    return drift.touched(configs, services)
+    return drift.drifted(configs, services)
 
 
-def _misfit(host: str, problems: list[str]) -> ConfigError:
+def _unfit(host: str, problems: Sequence[Problem]) -> ConfigError:
     return ConfigError(f"The Swarm at {host} does not fit the configuration", problems)
 
 
 @contextmanager
 def _manager(host: str) -> "Iterator[docker.APIClient]":
     try:
-        with connect(host, seconds=ANSWER_TIMEOUT) as engine:
+        with connect(host, seconds=ANSWER_SECONDS) as engine:
             yield engine
-    except UnfitManagerError as error:
-        raise _misfit(host, [str(error)]) from None
+    except ProblemError as error:
+        raise _unfit(host, [error.problem]) from None
     except SshError as error:
-        found = f"{host!r} cannot be reached: {error.cause.text}"
-        raise _misfit(
-            host, [complaint("dockerHost", found, "a manager that lets you in", error.cause.cure)]
-        ) from None
+        problem = Problem(
+            key="dockerHost",
+            found=f"{host!r} cannot be reached: {error.failure.reason}",
+            expected="a manager that you can log in to by SSH",
+            fix=error.failure.fix,
+        )
+        raise _unfit(host, [problem]) from None
     except (DockerException, RequestException) as error:
-        found = f"{host!r} does not answer ({error})"
-        cure = f"docker --host {host} info"
-        allowed = "the address of a running engine"
-        raise _misfit(host, [complaint("dockerHost", found, allowed, cure)]) from None
+        problem = Problem(
+            key="dockerHost",
+            found=f"{host!r} does not answer ({error})",
+            expected="the address of a running engine",
+            fix=f"docker --host {host} info",
+        )
+        raise _unfit(host, [problem]) from None
 
 
 def _pinned(
     engine: "docker.APIClient", key: str, image: ImageReference, platform: Platform
 ) -> str:
     try:
-        found = engine.inspect_distribution(str(image))  # type: ignore[no-untyped-call]
+        distribution = engine.inspect_distribution(str(image))  # type: ignore[no-untyped-call]
     except APIError as error:
         if image.digest:
-            return _known_to_nodes(key, image, error)
-        raise ValueError(
-            complaint(
-                key,
-                f"{str(image)!r} cannot be resolved to a digest ({error.explanation})",
-                "an image in a registry that the manager can reach, or one with its digest",
-                f"docker push {image}, docker login, or {key} {image}@sha256:…",
-            )
-        ) from None
-    _check_platform(key, image, platform, found.get("Platforms") or [])
-    return str(image) if image.digest else f"{image}@{found['Descriptor']['digest']}"
+            return _left_to_nodes(key, image, error)
+        problem = Problem(
+            key=key,
+            found=f"{str(image)!r} cannot be resolved to a digest ({error.explanation})",
+            expected="an image in a registry that the manager can reach, or one with its digest",
+            fix=f"docker push {image}, docker login, or {key} {image}@sha256:…",
+        )
+        raise ProblemError(problem) from None
+    _check_platform(key, image, platform, distribution.get("Platforms") or [])
+    return str(image) if image.digest else f"{image}@{distribution['Descriptor']['digest']}"
 
 
-def _known_to_nodes(key: str, image: ImageReference, error: APIError) -> str:
-    """Return a pinned image that the manager cannot see, unless its registry says it has none."""
+def _left_to_nodes(key: str, image: ImageReference, error: APIError) -> str:
+    """Return a pinned image that the manager cannot see, unless its registry does not have it."""
     if not re.search("manifest unknown|name unknown", str(error.explanation)):
         return str(image)
-    found = f"{str(image)!r} is not in its registry ({error.explanation})"
-    allowed = "a digest that the registry has"
-    tag = f"{image.repository}:{image.tag or '<tag>'}"
-    raise ValueError(complaint(key, found, allowed, set_command(key, tag))) from None
+    problem = Problem(
+        key=key,
+        found=f"{str(image)!r} is not in its registry ({error.explanation})",
+        expected="a digest that the registry has",
+        fix=set_command(key, f"{image.repository}:{image.tag or '<tag>'}"),
+    )
+    raise ProblemError(problem) from None
 
 
 def _check_platform(
-    key: str, image: ImageReference, platform: Platform, made_for: list[dict[str, str]]
+    key: str, image: ImageReference, platform: Platform, described: list[dict[str, str]]
 ) -> None:
-    known = [f"{each.get('os')}/{each.get('architecture')}" for each in made_for]
+    available = [f"{one.get('os')}/{one.get('architecture')}" for one in described]
     wanted = f"{platform.os}/{platform.architecture}"
-    if known and wanted not in known:
-        found = f"{str(image)!r} is made for {', '.join(known)}"
-        raise ValueError(
-            complaint(key, found, f"an image for {wanted}", set_command("platform", known[0]))
+    if available and wanted not in available:
+        problem = Problem(
+            key=key,
+            found=f"{str(image)!r} is made for {', '.join(available)}",
+            expected=f"an image for {wanted}",
+            fix=set_command("platform", available[0]),
         )
+        raise ProblemError(problem)
 
 
 def _caddy_image(engine: "docker.APIClient", settings: Settings) -> str | None:
-    if settings.caddy_mode != "managed":
+    if settings.caddy.mode != "managed":
         return None
-    return _pinned(engine, "caddyImage", settings.caddy_image, settings.platform)
+    return _pinned(engine, "caddyImage", settings.caddy.image, settings.cluster.platform)
 
 
-def _caddy_network_id(engine: "docker.APIClient", settings: Settings, swarm: Survey) -> str | None:
-    if settings.caddy_mode != "external":
+def _caddy_network_id(
+    engine: "docker.APIClient", settings: Settings, manager: Survey
+) -> str | None:
+    if settings.caddy.mode != "external":
         return None
-    name, service = settings.caddy_network, settings.caddy_service
-    alone = settings.delivers and service and service not in swarm.services.values()
-    named = [each for each in engine.networks(names=[name]) if each["Name"] == name]
-    return choose_network(named, name, container=service if alone else "")
+    name, service = settings.caddy.network, settings.caddy.service
+    outside = settings.installs_sites and service and service not in manager.services.values()
+    networks = [network for network in engine.networks(names=[name]) if network["Name"] == name]
+    return choose_network(networks, name, container=service if outside else "")
 
 
-def choose_network(named: list[dict[str, Any]], name: str, *, container: str) -> str:
+def choose_network(networks: list[dict[str, Any]], name: str, *, container: str) -> str:
     """Return the id of the network that services can join, out of those with its name.
 
-    `container` is one outside the Swarm's services that has to be on it too, if any.
+    `container` is a container outside the Swarm that must join it too, if any.
     """
-    overlays = [each for each in named if each["Scope"] == "swarm"]
-    create = f"docker network create --driver overlay {name}"
+    overlays = [network for network in networks if network["Scope"] == "swarm"]
     if not overlays:
-        found = f"the Swarm has no overlay network {name!r}"
-        if named:
-            found += f", only the manager a {named[0]['Driver']} network of that name"
-            create = f"{create}-overlay && {set_command('caddyNetwork', f'{name}-overlay')}"
-        allowed = "the network that Caddy is on, or none with caddyMode none"
-        raise ValueError(complaint("caddyNetwork", found, allowed, create))
+        raise ProblemError(_no_overlay(networks, name))
     network = overlays[0]
     if network.get("Ingress") or network.get("ConfigOnly"):
-        found = f"{name!r} is no network that a service can join"
-        other = set_command("caddyNetwork", "caddy-network")
-        raise ValueError(complaint("caddyNetwork", found, "another overlay network", other))
+        problem = Problem(
+            key="caddyNetwork",
+            found=f"services cannot join the network {name!r}",
+            expected="another overlay network",
+            fix=set_command("caddyNetwork", "caddy-network"),
+        )
+        raise ProblemError(problem)
     if container and not network.get("Attachable"):
-        found = f"{name!r} is not attachable, and {container!r} is a container, not a service"
-        cure = f"docker network create --driver overlay --attachable {name}"
-        raise ValueError(complaint("caddyNetwork", found, "an attachable network", cure))
+        problem = Problem(
+            key="caddyNetwork",
+            found=f"{name!r} is not attachable, but {container!r} is a container, not a service",
+            expected="an attachable network",
+            fix=f"docker network create --driver overlay --attachable {name}",
+        )
+        raise ProblemError(problem)
     return str(network["Id"])
 
 
-def front_addresses(nodes: Sequence[Node], settings: Settings) -> tuple[str, ...]:
+def _no_overlay(networks: list[dict[str, Any]], name: str) -> Problem:
+    found = f"the Swarm has no overlay network {name!r}"
+    fix = f"docker network create --driver overlay {name}"
+    if networks:
+        found += f"; only the manager has a {networks[0]['Driver']} network of that name"
+        fix = f"{fix}-overlay && {set_command('caddyNetwork', f'{name}-overlay')}"
+    expected = "the network that Caddy is on, or caddyMode none"
+    return Problem(key="caddyNetwork", found=found, expected=expected, fix=fix)
+
+
+def ingress_addresses(nodes: Sequence[Node], settings: Settings) -> tuple[str, ...]:
     """Return where this machine may reach a Caddy that serves names under localhost."""
-    if not settings.is_local:
+    if settings.ingress is None or not settings.ingress.is_local:
         return ()
-    wanted = settings.control_placement
-    fit = [n for n in nodes if usable(n) and all(matches(n, each) for each in wanted)]
-    known = [node.get("Status", {}).get("Addr", "") for node in fit]
-    # A laptop's engine publishes on the loopback, whatever address its Swarm has.
-    return (*(each for each in known if each not in NO_ADDRESS), LOOPBACK)
+    rules = settings.shared.control_placement
+    fit = [node for node in nodes if usable(node) and all(matches(node, rule) for rule in rules)]
+    addresses = [node.get("Status", {}).get("Addr", "") for node in fit]
+    # A laptop's engine publishes ports on the loopback, whatever address its Swarm has.
+    return (*(address for address in addresses if address not in NO_ADDRESS), LOOPBACK)

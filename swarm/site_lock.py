@@ -1,8 +1,8 @@
-"""What was found on a stack's Swarm, in a file beside the program for previews without the Swarm.
+"""The record of a stack's Swarm, in a file beside the program, for offline previews.
 
-Owns the form of `recorded.<stack>.json` and, for each field of `Site`, what was asked: an answer
-counts only for the same question, so that a changed tag is not given the old one's digest. The
-file is for reading and for version control: sorted, without secrets.
+Owns the format of `recorded.<stack>.json` and, for each field of `Site`, the question that it
+answers. An answer counts only for the same question, so a new tag does not get the old digest. The
+file is for people and for version control: sorted, without secrets.
 """
 
 import json
@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from config.problems import ConfigError, complaint
-from config.settings import Settings, key_of
+from config.problems import ConfigError, Problem
+from config.settings import Settings
 from config.types import ImageReference
 from swarm.site import LOOPBACK, Site
 
@@ -22,91 +22,110 @@ NOT_RECORDED = "not-recorded"
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """How a field of `Site` is asked for, and what holds where it is not asked or not recorded.
+    """The question that a field of `Site` answers, and the field's value without an answer.
 
-    `asked` is all of the settings that the answer depends on, empty when nothing is looked up.
+    `question` holds all settings that the answer depends on; empty when nothing is looked up.
     """
 
-    asked: Callable[[Settings], str]
-    otherwise: Callable[[Settings], Any]
+    question: Callable[[Settings], str]
+    default: Callable[[Settings], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Used:
-    """A value that a preview took without asking; `cure` is empty when it is the true one."""
+class UsedValue:
+    """A value that an offline preview uses; `fix` is empty when the value is right."""
 
     key: str
     value: str
     source: str
-    cure: str = ""
+    fix: str = ""
+
+    def __str__(self) -> str:
+        """Return what the preview prints about it."""
+        text = f"{self.key}: {self.value}, {self.source}"
+        return f"{text}; fix: {self.fix}" if self.fix else text
 
 
-def _image(named: Callable[[Settings], ImageReference | None]) -> Fact:
-    def asked(settings: Settings) -> str:
-        image, made_for = named(settings), settings.platform
+def _image(configured: Callable[[Settings], ImageReference | None]) -> Fact:
+    def question(settings: Settings) -> str:
+        image, platform = configured(settings), settings.cluster.platform
         if image is None or image.digest:
             return ""
-        return f"{image} for {made_for.os}/{made_for.architecture}"
+        return f"{image} for {platform.os}/{platform.architecture}"
 
-    return Fact(asked=asked, otherwise=lambda s: str(image) if (image := named(s)) else None)
+    return Fact(
+        question=question, default=lambda s: str(image) if (image := configured(s)) else None
+    )
+
+
+def _is_local(settings: Settings) -> bool:
+    return settings.ingress is not None and settings.ingress.is_local
 
 
 FACTS: dict[str, Fact] = {
-    "image": _image(lambda s: s.image),
-    "notebook_image": _image(lambda s: s.notebook_image),
-    "caddy_image": _image(lambda s: s.caddy_image if s.caddy_mode == "managed" else None),
+    "image": _image(lambda s: s.cluster.image),
+    "notebook_image": _image(lambda s: s.cluster.notebook_image),
+    "caddy_image": _image(lambda s: s.caddy.image if s.caddy.mode == "managed" else None),
     "caddy_network_id": Fact(
-        asked=lambda s: s.caddy_network if s.caddy_mode == "external" else "",
-        otherwise=lambda s: NOT_RECORDED if s.caddy_mode == "external" else None,
+        question=lambda s: s.caddy.network if s.caddy.mode == "external" else "",
+        default=lambda s: NOT_RECORDED if s.caddy.mode == "external" else None,
     ),
-    # What was changed by hand can be repaired only where it can be seen.
-    "touched": Fact(asked=lambda _: "", otherwise=lambda _: ""),
-    "front_addresses": Fact(
-        asked=lambda s: ",".join(s.control_placement) if s.is_local else "",
-        otherwise=lambda s: (LOOPBACK,) if s.is_local else (),
+    # Offline, drift cannot be seen.
+    "drifted": Fact(question=lambda _: "", default=lambda _: ""),
+    "ingress_addresses": Fact(
+        question=lambda s: ",".join(s.shared.control_placement) if _is_local(s) else "",
+        default=lambda s: (LOOPBACK,) if _is_local(s) else (),
     ),
 }
 
 
 def record_of(settings: Settings, site: Site) -> dict[str, dict[str, Any]]:
-    """Return what the file says of `site`: for each key what was asked and what was found."""
-    asked = {each.name: FACTS[each.name].asked(settings) for each in fields(site)}
+    """Return the record of `site`: for each key the question and the answer."""
+    questions = {field.name: FACTS[field.name].question(settings) for field in fields(site)}
     return {
-        key_of(name): {"asked": question, "found": getattr(site, name)}
-        for name, question in sorted(asked.items())
+        _key(name): {"asked": question, "found": getattr(site, name)}
+        for name, question in sorted(questions.items())
         if question
     }
 
 
-def site_from(settings: Settings, record: Record, name: str) -> tuple[Site, list[Used]]:
-    """Return the site as far as settings and the record called `name` tell, and what was used."""
-    chosen = {fact: _choose(fact, settings, record, name) for fact in FACTS}
-    site = Site(**{fact: value for fact, (value, _) in chosen.items()})
+def site_from(settings: Settings, record: Record, name: str) -> tuple[Site, list[UsedValue]]:
+    """Return the site from settings and the record called `name`, and the values it uses."""
+    chosen = {field: _choose(field, settings, record, name) for field in FACTS}
+    site = Site(**{field: value for field, (value, _) in chosen.items()})
     return site, [used for _, used in chosen.values() if used]
 
 
-def _choose(fact: str, settings: Settings, record: Record, name: str) -> tuple[Any, Used | None]:
-    key, question = key_of(fact), FACTS[fact].asked(settings)
-    otherwise = FACTS[fact].otherwise(settings)
+def _choose(
+    field: str, settings: Settings, record: Record, name: str
+) -> tuple[Any, UsedValue | None]:
+    key, question = _key(field), FACTS[field].question(settings)
+    default = FACTS[field].default(settings)
     if not question:
-        configured = Used(key=key, value=str(otherwise), source="configured")
-        return otherwise, configured if otherwise else None
+        configured = UsedValue(key=key, value=str(default), source="configured")
+        return default, configured if default else None
     answer = record.get(key, {})
     if answer.get("asked") == question:
-        found = answer["found"]
-        value = tuple(found) if isinstance(found, list) else found
-        return value, Used(key=key, value=_spelled(value), source=f"recorded in {name}")
+        recorded = answer["found"]
+        value = tuple(recorded) if isinstance(recorded, list) else recorded
+        return value, UsedValue(key=key, value=_spelled(value), source=f"recorded in {name}")
     source = f"not in {name}, which has {answer['asked']!r}" if answer else f"not in {name}"
-    cure = f"make record STACK={name.split('.', 1)[1].removesuffix('.json')}"
-    return otherwise, Used(key=key, value=_spelled(otherwise), source=source, cure=cure)
+    fix = f"make record STACK={name.split('.', 1)[1].removesuffix('.json')}"
+    return default, UsedValue(key=key, value=_spelled(default), source=source, fix=fix)
+
+
+def _key(field: str) -> str:
+    """Return a field's key in the record: `caddy_image` is `caddyImage`."""
+    first, *rest = field.split("_")
+    return first + "".join(word.capitalize() for word in rest)
 
 
 def _spelled(value: object) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
-def file_of(project: Path, stack: str) -> Path:
-    """Return where the record of a stack is."""
+def path_of(project: Path, stack: str) -> Path:
+    """Return the path of a stack's record."""
     return project / f"recorded.{stack}.json"
 
 
@@ -115,24 +134,28 @@ def read(path: Path) -> Record:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if all({"asked", "found"} == set(answer) for answer in found.values()):
-            return dict(found)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if all({"asked", "found"} == set(answer) for answer in record.values()):
+            return dict(record)
     except (ValueError, AttributeError, TypeError):
         pass
-    allowed = "what `make record` writes"
-    problem = complaint(path.name, "it is not a record", allowed, f"rm {path.name}; make record")
-    raise ConfigError("What was recorded cannot be read", [problem])
+    problem = Problem(
+        key=path.name,
+        found="not a record",
+        expected="what `make record` writes",
+        fix=f"rm {path.name}; make record",
+    )
+    raise ConfigError("The record cannot be read", [problem])
 
 
 def write(path: Path, record: Record) -> None:
-    """Put `record` into `path`, the same for the same answers."""
+    """Write `record` to `path`; the same answers make the same file."""
     path.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def outdated(record: Record, now: Record) -> list[str]:
-    """Return the keys that a record has otherwise than they are now; none without a record."""
-    if not record:
+def outdated(old: Record, new: Record) -> list[str]:
+    """Return the keys that differ between two records; none without an old record."""
+    if not old:
         return []
-    plain = json.loads(json.dumps(now))
-    return sorted(key for key in record.keys() | plain if record.get(key) != plain.get(key))
+    plain = json.loads(json.dumps(new))
+    return sorted(key for key in old.keys() | plain if old.get(key) != plain.get(key))

@@ -1,4 +1,4 @@
-"""Whether the Swarm runs what was declared, over services and tasks as the API describes them."""
+"""The state of services compared with their declaration; pure, over the API's plain dicts."""
 
 import hashlib
 import json
@@ -9,12 +9,12 @@ from typing import Any
 
 from swarm import UnfitError
 
-REVISION_LABEL = "dask.swarm/revision"
+SPEC_HASH_LABEL = "dask.swarm/revision"
 
 ENDED = ("complete", "failed", "rejected", "shutdown", "orphaned", "remove")
 
 ABSENT = "does not exist yet"
-STALE = "is not yet at its declared revision"
+STALE = "is not updated yet"
 STARTING = "is starting"
 
 Service = Mapping[str, Any]
@@ -34,11 +34,11 @@ class Snapshot:
         return [t for t in self.tasks if service and t["ServiceID"] == service["ID"]]
 
     def current(self, name: str) -> list[Task]:
-        """Return a service's tasks that were made from its present spec."""
+        """Return the tasks that were created from the present spec of a service."""
         return [t for t in self.tasks_of(name) if not outdated(t, self.services[name])]
 
     def since(self, start: "Snapshot") -> "Snapshot":
-        """Return the same without the tasks that had ended at an earlier moment."""
+        """Return this snapshot without the tasks that had already ended at `start`."""
         ended = {task["ID"] for task in start.tasks if task["Status"]["State"] in ENDED}
         return Snapshot(
             services=self.services,
@@ -47,46 +47,46 @@ class Snapshot:
 
 
 def unsettled(
-    now: Snapshot, start: Snapshot, revisions: Mapping[str, str], healthy: Iterable[str] = ()
+    now: Snapshot, start: Snapshot, declared: Mapping[str, str], healthy: Iterable[str] = ()
 ) -> dict[str, str]:
-    """Return what each service that is not yet as declared is waiting for, by name.
+    """Return service name to its state, for the services that are not as declared yet.
 
-    `start` is what the Swarm was when this deployment's probe began: an update that was rolled
-    back before says nothing about this one. Raises `UnfitError` for one that is now. Those in
-    `healthy` have to run as well, by their own health checks; the probe proves the others.
+    `declared` is service name to spec hash. The services in `healthy` must also pass their own
+    health checks. `start` is the Swarm when the proof began: a rollback from before does not
+    count. Raises `UnfitError` for an update that was paused or rolled back since.
     """
-    waiting = {name: _awaited(now, start, name, revisions[name]) for name in revisions}
+    states = {name: _state(now, start, name, declared[name]) for name in declared}
     for name in healthy:
-        waiting[name] = waiting[name] or _starting(now, name)
-    return {name: awaited for name, awaited in waiting.items() if awaited}
+        states[name] = states[name] or _starting(now, name)
+    return {name: state for name, state in states.items() if state}
 
 
 def _starting(now: Snapshot, name: str) -> str:
-    # A task with a health check is running only when that has passed.
+    # Swarm reports a task with a health check as running only after the check has passed.
     wanted = [task for task in now.tasks_of(name) if task["DesiredState"] == "running"]
     states = [task["Status"]["State"] for task in wanted]
     enough = len(states) >= replicas(now.services[name])
     return "" if enough and set(states) == {"running"} else STARTING
 
 
-def absent(waiting: Mapping[str, str]) -> list[str]:
-    """Return which of the waiting services nobody has declared to the Swarm yet."""
-    return [name for name, awaited in waiting.items() if awaited in (ABSENT, STALE)]
+def undeclared(states: Mapping[str, str]) -> list[str]:
+    """Return the services whose declaration has not reached the Swarm yet."""
+    return [name for name, state in states.items() if state in (ABSENT, STALE)]
 
 
-def _awaited(now: Snapshot, start: Snapshot, name: str, revision: str) -> str:
+def _state(now: Snapshot, start: Snapshot, name: str, declared: str) -> str:
     service = now.services.get(name)
     if service is None:
         return ABSENT
     update = update_of(service)
     state = update.get("State", "completed")
-    if revision_of(service) != revision:
-        if rolled_back_since(start, service, revision):
-            reason = _reason(update) + _culprit(now, start, name)
-            raise UnfitError(f"the Swarm rolled back the update of {name}: {reason}")
+    if declared_hash(service) != declared:
+        if rolled_back_since(start, service, declared):
+            reason = _reason(update) + _failed_task(now, start, name)
+            raise UnfitError(f"Swarm rolled back the update of {name}: {reason}")
         return STALE
     if is_paused(service):
-        raise UnfitError(f"the Swarm paused the update of {name}: {_reason(update)}")
+        raise UnfitError(f"Swarm paused the update of {name}: {_reason(update)}")
     if state in ("updating", "rollback_started"):
         return "is being updated"
     running = [task for task in now.tasks_of(name) if task["DesiredState"] == "running"]
@@ -94,29 +94,29 @@ def _awaited(now: Snapshot, start: Snapshot, name: str, revision: str) -> str:
 
 
 def update_of(service: Service | None) -> Mapping[str, Any]:
-    """Return what the Swarm says of a service's last update, nothing if there was none."""
+    """Return the status of a service's last update, empty without an update."""
     return (service or {}).get("UpdateStatus") or {}
 
 
-def rolled_back_since(start: Snapshot, service: Service, revision: str) -> bool:
-    """Tell whether a service's update to `revision` was taken back, or begun to be, after `start`.
+def rolled_back_since(start: Snapshot, service: Service, declared: str) -> bool:
+    """Tell whether the rollback of a service's update to `declared` began after `start`.
 
-    What was on its way to another revision at `start`, or back from one, is an earlier
-    deployment's: it says nothing about this one, which comes on top of it.
+    An update to another spec hash, or its rollback, belongs to an earlier deployment if it was
+    already under way at `start`.
     """
     before = start.services.get(service["Spec"]["Name"])
     now, then = update_of(service), update_of(before)
-    earlier = is_rollback(then) or bool(before and revision_of(before) != revision)
+    earlier = is_rollback(then) or bool(before and declared_hash(before) != declared)
     return is_rollback(now) and not (earlier and now.get("StartedAt") == then.get("StartedAt"))
 
 
 def is_paused(service: Service) -> bool:
-    """Tell whether a service's update, or its way back, has stopped for good."""
+    """Tell whether Swarm has paused a service's update or rollback for good."""
     return update_of(service).get("State") in ("paused", "rollback_paused")
 
 
 def is_rollback(update: Mapping[str, Any]) -> bool:
-    """Tell whether an update is the way back from another one, at whatever point."""
+    """Tell whether an update is a rollback, running or finished."""
     return str(update.get("State", "")).startswith("rollback")
 
 
@@ -124,8 +124,8 @@ def _reason(update: Mapping[str, Any]) -> str:
     return str(update.get("Message") or "no reason given")
 
 
-def _culprit(now: Snapshot, start: Snapshot, name: str) -> str:
-    """Return what the Swarm itself says no more once the rollback is completed: which task."""
+def _failed_task(now: Snapshot, start: Snapshot, name: str) -> str:
+    """Return the id of the failed task; Swarm's message drops it once the rollback completes."""
     failed = [
         task
         for task in now.since(start).tasks_of(name)
@@ -136,24 +136,24 @@ def _culprit(now: Snapshot, start: Snapshot, name: str) -> str:
     return "" if known or newest is None else f", after the failure of task {newest['ID']}"
 
 
-def revision_of(service: Service) -> str | None:
-    """Return the revision that a service was declared with, None if with none."""
-    revision: str | None = (service["Spec"].get("Labels") or {}).get(REVISION_LABEL)
-    return revision
+def declared_hash(service: Service) -> str | None:
+    """Return the spec hash in the service's label, None without the label."""
+    label: str | None = (service["Spec"].get("Labels") or {}).get(SPEC_HASH_LABEL)
+    return label
 
 
-def imprint(service: Service) -> str:
-    """Return 16 hexadecimal digits that change with whatever the Swarm has been told of it."""
+def spec_hash(service: Service) -> str:
+    """Return a hash of the spec as Swarm has it, 16 hexadecimal digits; drift changes it."""
     spec = json.dumps(service["Spec"], sort_keys=True)
     return hashlib.sha256(spec.encode()).hexdigest()[:16]
 
 
 def outdated(task: Task, service: Service) -> bool:
-    """Tell whether a task was made from another spec than its service has now.
+    """Tell whether a task was created from another spec than its service has now.
 
-    Placement does not count: where nothing else differs, the Swarm keeps a task whose node meets
-    the new one (https://github.com/moby/swarmkit, manager/orchestrator/task.go, IsTaskDirty). Nor
-    does the runtime, which the API leaves out of a task's spec.
+    Placement does not count: Swarm keeps a task whose node meets the new placement
+    (https://github.com/moby/swarmkit, manager/orchestrator/task.go, IsTaskDirty). The runtime
+    does not count: the API leaves it out of a task's spec.
     """
     return _comparable(task["Spec"]) != _comparable(service["Spec"]["TaskTemplate"])
 
@@ -162,13 +162,13 @@ def _comparable(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {**spec, "Placement": None, "Runtime": None}
 
 
-def moment(timestamp: str) -> float:
-    """Return a moment of the API in seconds since 1970."""
+def epoch_seconds(timestamp: str) -> float:
+    """Return a timestamp of the API in seconds since 1970."""
     return datetime.fromisoformat(timestamp).timestamp()
 
 
 def replicas(service: Service) -> int:
-    """Return how many tasks a service is to have at least; a one-shot or global one has one."""
+    """Return how many tasks a service must have; a global service must have at least 1."""
     mode = service["Spec"]["Mode"]
     return int((mode.get("Replicated") or {}).get("Replicas", 1))
 
@@ -179,11 +179,11 @@ def is_worker(service: Service) -> bool:
     return "worker" in [*(container.get("Command") or []), *(container.get("Args") or [])]
 
 
-def addresses(tasks: Iterable[Task], network_id: str) -> dict[str, Task]:
-    """Return IP address on the network to the task that should be running there."""
-    found: dict[str, Task] = {}
+def task_by_address(tasks: Iterable[Task], network_id: str) -> dict[str, Task]:
+    """Return IP address on the network to task, for the tasks that should be running."""
+    result: dict[str, Task] = {}
     for task in tasks:
         for attachment in task.get("NetworksAttachments") or []:
             if attachment["Network"]["ID"] == network_id and task["DesiredState"] == "running":
-                found |= {each.partition("/")[0]: task for each in attachment["Addresses"]}
-    return found
+                result |= {cidr.partition("/")[0]: task for cidr in attachment["Addresses"]}
+    return result

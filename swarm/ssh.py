@@ -1,4 +1,4 @@
-"""What `ssh` says when it does not get to an engine, as one line with its cure; pure."""
+"""Why `ssh` cannot reach an engine, and the fix, from its standard error; pure."""
 
 import re
 from dataclasses import dataclass
@@ -6,20 +6,23 @@ from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cause:
-    """Why a manager cannot be reached, and a command that helps."""
+class SshFailure:
+    """Why a host cannot be reached, and a command that helps."""
 
-    text: str
-    cure: str
+    reason: str
+    fix: str
+
+    def __str__(self) -> str:
+        """Return both in one line."""
+        return f"{self.reason}; fix: {self.fix}"
 
 
-# The first that fits counts: of several lines, the one that says what is really wrong. A cure is
-# filled with the parts of the address.
-_CAUSES = (
+# The first match counts: a pattern, the reason and the fix, with the parts of the address.
+_FAILURES = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "its host key is not the known one: it was installed anew, or this is another host",
-        "ssh-keygen -R '{known_as}', once it is clear why, then ssh-keyscan as for a new host",
+        "its host key is not the known one: it was reinstalled, or this is another host",
+        "ssh-keygen -R '{known_as}', once you know why, then ssh-keyscan as for a new host",
     ),
     (
         "REVOKED HOST KEY|revoked",
@@ -33,7 +36,7 @@ _CAUSES = (
     ),
     (
         "bad permissions|Bad owner or permissions|UNPROTECTED PRIVATE KEY",
-        "ssh refuses a key or config that others may read or write",
+        "ssh refuses a key or config that other users may read or write",
         "chmod -R go-rwx ~/.ssh",
     ),
     (
@@ -73,32 +76,34 @@ _CAUSES = (
     ),
     (
         r"Connection (?:closed|reset) by|kex_exchange_identification",
-        "it closes the connection before the login",
+        "it closes the connection before login",
         "ssh -v -p {port} {login}",
     ),
 )
 
 
-def explain(said: str, address: str) -> Cause:
-    """Return the cause behind what was said on standard error on the way to `ssh://…`."""
+def explain(stderr: str, address: str) -> SshFailure:
+    """Return why `ssh` to `address` (`ssh://…`) failed, from its standard error."""
     parts = urlsplit(address)
     host, port, user = parts.hostname or "", parts.port or 22, parts.username or ""
-    known = {
+    parts_of_address = {
         "host": host,
         "port": port,
         "user": user or "you",
         "login": f"{user}@{host}" if user else host,
         "known_as": host if port == 22 else f"[{host}]:{port}",
     }
-    for pattern, text, cure in _CAUSES:
-        if re.search(pattern, said):
-            return Cause(text=text.format(**known), cure=cure.format(**known))
-    return Cause(
-        text=_last_line(said) or "the connection ended without a word",
-        cure=f"ssh -F swarm/ssh_config {address} docker version",
+    for pattern, reason, fix in _FAILURES:
+        if re.search(pattern, stderr):
+            return SshFailure(
+                reason=reason.format(**parts_of_address), fix=fix.format(**parts_of_address)
+            )
+    return SshFailure(
+        reason=_last_line(stderr) or "the connection ended without an error message",
+        fix=f"ssh -F swarm/ssh_config {address} docker version",
     )
 
 
-def _last_line(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""

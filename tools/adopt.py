@@ -1,16 +1,16 @@
-"""Finds what of an existing stack can be taken over, and says so in an import file.
+"""Write the ids of an existing stack's services and network into a Pulumi import file.
 
     pulumi preview --import-file adopt.json
     DOCKER_HOST=… .venv/bin/python -m tools.adopt --in-place adopt.json
     pulumi import --file adopt.json --protect=false --generate-code=false
 
-The engine writes all that the program would create into the file. What the Swarm has under the
-same names, from `docker stack deploy` for example, gets its id there; everything else is taken out
-of it, and created by the next `pulumi up`.
+The engine writes every resource of the program into the file. A resource that already exists on
+the Swarm under the same name, from `docker stack deploy` for example, gets its id. The others are
+removed from the file, and the next `pulumi up` creates them.
 
-With `--in-place` it also takes from the services what the Docker provider would make each anew
-for, instead of updating it: labels of its containers, and other aliases than the program's. Their
-tasks start anew. Without, nothing on the Swarm is touched by this program.
+`--in-place` also updates the services: it removes container labels, and aliases that the program
+does not declare. The Docker provider would replace a service that has either. The tasks of updated
+services restart. Without `--in-place` nothing on the Swarm changes.
 """
 
 import argparse
@@ -28,90 +28,93 @@ from requests.exceptions import RequestException
 
 from components.network import NETWORK_NAME
 from components.scheduler import ALIAS
+from config.workloads import NOTEBOOK, SCHEDULER, WORKER
 from swarm.client import connect
 
 ANSWER_SECONDS = 30
 PROVIDER = "pulumi:providers:docker"
-# What the program calls it, to what the Swarm does. Configs and secrets have no fixed names: the
-# program makes its own.
+# Logical names to names on the Swarm. Configs and secrets have no fixed names: the program
+# creates its own.
 NAMES = {
     "dask-network-overlay": NETWORK_NAME,
-    "dask-scheduler-service": "dask_scheduler",
-    "dask-workers-service": "dask_worker",
-    "dask-notebook-service": "dask_notebook",
+    "dask-scheduler-service": SCHEDULER,
+    "dask-workers-service": WORKER,
+    "dask-notebook-service": NOTEBOOK,
 }
-# On the cluster's own network; on any other, and of any other service, there are none.
-ALIASES = {"dask_scheduler": [ALIAS]}
+# On the cluster's own network. Other services and other networks have no aliases.
+ALIASES = {SCHEDULER: [ALIAS]}
 
 Entry = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What a Swarm has under the program's names: services as the API has them, network ids."""
+class ExistingStack:
+    """What a Swarm has under the program's names: services as in Docker's API, network ids."""
 
     services: Mapping[str, Entry]
     networks: Mapping[str, str]
 
     @property
     def ids(self) -> dict[str, str]:
-        """Return name to id of all of it."""
+        """Return the ids of services and networks by name."""
         return {**self.networks} | {name: str(s["ID"]) for name, s in self.services.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Rewrite the import file that is named and return the exit code."""
+    """Rewrite the import file and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.adopt", description="Take over a stack."
     )
     parser.add_argument("file", type=Path, help="what `pulumi preview --import-file` has written")
-    parser.add_argument("--in-place", action="store_true", help="keep the services, not the tasks")
+    parser.add_argument(
+        "--in-place", action="store_true", help="update services so that they need no replacement"
+    )
     chosen = parser.parse_args(arguments)
     host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     try:
         planned = _planned(chosen.file)
         with connect(host, seconds=ANSWER_SECONDS) as engine:
-            found = _found(engine)
-            changed = _make_updatable(engine, found) if chosen.in_place else []
+            existing = _find_existing(engine)
+            changed = _make_updatable(engine, existing) if chosen.in_place else []
     except (DockerException, RequestException) as error:
         print(f"the Swarm manager at {host}: {error}", file=sys.stderr)
         return 1
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    text = json.dumps({"resources": adoption(planned, found.ids)}, indent=2) + "\n"
+    text = json.dumps({"resources": adoption(planned, existing.ids)}, indent=2) + "\n"
     chosen.file.write_text(text, encoding="utf-8")
     for name in NAMES.values():
-        anew = ", its tasks start anew" if name in changed else ""
-        there = name in found.ids
-        print(f"{name}: {'taken over' if there else 'not there, pulumi up creates it'}{anew}")
+        restart = ", its tasks restart" if name in changed else ""
+        result = "adopted" if name in existing.ids else "missing, pulumi up creates it"
+        print(f"{name}: {result}{restart}")
     return 0
 
 
 def _planned(file: Path) -> list[Entry]:
-    """Return all that the engine would create."""
+    """Return every resource that the engine would create."""
     try:
         return list(json.loads(file.read_text(encoding="utf-8"))["resources"])
     except (ValueError, LookupError, TypeError):
         raise ValueError(f"{file} is not what `pulumi preview --import-file` writes") from None
 
 
-def _found(engine: "docker.APIClient") -> Found:
+def _find_existing(engine: "docker.APIClient") -> ExistingStack:
     services: list[Any] = engine.services()  # type: ignore[no-untyped-call]
-    networks = [each for each in engine.networks() if each["Scope"] == "swarm"]
-    named = {each["Spec"]["Name"]: each for each in services}
-    return Found(
-        services={name: named[name] for name in NAMES.values() if name in named},
-        networks={e["Name"]: str(e["Id"]) for e in networks if e["Name"] == NETWORK_NAME},
+    networks = [network for network in engine.networks() if network["Scope"] == "swarm"]
+    by_name = {service["Spec"]["Name"]: service for service in services}
+    return ExistingStack(
+        services={name: by_name[name] for name in NAMES.values() if name in by_name},
+        networks={n["Name"]: str(n["Id"]) for n in networks if n["Name"] == NETWORK_NAME},
     )
 
 
-def _make_updatable(engine: "docker.APIClient", found: Found) -> list[str]:
-    """Return the names of the services that had to be changed for it."""
+def _make_updatable(engine: "docker.APIClient", existing: ExistingStack) -> list[str]:
+    """Update services that the provider would replace; return their names."""
     changed = []
-    for name, service in found.services.items():
+    for name, service in existing.services.items():
         before = service["Spec"]["TaskTemplate"]
-        after = updatable(name, before, found.networks.get(NETWORK_NAME, ""))
+        after = updatable(name, before, existing.networks.get(NETWORK_NAME, ""))
         if after != before:
             version = service["Version"]["Index"]
             engine.update_service(
@@ -122,32 +125,32 @@ def _make_updatable(engine: "docker.APIClient", found: Found) -> list[str]:
 
 
 def updatable(name: str, template: Mapping[str, Any], network_id: str) -> Entry:
-    """Return a service's task template, so that the provider need not make the service anew."""
+    """Return a task template that the provider can update without replacing the service."""
     after = json.loads(json.dumps(template))
     if after["ContainerSpec"].get("Labels"):
         after["ContainerSpec"]["Labels"] = {}
-    for each in after.get("Networks", []):
-        wanted = ALIASES.get(name, []) if each["Target"] == network_id else []
-        if sorted(each.get("Aliases") or []) != wanted:
-            each["Aliases"] = wanted
+    for network in after.get("Networks", []):
+        aliases = ALIASES.get(name, []) if network["Target"] == network_id else []
+        if sorted(network.get("Aliases") or []) != aliases:
+            network["Aliases"] = aliases
     return dict(after)
 
 
 def adoption(planned: Sequence[Entry], ids: Mapping[str, str]) -> list[Entry]:
-    """Return of what is planned that which is there, with its id, and what holds it."""
-    there = [
-        {**each, "id": ids[NAMES[each["name"]]]}
-        for each in planned
-        if each["type"].startswith("docker:") and NAMES.get(each["name"]) in ids
+    """Return the planned resources that exist, with their ids, and their parents."""
+    existing = [
+        {**entry, "id": ids[NAMES[entry["name"]]]}
+        for entry in planned
+        if entry["type"].startswith("docker:") and NAMES.get(entry["name"]) in ids
     ]
-    needed = _ancestors({each["parent"] for each in there}, planned)
-    holders = [each for each in planned if each["type"] == PROVIDER or each["name"] in needed]
-    return [*holders, *there] if there else []
+    needed = _ancestors({entry["parent"] for entry in existing}, planned)
+    parents = [entry for entry in planned if entry["type"] == PROVIDER or entry["name"] in needed]
+    return [*parents, *existing] if existing else []
 
 
 def _ancestors(names: set[str], planned: Sequence[Entry]) -> set[str]:
-    parents = {each.get("parent") for each in planned if each["name"] in names}
-    further = {each for each in parents if each} - names
+    parents = {entry.get("parent") for entry in planned if entry["name"] in names}
+    further = {parent for parent in parents if parent} - names
     return _ancestors(names | further, planned) if further else names
 
 

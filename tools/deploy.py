@@ -1,4 +1,4 @@
-"""`make up`, `preview`, `destroy`, `record`, `drift`: the program is run and its proof printed."""
+"""`make up`, `preview`, `destroy`, `record`, `drift`: run the program, print its proof."""
 
 import argparse
 import os
@@ -6,11 +6,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from pulumi.automation import CommandError
+
 from swarm.causes import size
 from swarm.offline import OFFLINE, RECORD
-from tools.runners import Rehearsal, Runner, runner_for, say
+from tools.runners import CliMissingError, Runner, runner_for, say
 
-NAMED_VERSIONS = ("dask", "distributed", "python")  # of those that are equal everywhere
+NAMED_VERSIONS = ("dask", "distributed", "python")  # the same in every container
 DRIFT = ("--refresh", "--expect-no-changes", "--non-interactive")
 
 
@@ -37,7 +39,7 @@ def summary(outputs: dict[str, Any], token_command: str) -> str:
     if work := _work(health):
         lines.insert(2, f"  work       {'; '.join(work)}")
     if front := health.get("front"):
-        lines.insert(2, f"  front      {_front(front)}")
+        lines.insert(2, f"  front      {_ingress(front)}")
     return "\n".join(lines)
 
 
@@ -54,49 +56,57 @@ def _work(health: dict[str, Any]) -> list[str]:
     return done
 
 
-def _front(front: dict[str, Any]) -> str:
+def _ingress(front: dict[str, Any]) -> str:
     opened = "opens with it" if front["login_tried"] else "not tried with it"
     if front["auth"] == "none":
         return "answers, open to this machine"
     return f"closed without the {front['auth']} login, {opened}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one action and, after a successful `up`, print the proof."""
-    parser = argparse.ArgumentParser(prog="python -m tools.deploy", description=__doc__)
+def parser_of(module: str, description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of the options that every stack has."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument("action", choices=["up", "preview", "destroy", "record", "drift"])
-    parser.add_argument("--stack", default="dev")
     parser.add_argument("--offline", action="store_true", help="preview without asking the Swarm")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one action by the Pulumi CLI and return the exit code."""
+    parser = parser_of("tools.deploy", __doc__)
+    parser.add_argument("--stack", default="dev")
     chosen = parser.parse_args(arguments)
-    runner = runner_for(chosen.stack)
     try:
-        runner.create()
-    except RuntimeError as error:
+        runner = runner_for(chosen.stack)
+    except CliMissingError as error:
         say(str(error))
         return 1
-    status = _run(runner, chosen)
-    if status == 0 and chosen.action == "up":
+    return deploy(runner, chosen.action, offline=chosen.offline)
+
+
+def deploy(runner: Runner, action: str, *, offline: bool = False) -> int:
+    """Run one action and, after a successful `up`, print the proof; return the exit code."""
+    try:
+        runner.create()
+    except CommandError as error:
+        say(f"The stack can be neither selected nor created:{error}")
+        return 1
+    status = _run(runner, action, offline=offline)
+    if status == 0 and action == "up":
         print(summary(runner.outputs(), runner.token_command()))
     return status
 
 
-def _run(runner: Runner, chosen: argparse.Namespace) -> int:
-    if chosen.action == "drift":
-        return _look_for_drift(runner)
-    if chosen.action == "record":
+def _run(runner: Runner, action: str, *, offline: bool) -> int:
+    if action == "drift":
+        return runner.run("preview", *DRIFT).returncode
+    if action == "record":
         os.environ[RECORD] = "1"
         return runner.run("preview").returncode
-    if chosen.offline and chosen.action == "preview":
+    if offline and action == "preview":
         os.environ[OFFLINE] = "1"
         return runner.run("preview", *runner.offline).returncode
-    return runner.run(chosen.action).returncode
-
-
-def _look_for_drift(runner: Runner) -> int:
-    if isinstance(runner, Rehearsal):
-        say("This takes the Pulumi CLI: install it. The rehearsal shows what it sees as a preview")
-        return 2
-    return runner.run("preview", *DRIFT).returncode
+    return runner.run(action).returncode
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""An object that one worker writes to a bucket, another one reads, and that is deleted again.
+"""An object that one worker writes to a bucket; another worker reads and deletes it.
 
-The workers do it as a user's tasks would: with s3fs, without an option, by the keys that are
-mounted into their containers. This program has none of them.
+The workers use s3fs without options, like users' tasks, and the keys that are mounted into their
+containers. The probe itself has no keys.
 """
 
 import os
@@ -18,31 +18,31 @@ from .tasks import RESULT_SECONDS, Client, submit, wait
 
 OBJECT_BYTES = 2**20
 FOLDER = "dask-swarm-proof"
-ANSWER_SECONDS = 15  # for a server to take 1 MiB, or give it
+ANSWER_SECONDS = 15  # for a server to receive or send 1 MiB
 STEP_SECONDS = ANSWER_SECONDS + 15  # half a CPU loads s3fs in 6 s
-TIDY_SECONDS = 3  # for what a failed proof has left; its message must still be in time
+CLEANUP_SECONDS = 3  # short, so that the message of a failed proof arrives in time
 
-# Parts of what s3fs, its libraries and servers say, and what it asks for; the first that fits.
-CURES = {
+# Part of an error of s3fs, its libraries or a server, to its fix; the first match counts.
+FIXES = {
     "No module named": "add s3fs to extraPipPackages or to the image, or unset s3Bucket",
     "NoSuchBucket": "create the bucket, or set s3Bucket to one that exists",
     "InvalidAccessKeyId": "set s3AccessKey to a key that the server knows",
     "access key ID": "set s3AccessKey to a key that the server knows",
-    "SignatureDoesNotMatch": "set s3SecretKey to the one of s3AccessKey",
+    "SignatureDoesNotMatch": "set s3SecretKey to the secret of s3AccessKey",
     "AccessDenied": "let the key s3AccessKey write, read and delete in the bucket s3Bucket",
-    "AuthorizationHeaderMalformed": "set s3Region to the server's",
-    "SSL validation": "check s3Endpoint, and set s3CaBundle to the authority that certifies it",
+    "AuthorizationHeaderMalformed": "set s3Region to the region of the server",
+    "SSL validation": "check s3Endpoint, and set s3CaBundle to the authority of its certificate",
     "endpoint": "check s3Endpoint, and that the workers' nodes reach it",
     "no answer": "check s3Endpoint, and that the workers' nodes reach it",
 }
-USUAL_CURE = "check s3Endpoint, s3Region, s3PathStyle, s3AccessKey, s3SecretKey and s3Bucket"
+DEFAULT_FIX = "check s3Endpoint, s3Region, s3PathStyle, s3AccessKey, s3SecretKey and s3Bucket"
 
 
 def prove_bucket(client: Client, hosts: Mapping[str, str], store: ObjectStore) -> dict[str, Any]:
-    """Write, read and delete an object by workers, on different hosts if there are several.
+    """Let workers write, read and delete an object, on different hosts if possible.
 
     `hosts` is worker to host name. Returns bucket, bytes and seconds; raises `UnprovenError` with
-    the server's own words, or `MovedError`.
+    the server's error, or `MovedError`.
     """
     say(progress=f"writing to and reading from the bucket {store.bucket}")
     began = time.monotonic()
@@ -52,7 +52,7 @@ def prove_bucket(client: Client, hosts: Mapping[str, str], store: ObjectStore) -
         sent = step(client, hosts, store, writer, "write", path)
         received = step(client, hosts, store, reader, "read", path)
     except BaseException:
-        tidy(client, {writer, reader}, path)
+        clean_up(client, {writer, reader}, path)
         raise
     step(client, hosts, store, reader, "delete", path)
     if sent != received:
@@ -66,7 +66,7 @@ def prove_bucket(client: Client, hosts: Mapping[str, str], store: ObjectStore) -
 
 
 def two_ends(hosts: Mapping[str, str]) -> tuple[str, str]:
-    """Return two workers, on different hosts if there are several; one worker is both."""
+    """Return two workers, on different hosts if possible; a single worker twice."""
     first, *others = sorted(hosts)
     elsewhere = [worker for worker in others if hosts[worker] != hosts[first]]
     return first, next(iter([*elsewhere, *others]), first)
@@ -80,7 +80,7 @@ def step(
     action: str,
     path: str,
 ) -> int:
-    """Have a worker carry out an action; return its checksum, or raise what it could not do."""
+    """Run an action on a worker; return its checksum, or raise the error."""
     future = submit(client, worker, attempt, action, path)
     wait([future], STEP_SECONDS)
     error = f"no answer from the worker after {STEP_SECONDS} s"
@@ -92,38 +92,38 @@ def step(
     elif future.status == "error":
         error = repr(future.exception(RESULT_SECONDS))
     what = f"{worker} could not {action} s3://{path} at {server(store)}"
-    raise moved_or(client, hosts, f"{what}: {error}; {cure(error)}")
+    raise moved_or(client, hosts, f"{what}: {error}; {fix(error)}")
 
 
 def server(store: ObjectStore) -> str:
-    """Return what a message calls the server."""
+    """Return the server's name for messages."""
     return store.endpoint or "Amazon"
 
 
-def cure(error: str) -> str:
-    """Return what to do about an error."""
+def fix(error: str) -> str:
+    """Return the fix of an error."""
     lowered = error.lower()
-    return next((CURES[mark] for mark in CURES if mark.lower() in lowered), USUAL_CURE)
+    return next((FIXES[mark] for mark in FIXES if mark.lower() in lowered), DEFAULT_FIX)
 
 
-def tidy(client: Client, workers: set[str], path: str) -> None:
-    """Delete what a failed proof may have left, by whichever worker is not stuck."""
+def clean_up(client: Client, workers: set[str], path: str) -> None:
+    """Delete the object of a failed proof; any worker that answers will do."""
     with suppress(Exception):
         futures = [submit(client, worker, attempt, "delete", path) for worker in workers]
-        wait(futures, TIDY_SECONDS)
+        wait(futures, CLEANUP_SECONDS)
 
 
 def attempt(action: str, path: str) -> dict[str, Any]:
-    """Carry out an action on a worker; return a checksum of the bytes, and the error if any.
+    """Run an action on a worker; return a checksum of the bytes, and the error if any.
 
-    An error travels as its words: the client need not have the library that it is from.
+    An error travels as text: the client may lack the library of its class.
     """
     try:
         return {"checksum": ACTIONS[action](path), "error": ""}
     except TimeoutError:
         return {"checksum": 0, "error": f"no answer from the server after {ANSWER_SECONDS} s"}
     except Exception as error:
-        return {"checksum": 0, "error": words(error)}
+        return {"checksum": 0, "error": innermost(error)}
 
 
 def write(path: str) -> int:
@@ -139,7 +139,7 @@ def read(path: str) -> int:
 
 
 def delete(path: str) -> int:
-    """Delete an object; one that is not there counts as deleted."""
+    """Delete an object; a missing object counts as deleted."""
     call("_rm_file", path)
     return 0
 
@@ -147,23 +147,24 @@ def delete(path: str) -> int:
 ACTIONS = {"write": write, "read": read, "delete": delete}
 
 
-def call(method: str, *args: object) -> Any:  # noqa: ANN401  what s3fs returns
-    """Call a coroutine of s3fs, in time; raises `TimeoutError`."""
+def call(method: str, *args: object) -> Any:  # noqa: ANN401
+    """Call a coroutine of s3fs; raises `TimeoutError` after `ANSWER_SECONDS`."""
     from fsspec.asyn import sync  # type: ignore[import-untyped]
     from s3fs import S3FileSystem  # type: ignore[import-not-found]
 
-    # A cached instance may have the keys of yesterday.
-    once = {"retries": {"max_attempts": 1}}  # or no server, or no certificate, takes long to say
+    # A cached instance may have old keys. Retries would delay the error of a missing server or a
+    # bad certificate.
+    once = {"retries": {"max_attempts": 1}}
     store = S3FileSystem(skip_instance_cache=True, config_kwargs=once)
     store.retries = 1
-    # The time-outs of its own do not end the wait for the leave to send.
+    # s3fs's own timeouts do not cover the wait for "100 Continue".
     return sync(store.loop, getattr(store, method), *args, timeout=ANSWER_SECONDS)
 
 
-def words(error: BaseException) -> str:
-    """Return what the server or the network said; s3fs hides it behind errors of its own."""
+def innermost(error: BaseException) -> str:
+    """Return the error of the server or the network, which s3fs wraps in its own errors."""
     while error.__cause__:
         error = error.__cause__
-    said = f"{type(error).__name__}: {error}"
-    reason = str(getattr(error, "kwargs", {}).get("error", ""))  # why there is no connection
-    return said if reason in said else f"{said} ({reason})"
+    text = f"{type(error).__name__}: {error}"
+    reason = str(getattr(error, "kwargs", {}).get("error", ""))  # of a failed connection
+    return text if reason in text else f"{text} ({reason})"

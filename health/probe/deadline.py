@@ -1,4 +1,4 @@
-"""How long the probe waits for anything: by the deadline of its order, with short pauses."""
+"""The deadline of the whole probe, and the pause between two attempts."""
 
 import signal
 from collections.abc import Iterator
@@ -6,15 +6,14 @@ from contextlib import contextmanager
 
 from . import UnprovenError
 
-PAUSE_SECONDS = 0.1  # between two looks at something that is awaited
+PAUSE_SECONDS = 0.1
 
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Raise `UnprovenError` in the block after `seconds`, whatever it waits for.
+    """Raise `UnprovenError` in the block after `seconds`; for the main thread only.
 
-    For the main thread only. An alarm, because a connection that loses large packets can block
-    any call to the scheduler.
+    It uses an alarm: a connection that loses large packets can block any call to the scheduler.
     """
 
     def expire(*_: object) -> None:

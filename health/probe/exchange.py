@@ -1,4 +1,4 @@
-"""A real array and a real frame, sent from a client to every worker and back."""
+"""An array and a frame, sent from a client to every worker and back."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,26 +7,26 @@ from . import UnprovenError
 from .members import moved_or
 from .tasks import RESULT_SECONDS, Client, submit, wait
 
-EXCHANGE_SECONDS = 60  # pandas is imported by every worker, each at half a CPU
+EXCHANGE_SECONDS = 60  # every worker imports pandas, with half a CPU
 
 
 def exchange(client: Client, workers: Sequence[str]) -> None:
-    """Send what the client can make to every worker, and compare what comes back.
+    """Send the samples to every worker, and compare what comes back.
 
-    Raises `UnprovenError` for a worker that cannot read it, or returns something else.
+    Raises `UnprovenError` for a worker that cannot read a sample, or returns another one.
     """
     for kind, sample, same in samples():
         sent = {worker: submit(client, worker, echo, sample) for worker in workers}
         wait(list(sent.values()), EXCHANGE_SECONDS)
         for worker, future in sent.items():
             if future.status != "finished":
-                raise moved_or(client, workers, refused(kind, worker, future))
+                raise moved_or(client, workers, echo_problem(kind, worker, future))
             if not same(future.result(RESULT_SECONDS)):
                 raise UnprovenError(f"{worker}: {kind} came back changed")
 
 
 def samples() -> Iterator[tuple[str, Any, Any]]:
-    """Yield what the client's image can make: its name, an example, and a comparison with it."""
+    """Yield name, example and comparison, for the libraries in the client's image."""
     try:
         import numpy as np
     except ImportError:
@@ -37,16 +37,16 @@ def samples() -> Iterator[tuple[str, Any, Any]]:
         import pandas as pd
     except ImportError:
         return
-    frame = pd.DataFrame({"number": range(100), "text": [f"row {each}" for each in range(100)]})
+    frame = pd.DataFrame({"number": range(100), "text": [f"row {row}" for row in range(100)]})
     yield f"a frame of pandas {pd.__version__}", frame, frame.equals
 
 
 def echo(sample: object) -> object:
-    """Return the same, after the worker has read it and so imported what it is made of."""
+    """Return the sample; to read it the worker imports its library."""
     return sample
 
 
-def refused(kind: str, worker: str, future: Any) -> str:  # noqa: ANN401
+def echo_problem(kind: str, worker: str, future: Any) -> str:  # noqa: ANN401
     """Return the problem of a worker that did not send a sample back."""
     if future.status == "error":
         return f"{worker} cannot read {kind}: {future.exception(RESULT_SECONDS)!r}"

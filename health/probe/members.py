@@ -1,4 +1,4 @@
-"""The workers that the scheduler knows: as many as expected, as large, and still the same."""
+"""The workers that the scheduler knows: their number, their size, and whether they change."""
 
 import time
 from collections.abc import Collection, Mapping
@@ -9,17 +9,17 @@ from .deadline import PAUSE_SECONDS
 from .messages import Expected, say
 from .tasks import Client
 
-SETTLING_SECONDS = 70  # workers that are being replaced have a grace period of 60 s to leave
+SETTLING_SECONDS = 70  # a replaced worker has a grace period of 60 s to leave
 
 
 class MovedError(Exception):
-    """Workers came or went during the proof, so it says nothing about those there now."""
+    """Workers came or went during the proof, so it must start again."""
 
 
 def wait_for_members(client: Client, expected: Expected) -> dict[str, Any]:
-    """Return the expected number of workers, address to description; the deadline ends the wait.
+    """Wait for the expected number of workers; return worker address to description.
 
-    Raises `UnprovenError` when there are too many for `SETTLING_SECONDS`, or their size is wrong.
+    Raises `UnprovenError` if there are too many for `SETTLING_SECONDS`, or their size is wrong.
     """
     seen: list[str] | None = None
     settled = time.monotonic() + SETTLING_SECONDS
@@ -39,13 +39,13 @@ def wait_for_members(client: Client, expected: Expected) -> dict[str, Any]:
 
 
 def workers_of(client: Client) -> dict[str, Any]:
-    """Return the workers that the scheduler knows, address to description."""
+    """Return worker address to description, for the workers that the scheduler knows."""
     workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
     return workers
 
 
 def too_many(members: Mapping[str, Any], expected: Expected) -> str:
-    """Return the complaint about workers that nobody declared."""
+    """Return the problem of too many workers."""
     return (
         f"expected {expected.workers} workers, found {len(members)} for {SETTLING_SECONDS} s: "
         f"{', '.join(sorted(members))}; stop those that are not part of this deployment"
@@ -58,26 +58,28 @@ def check_size(members: Mapping[str, Any], expected: Expected) -> None:
         ("nthreads", "{} threads".format, expected.threads),
         ("memory_limit", gibibytes, expected.memory_bytes),
     ):
-        each = {address: member[key] or 0 for address, member in members.items()}
-        total = sum(each.values())
+        sizes = {address: member[key] or 0 for address, member in members.items()}
+        total = sum(sizes.values())
         if total != wanted:
-            listed = ", ".join(f"{address} has {spell(each[address])}" for address in sorted(each))
+            listed = ", ".join(
+                f"{address} has {spell(size)}" for address, size in sorted(sizes.items())
+            )
             raise UnprovenError(f"expected {spell(wanted)}, found {spell(total)}: {listed}")
 
 
 def gibibytes(size: int) -> str:
-    """Return a number of bytes as Dask shows it; one that is not even, to the byte."""
+    """Return bytes as Dask shows them; with the exact number if it is no multiple of 1 MiB."""
     exact = f" ({size} bytes)" if size % 2**20 else ""
     return f"{size / 2**30:.2f} GiB of memory{exact}"
 
 
 def check_answers(client: Client, members: Mapping[str, Any], answers: Mapping[str, Any]) -> None:
-    """Raise unless every worker has answered the scheduler."""
+    """Raise an error unless every worker has answered the scheduler."""
     silent = sorted(members.keys() - answers.keys())
     if silent:
         raise moved_or(client, members, f"no answer from {', '.join(silent)}")
 
 
-def moved_or(client: Client, members: Collection[str], complaint: str) -> Exception:
-    """Return the error to raise: whether other workers are there now, or else the complaint."""
-    return MovedError() if workers_of(client).keys() != set(members) else UnprovenError(complaint)
+def moved_or(client: Client, members: Collection[str], problem: str) -> Exception:
+    """Return the error to raise: `MovedError` if workers came or went, else the problem."""
+    return MovedError() if workers_of(client).keys() != set(members) else UnprovenError(problem)

@@ -1,19 +1,20 @@
-"""What launcher and probe tell each other: an order in; progress, proof or failure out.
+"""The messages between launcher and probe: a request in; progress, then proof or failure out.
 
-What is printed for the launcher are lines of `MARK` and one JSON object with the key `progress` (a
-text, and perhaps `members`), at the end with `proof` or `failure`.
+The probe prints its messages as lines of `MARK` and one JSON object. It has the key `progress` (a
+text, sometimes with `members`); the last object has `proof` or `failure`.
 """
 
 import json
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 MARK = "dask-health: "
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """The cluster's size: workers, their threads and bytes of memory, all together."""
+    """The cluster's size: workers, and the sum of their threads and of their bytes of memory."""
 
     workers: int
     threads: int
@@ -22,9 +23,9 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class Notebook:
-    """Where the notebook answers, and the file with its token or password.
+    """The notebook's address, and the file with its token or password.
 
-    With `cell` a cell is run there.
+    With `cell` the probe runs a cell in the notebook.
     """
 
     url: str
@@ -35,9 +36,9 @@ class Notebook:
 
 @dataclass(frozen=True, kw_only=True)
 class Prefect:
-    """The API of a Prefect server; one that is `managed` starts together with the cluster.
+    """The API of a Prefect server; a `managed` server starts together with the cluster.
 
-    `variables_file` is a JSON object of environment variables that work with it needs, if any.
+    `variables_file` is a JSON object of environment variables for clients of the server, if any.
     """
 
     api_url: str
@@ -47,17 +48,25 @@ class Prefect:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectStore:
-    """A bucket, and the address of the server that has it, empty for Amazon's."""
+    """A bucket, and the address of its server, empty for Amazon's."""
 
     bucket: str
     endpoint: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What to prove, and the seconds there are for it.
+_PARTS: dict[str, Any] = {
+    "expected": Expected,
+    "notebook": Notebook,
+    "prefect": Prefect,
+    "object_store": ObjectStore,
+}
 
-    With `use` the probe also does on the cluster what its users do.
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeRequest:
+    """What the probe must prove, and its seconds for that.
+
+    With `use` the probe also does what users do on the cluster.
     """
 
     deadline_seconds: float
@@ -70,23 +79,21 @@ class Order:
     object_store: ObjectStore | None = None
 
     @classmethod
-    def parse(cls, text: str) -> "Order":
-        """Read an order from JSON with the fields' names as keys."""
-        data = json.loads(text)
-        notebook, prefect = data["notebook"], data.get("prefect")
-        store = data.get("object_store")
-        return cls(
-            deadline_seconds=data["deadline_seconds"],
-            scheduler_address=data["scheduler_address"],
-            expected=Expected(**data["expected"]),
-            notebook=Notebook(**notebook) if notebook else None,
-            packages=tuple(data["packages"]),
-            prefect=Prefect(**prefect) if prefect else None,
-            use=data["use"],
-            object_store=ObjectStore(**store) if store else None,
-        )
+    def of(cls, data: Mapping[str, Any]) -> "ProbeRequest":
+        """Return the request in plain data, whose keys are the names of the fields."""
+        parts = {key: part(**data[key]) for key, part in _PARTS.items() if data.get(key)}
+        return cls(**{**data, **parts, "packages": tuple(data["packages"])})
+
+    @classmethod
+    def parse(cls, text: str) -> "ProbeRequest":
+        """Return the request in a JSON text."""
+        return cls.of(json.loads(text))
+
+    def to_json(self) -> str:
+        """Return the JSON text that `parse` reads."""
+        return json.dumps(asdict(self))
 
 
 def say(**content: object) -> None:
-    """Print one line for the launcher."""
+    """Print one message for the launcher."""
     print(MARK + json.dumps(content), flush=True)

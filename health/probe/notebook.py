@@ -1,4 +1,4 @@
-"""The notebook as its owner and a stranger find it."""
+"""The notebook's login: it must accept its owner and refuse everyone else."""
 
 import json
 import time
@@ -18,33 +18,33 @@ FORGED = {"Proxy-Authorization": "forged", "Remote-User": "admin"}
 
 
 def wait_for_notebook(notebook: Notebook) -> None:
-    """Return when the notebook answers, refuses strangers and lets its owner in.
+    """Wait until the notebook answers, and check its login.
 
-    The deadline ends the wait. Raises `UnprovenError` when it lets strangers in, or not its owner.
+    Raises `UnprovenError` if it accepts a request without a login, or refuses its owner.
     """
     while not is_jupyter(ask(notebook.url, "/api")):
         time.sleep(PAUSE_SECONDS)
     private = f"{notebook.url}/api/status"
-    for who, headers in (("a stranger", {}), ("a forged front key", FORGED)):
-        status = answered(notebook.url, "/api/status", headers)
+    for who, headers in (("a request without a login", {}), ("a forged front key", FORGED)):
+        status = wait_for_status(notebook.url, "/api/status", headers)
         if status not in (401, 403):
             raise UnprovenError(f"expected {private} to refuse {who} (403), found {status}")
     secret = Path(notebook.secret_file).read_text().strip()
     if notebook.kind == "password":
         Session(notebook.url, secret)
         return
-    owner = answered(notebook.url, "/api/status", {"Authorization": f"token {secret}"})
-    if owner != 200:
+    status = wait_for_status(notebook.url, "/api/status", {"Authorization": f"token {secret}"})
+    if status != 200:
         raise UnprovenError(
-            f"expected {private} to accept the notebook's token (200), found {owner}; "
+            f"expected {private} to accept the notebook's token (200), found {status}; "
             "was the notebook started with another secret?"
         )
 
 
 def compute(notebook: Notebook, workers: int) -> dict[str, Any]:
-    """Have a cell of the notebook compute on all workers, and return what it found.
+    """Compute on all workers in a cell of the notebook, and return the cell's result.
 
-    Raises `UnprovenError` when it does not.
+    Raises `UnprovenError` if that fails.
     """
     secret = Path(notebook.secret_file).read_text().strip()
     try:
@@ -56,15 +56,15 @@ def compute(notebook: Notebook, workers: int) -> dict[str, Any]:
 
 
 def is_jupyter(answer: tuple[int, bytes] | None) -> bool:
-    """Tell whether this is how Jupyter tells its version."""
+    """Tell whether this is a Jupyter server's answer about its version."""
     try:
         return bool(answer and answer[0] == 200 and "version" in json.loads(answer[1]))
     except ValueError:
         return False
 
 
-def answered(base: str, path: str, headers: Mapping[str, str] | None = None) -> int:
-    """Return the HTTP status of the first answer; the deadline ends the wait for one."""
+def wait_for_status(base: str, path: str, headers: Mapping[str, str] | None = None) -> int:
+    """Wait for an answer and return its HTTP status."""
     while (answer := ask(base, path, headers)) is None:
         time.sleep(PAUSE_SECONDS)
     return answer[0]
@@ -73,9 +73,9 @@ def answered(base: str, path: str, headers: Mapping[str, str] | None = None) -> 
 def ask(
     base: str, path: str, headers: Mapping[str, str] | None = None
 ) -> tuple[int, bytes] | None:
-    """Return HTTP status and body that a GET is answered with, None without an answer.
+    """Return HTTP status and body of the answer to a GET, None without an answer.
 
-    Redirects are not followed: a log-in page answers 200 to everybody.
+    It does not follow redirects: a login page answers 200 to every request.
     """
     url = urlsplit(base)
     connection = HTTPConnection(url.hostname or "", url.port, timeout=5)

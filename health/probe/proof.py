@@ -1,4 +1,4 @@
-"""The proof from its order to its outcome: scheduler, workers, notebook."""
+"""The steps of the proof: scheduler, workers, notebook."""
 
 import socket
 import time
@@ -13,48 +13,48 @@ from .deadline import PAUSE_SECONDS, deadline
 from .exchange import exchange
 from .flow import prove_flow
 from .members import MovedError, check_answers, moved_or, wait_for_members, workers_of
-from .messages import Order, say
+from .messages import ProbeRequest, say
 from .notebook import compute, wait_for_notebook
 from .tasks import Client
 from .transfers import TRANSFER_BYTES, transfer
-from .versions import asked_versions, common_versions, everyone, package_versions
-from .worker_tasks import visit
+from .versions import by_owner, common_versions, package_versions, queried_packages
+from .worker_tasks import run_tasks
 
 
 def main(argument: str) -> None:
-    """Carry out the order given as JSON and print the outcome."""
-    order = Order.parse(argument)
+    """Run the request in JSON and print the outcome."""
+    request = ProbeRequest.parse(argument)
     try:
-        with deadline(order.deadline_seconds):
-            say(proof=prove(order))
+        with deadline(request.deadline_seconds):
+            say(proof=prove(request))
     except UnprovenError as unproven:
         say(failure=str(unproven))
 
 
-def prove(order: Order) -> dict[str, Any]:
-    """Prove everything in the order and return the proof; raises `UnprovenError`.
+def prove(request: ProbeRequest) -> dict[str, Any]:
+    """Prove everything in the request and return the proof; raises `UnprovenError`.
 
-    Of the proof, `members` are the workers and `routes` the pairs of them that a transfer went
-    between, for the launcher to hold against the Swarm's own list of tasks.
+    In the proof `members` are the workers, and `routes` the pairs of workers with a transfer. The
+    launcher compares them with Swarm's list of tasks.
     """
-    say(progress=f"waiting for the scheduler at {order.scheduler_address}")
-    wait_for_port(order.scheduler_address)
-    client = connect(order.scheduler_address)
+    say(progress=f"waiting for the scheduler at {request.scheduler_address}")
+    wait_for_port(request.scheduler_address)
+    client = connect(request.scheduler_address)
     try:
-        proof = prove_cluster(client, order)
+        proof = prove_cluster(client, request)
     finally:
         client.close(timeout=1)
-    if order.notebook:
+    if request.notebook:
         say(progress="waiting for the notebook")
-        wait_for_notebook(order.notebook)
-        if order.notebook.cell:
+        wait_for_notebook(request.notebook)
+        if request.notebook.cell:
             say(progress="running a cell in the notebook")
-            proof["cell"] = compute(order.notebook, order.expected.workers)
+            proof["cell"] = compute(request.notebook, request.expected.workers)
     return proof
 
 
 def wait_for_port(address: str) -> None:
-    """Return when `tcp://host:port` accepts a connection; the deadline ends the wait."""
+    """Wait until `tcp://host:port` accepts a connection."""
     url = urlsplit(address)
     while True:
         with suppress(OSError), socket.create_connection((url.hostname, url.port), timeout=2):
@@ -63,8 +63,8 @@ def wait_for_port(address: str) -> None:
 
 
 def connect(address: str) -> Client:
-    """Return a client of the scheduler; the deadline ends the attempts."""
-    # Only now: the import takes CPU that a scheduler and workers in their own start need more.
+    """Return a client of the scheduler; tries again until the deadline."""
+    # Imported late: scheduler and workers need the CPU for their own start.
     from asyncio import TimeoutError as AsyncTimeoutError  # the built-in one only since 3.11
 
     import distributed
@@ -77,40 +77,42 @@ def connect(address: str) -> Client:
         time.sleep(PAUSE_SECONDS)
 
 
-def prove_cluster(client: Client, order: Order) -> dict[str, Any]:
-    """Prove scheduler and workers, again from the start whenever workers come or go."""
+def prove_cluster(client: Client, request: ProbeRequest) -> dict[str, Any]:
+    """Prove scheduler and workers; start again when workers come or go."""
     while True:
-        members = wait_for_members(client, order.expected)
+        members = wait_for_members(client, request.expected)
         try:
-            return prove_members(client, members, order)
+            return prove_members(client, members, request)
         except UnprovenError:
             raise
         except Exception as error:
             if client.status != "running":
-                raise  # the scheduler is gone; the Swarm starts this program anew
-            # distributed has many ways to say that a worker is gone.
+                raise  # the scheduler is gone; Swarm starts this program again
+            # distributed raises many kinds of errors when a worker is gone.
             reason = moved_or(client, members, f"the proof broke off: {error!r}")
             if not isinstance(reason, MovedError):
                 raise reason from error
         say(progress="workers came or went during the proof; starting again")
 
 
-def prove_members(client: Client, members: Mapping[str, Any], order: Order) -> dict[str, Any]:
-    """Prove that these workers work: versions, packages, tasks, transfers, then what they are for.
+def prove_members(
+    client: Client, members: Mapping[str, Any], request: ProbeRequest
+) -> dict[str, Any]:
+    """Prove versions, packages, tasks and transfers of these workers, then what users do.
 
-    Raises `MovedError` when they are not the same any more.
+    Raises `MovedError` if workers came or went meanwhile.
     """
     say(progress=f"{len(members)} workers; comparing versions")
-    found = client.get_versions(packages=asked_versions(order.packages))
-    check_answers(client, members, found["workers"])
-    owners = everyone(found)
-    versions = common_versions(owners)
-    installed = package_versions(owners, order.packages)
+    reported = client.get_versions(packages=queried_packages(request.packages))
+    check_answers(client, members, reported["workers"])
+    installations = by_owner(reported)
+    versions = common_versions(installations)
+    packages = package_versions(installations, request.packages)
     say(progress="running a task on every worker")
-    hosts = visit(client, sorted(members), order.packages)
+    hosts = run_tasks(client, sorted(members), request.packages)
     say(progress="moving data between workers")
     routes = transfer(client, hosts)
-    used = use(client, order, hosts) if order.use else {}
+    used = prove_use(client, request, hosts) if request.use else {}
     if workers_of(client).keys() != members.keys():
         raise MovedError
     return {
@@ -118,7 +120,7 @@ def prove_members(client: Client, members: Mapping[str, Any], order: Order) -> d
         "threads": sum(member["nthreads"] for member in members.values()),
         "memory_bytes": sum(member["memory_limit"] for member in members.values()),
         "versions": versions,
-        "packages": installed,
+        "packages": packages,
         "tasks": len(hosts),
         "transfer_bytes": TRANSFER_BYTES,
         "members": sorted(members),
@@ -127,16 +129,16 @@ def prove_members(client: Client, members: Mapping[str, Any], order: Order) -> d
     }
 
 
-def use(client: Client, order: Order, hosts: Mapping[str, str]) -> dict[str, Any]:
-    """Do with the workers what they are for, and return what was found; `hosts` is worker to host.
+def prove_use(client: Client, request: ProbeRequest, hosts: Mapping[str, str]) -> dict[str, Any]:
+    """Prove what users do with the workers; `hosts` is worker to host name.
 
-    Raises `UnprovenError`, or `MovedError` when other workers are there meanwhile.
+    Raises `UnprovenError`, or `MovedError` if workers came or went meanwhile.
     """
-    workers, found = sorted(hosts), {}
-    say(progress="sending arrays and frames there and back")
+    workers, proof = sorted(hosts), {}
+    say(progress="sending arrays and frames to every worker and back")
     exchange(client, workers)
-    if order.object_store:
-        found["object_store"] = prove_bucket(client, hosts, order.object_store)
-    if order.prefect:
-        found["prefect"] = prove_flow(client, order.prefect, order.scheduler_address, workers)
-    return found
+    if request.object_store:
+        proof["object_store"] = prove_bucket(client, hosts, request.object_store)
+    if request.prefect:
+        proof["prefect"] = prove_flow(client, request.prefect, request.scheduler_address, workers)
+    return proof

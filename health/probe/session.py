@@ -1,4 +1,4 @@
-"""Somebody who has logged in at the notebook's own form, from inside the cluster."""
+"""A user who has logged in with the notebook's own form, from inside the cluster."""
 
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
@@ -7,13 +7,13 @@ from urllib.parse import urlencode, urlsplit
 from . import UnprovenError
 from .kernel import WebSocket
 
-ANSWER_SECONDS = 30  # a notebook that starts a kernel on a busy node
+ANSWER_SECONDS = 30  # to start a kernel on a busy node
 
 
 class Session:
     """A browser's session at `url`; `secret` is the notebook's token or password.
 
-    Raises `OSError` without an answer, `UnprovenError` when the secret does not open it.
+    Raises `OSError` without an answer, `UnprovenError` if the notebook refuses the secret.
     """
 
     def __init__(self, url: str, secret: str) -> None:
@@ -35,7 +35,7 @@ class Session:
 
     def open(self, path: str) -> WebSocket:
         """Return an open websocket."""
-        return WebSocket(f"ws://{self._base.netloc}{path}", {"Cookie": self._spelled()})
+        return WebSocket(f"ws://{self._base.netloc}{path}", {"Cookie": self._cookie_header()})
 
     def _ask(
         self, method: str, path: str, body: str = "", headers: Mapping[str, str] | None = None
@@ -43,8 +43,8 @@ class Session:
         host, port = self._base.hostname or "", self._base.port
         connection = HTTPConnection(host, port, timeout=ANSWER_SECONDS)
         try:
-            ours = {"Cookie": self._spelled(), **(headers or {})}
-            connection.request(method, path, body or None, ours)
+            own = {"Cookie": self._cookie_header()}
+            connection.request(method, path, body or None, {**own, **(headers or {})})
             answer = connection.getresponse()
             for cookie in answer.headers.get_all("Set-Cookie", []):
                 name, _, value = cookie.partition(";")[0].partition("=")
@@ -55,5 +55,5 @@ class Session:
         finally:
             connection.close()
 
-    def _spelled(self) -> str:
+    def _cookie_header(self) -> str:
         return "; ".join(f"{name}={value}" for name, value in self._cookies.items())

@@ -16,7 +16,7 @@ import pytest
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
-from caddy.caddyfile import FrontText, bcrypt_hash, fragments, options
+from caddy.caddyfile import CaddyfileValues, bcrypt_hash, fragments, options
 from tests.front.portal import PASSWORD, USER, portal
 from tests.front.services import KEY, upstream
 
@@ -196,18 +196,17 @@ class Scene:
         self.auth, self.key_file = auth.partition("-")[0], folder / "front_key"
         self.key_file.write_text(KEY)
         (folder / "front_session").write_text(SESSION)
-        self.text = FrontText(
-            notebook_name=NAMES["notebook"],
-            dashboard_name=NAMES["dashboard"],
+        self.text = CaddyfileValues(
+            names=NAMES,
             login=auth,
             certificates="internal",
             key=key,
             authelia_address=f"127.0.0.1:{self.portal.port}",
             authelia_uri=path + endpoint,
             basic_user=USER,
-            prefect_name=NAMES["prefect"],
         )
-        self.files = options(self.text) | fragments(self.text, bcrypt_hash(PASSWORD, SALT), KEY)
+        self.fragments = fragments(self.text, bcrypt_hash(PASSWORD, SALT), KEY)
+        self.files = options(self.text) | self.fragments
         ports = {
             "dask_notebook 8888": notebook or self.upstream.port,
             "dask_scheduler 8787": self.upstream.port,

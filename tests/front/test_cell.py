@@ -1,4 +1,4 @@
-"""A cell of the notebook that is run through the front, as JupyterLab runs it."""
+"""A cell of the notebook, run through the ingress like JupyterLab does."""
 
 import pytest
 
@@ -7,22 +7,22 @@ from tests.front.services import JUPYTER_PASSWORD, TOKEN
 from tests.front.test_proof import proof
 
 
-def test_a_cell_runs_behind_a_login_in_front(new_scene):
-    """The key opens the notebook; requests carry its token against forged ones."""
+def test_a_cell_runs_behind_the_login_of_the_ingress(new_scene):
+    """The front key opens the notebook; requests have the XSRF token."""
     proof(new_scene("basic"), workers=4)
 
 
 @pytest.mark.parametrize(
-    "known",
+    "credentials",
     [{"notebook_token": TOKEN}, {"notebook_password": JUPYTER_PASSWORD}],
     ids=["token", "password"],
 )
-def test_a_cell_runs_behind_both_logins(new_scene, known):
-    """Where the notebook asks for its own login too."""
-    proof(new_scene("basic", key="none"), workers=4, **known)
+def test_a_cell_runs_behind_both_logins(new_scene, credentials):
+    """Without the front key the notebook asks for its own login too."""
+    proof(new_scene("basic", key="none"), workers=4, **credentials)
 
 
-def test_a_cell_that_fails_is_final(new_scene):
-    """No waiting makes other workers of those that are there."""
+def test_a_failed_cell_fails_at_once(new_scene):
+    """Waiting does not add workers."""
     with pytest.raises(UnfitError, match="compute on 5 workers"):
         proof(new_scene("basic"), workers=5, deadline_seconds=60)

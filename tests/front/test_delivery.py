@@ -9,7 +9,7 @@ from http.client import HTTPConnection
 
 import pytest
 
-from caddy.caddyfile import FrontText, fragments, joined
+from caddy.caddyfile import CaddyfileValues, fragments, join
 from tests.conftest import ROOT
 from tests.front.conftest import free_port
 
@@ -26,9 +26,8 @@ http://other.localhost {
 	respond "other's content"
 }
 """
-TEXT = FrontText(
-    notebook_name="notebook.localhost",
-    dashboard_name="dashboard.localhost",
+TEXT = CaddyfileValues(
+    names={"notebook": "notebook.localhost", "dashboard": "dashboard.localhost"},
     login="none",
     certificates="internal",
     key="none",
@@ -106,7 +105,7 @@ def serves(existing):
     return [existing.ask(name)[0] for name in ("notebook.localhost", "dashboard.localhost")]
 
 
-GOOD = joined(fragments(TEXT))
+GOOD = join(fragments(TEXT))
 
 
 def test_a_good_file_is_served_beside_the_others(existing):
@@ -129,7 +128,7 @@ def test_a_bad_file_leaves_the_old_one_serving(existing, before):
     status, said = existing.deliver("put", "notebook.localhost {\n\tno_such_directive\n}\n")
     assert 1 == status
     assert "unrecognized directive: no_such_directive" in said
-    assert "still serves what it did before" in said
+    assert "still serves the old configuration" in said
     assert served == serves(existing)
     assert "other's content" == existing.ask("other.localhost")[1]
     assert (["dask-swarm.caddy"] if before else []) == existing.files()
@@ -171,7 +170,7 @@ def test_a_directory_that_is_not_there_is_named(existing):
     """The message says what is missing and what it is for."""
     status, said = existing.deliver("put", GOOD, directory="/nowhere/sites")
     assert 1 == status
-    assert "there is no directory /nowhere/sites: Caddy's main file must import one" in said
+    assert "the directory /nowhere/sites does not exist: Caddy's main file must import it" in said
 
 
 def test_another_host_is_reached_by_ssh_with_a_known_key_only(existing):
@@ -211,5 +210,5 @@ def test_a_request_that_is_not_understood_is_not_repeated(existing):
     """There may be a hash in it."""
     status, said = existing.deliver("put", unknown="s3cret")
     assert 1 == status
-    assert "not understood" in said
+    assert "not valid" in said
     assert "s3cret" not in said

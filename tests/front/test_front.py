@@ -7,7 +7,7 @@ from http.client import IncompleteRead
 
 import pytest
 
-from caddy.caddyfile import bcrypt_hash, joined, login
+from caddy.caddyfile import bcrypt_hash, join, login
 from tests.front.conftest import BASIC, NAMES, PORTAL, SALT, SESSION, Front, Stand
 from tests.front.portal import PASSWORD, USER
 from tests.front.services import KEY, TOKEN, upstream
@@ -196,7 +196,7 @@ def test_where_jupyter_asks_for_its_own_login_no_key_passes(new_scene):
 def test_an_existing_caddy_logs_no_key(scene, real_caddy, tmp_path):
     """Its log is not the stack's to filter, and it logs with whatever goes wrong what was sent."""
     ports = {"dask_notebook 8888": scene.upstream.port, "dask_scheduler 8787": scene.upstream.port}
-    files = {"Caddyfile": EXISTING, "dask-swarm.caddy": joined(scene.files)}
+    files = {"Caddyfile": EXISTING, "dask-swarm.caddy": join(scene.fragments)}
     with closing(Front(real_caddy, tmp_path, files, ports)) as front:
         with pytest.raises(IncompleteRead):
             front.ask(NAMES["notebook"], "/broken", scene.login())

@@ -7,7 +7,8 @@ import pytest
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
-from health.ingress import FORGED, UPGRADE
+from health.http_client import UPGRADE
+from health.ingress import FORGED
 from tests.conftest import run_async
 from tests.front.conftest import NAMES, Scene, closing_all, free_port
 from tests.front.jupyter import SECRETS, Jupyter, find_jupyter

@@ -1,4 +1,4 @@
-"""The proof of the front holds for a front that is right, and says what is wrong with one."""
+"""The proof of the ingress passes for a good ingress, and reports what is wrong with a bad one."""
 
 import json
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from health.ingress import OpenDoorError, Request, prove
+from health.ingress import IngressRequest, UnauthenticatedAccessError, prove
 from swarm import UnfitError
 from swarm.progress import Progress
 from tests.conftest import ROOT
@@ -15,8 +15,8 @@ from tests.front.portal import PASSWORD, USER
 from tests.front.services import JUPYTER_PASSWORD, TOKEN
 
 
-def asked(scene, **changed):
-    """Return the request that fits a scene, as plain data."""
+def request_for(scene, **changed):
+    """Return the request for a scene, as plain data."""
     request = {
         "deadline_seconds": 2,
         "names": NAMES,
@@ -35,39 +35,39 @@ def asked(scene, **changed):
 
 
 def proof(scene, **changed):
-    """Return what is proven of a scene."""
-    return prove(Request.parse(json.dumps(asked(scene, **changed))), Progress())
+    """Return the proof of a scene."""
+    return prove(IngressRequest.parse(json.dumps(request_for(scene, **changed))), Progress())
 
 
-def test_a_good_front_is_proven(scene):
-    """Every name, anonymous and, with credentials, behind the login."""
-    found = proof(scene)
+def test_a_good_ingress_is_proven(scene):
+    """Every service, without a login and, with credentials, behind the login."""
+    proven = proof(scene)
     inside = {"login": 200, "websocket": 101} if scene.auth == "basic" else {}
     for site, host in NAMES.items():
         anonymous = {"url": f"https://{host}", "anonymous": 401 if inside else 302}
-        assert anonymous | inside == found[site]
-    assert (scene.auth, bool(inside)) == (found["auth"], found["login_tried"])
+        assert anonymous | inside == proven[site]
+    assert (scene.auth, bool(inside)) == (proven["auth"], proven["login_tried"])
 
 
 @pytest.mark.parametrize(
-    "known",
+    "credentials",
     [{"notebook_token": TOKEN}, {"notebook_password": JUPYTER_PASSWORD}],
     ids=["token", "password"],
 )
-def test_jupyters_own_login_opens_it_behind_the_one_in_front(new_scene, known):
-    """Where it asks for one itself, both are tried."""
-    found = proof(new_scene("basic", key="none"), **known)
-    assert {"login": 200, "websocket": 101}.items() <= found["notebook"].items()
+def test_jupyters_own_login_works_behind_the_login_of_the_ingress(new_scene, credentials):
+    """Without the front key the proof logs in twice."""
+    proven = proof(new_scene("basic", key="none"), **credentials)
+    assert {"login": 200, "websocket": 101}.items() <= proven["notebook"].items()
 
 
-def test_a_notebook_that_asks_and_should_not_is_refused(new_scene):
-    """Without the front key JupyterLab would ask a second time."""
+def test_an_unexpected_login_of_jupyter_fails(new_scene):
+    """With the front key JupyterLab must not ask for a second login."""
     with pytest.raises(UnfitError, match="expected JupyterLab, found 302"):
         proof(new_scene("basic", key="none"))
 
 
-def test_a_page_that_takes_the_logins_place_is_refused(new_scene):
-    """With a token in its page JupyterLab opens, and then none of its own requests passes."""
+def test_a_page_with_a_token_fails_behind_a_basic_login(new_scene):
+    """JupyterLab opens, but its own requests replace the login by the token."""
     scene = new_scene("basic", page_token=TOKEN)
     with pytest.raises(UnfitError, match=r"own request for \S+/api/me .* expected 200, found 401"):
         proof(scene)
@@ -83,8 +83,8 @@ def test_a_page_that_takes_the_logins_place_is_refused(new_scene):
     ],
     ids=["login", "address", "certificate"],
 )
-def test_what_is_wrong_is_said(scene, changed, message):
-    """The message names the address, what was expected and what was found; no credentials."""
+def test_an_error_is_reported(scene, changed, message):
+    """The message has the address, the expected and the actual answer, but no credentials."""
     with pytest.raises(UnfitError, match=message) as caught:
         proof(scene, **changed)
     assert "not proven within 2 s" in str(caught.value)
@@ -93,26 +93,24 @@ def test_what_is_wrong_is_said(scene, changed, message):
 
 
 @pytest.mark.parametrize("scene", ["authelia"], indirect=True)
-def test_another_portal_is_not_the_portal(scene):
-    """A redirect to anywhere else is no login."""
+def test_a_redirect_to_another_portal_fails(scene):
+    """Only a redirect to the portal is a login."""
     with pytest.raises(UnfitError, match=r"expected the portal https://other\.org, found"):
         proof(scene, portal="https://other.org")
 
 
-def test_an_open_door_fails_at_once(new_scene):
-    """Nobody waits for a front that lets everybody in to get better."""
-    scene = new_scene("none")
-    with pytest.raises(
-        OpenDoorError, match="the front is open: the anonymous request to https://"
-    ):
+def test_access_without_a_login_fails_at_once(new_scene):
+    """Waiting does not help."""
+    scene, message = new_scene("none"), "the ingress is open: the anonymous request to https://"
+    with pytest.raises(UnauthenticatedAccessError, match=message):
         proof(scene, auth="basic", deadline_seconds=60)
 
 
-def test_a_front_without_login_is_proven_open(new_scene):
-    """`auth: none`: there is nothing to be refused, and still both services have to answer."""
-    found = proof(new_scene("none"))
-    assert "anonymous" not in found["notebook"]
-    assert (200, 101) == (found["dashboard"]["login"], found["dashboard"]["websocket"])
+def test_an_ingress_without_a_login_is_proven(new_scene):
+    """With `auth: none` no request is refused, but all services must answer."""
+    proven = proof(new_scene("none"))
+    assert "anonymous" not in proven["notebook"]
+    assert (200, 101) == (proven["dashboard"]["login"], proven["dashboard"]["websocket"])
 
 
 class TestProgram:
@@ -123,14 +121,14 @@ class TestProgram:
         )  # fmt: skip
 
     def test_prints_the_proof_and_no_credentials(self, scene):
-        """Its output is the stack's, in plain."""
-        done = self.run(json.dumps(asked(scene)))
+        """Its output becomes a stack output in plain text."""
+        done = self.run(json.dumps(request_for(scene)))
         assert 0 == done.returncode, done.stderr
         assert scene.auth == json.loads(done.stdout)["auth"]
         assert PASSWORD not in done.stdout + done.stderr
 
-    def test_does_not_repeat_a_request_that_it_does_not_understand(self):
-        """There may be a password in it."""
+    def test_does_not_print_an_invalid_request(self):
+        """It may contain a password."""
         done = self.run('{"password": "s3cret"}')
         assert 1 == done.returncode
         assert "not understood" in done.stderr

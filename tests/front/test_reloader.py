@@ -68,7 +68,7 @@ class Node:
 
     def reloader(self):
         """Start the reloader anew, in a container of its own."""
-        for name in ("asked", "settled", "settled-seen"):
+        for name in ("tried", "settled", "settled-seen"):
             (self.folder / f"own-{name}").unlink(missing_ok=True)
         return self.start("sh", "reloader.sh")
 
@@ -166,7 +166,7 @@ def test_what_caddy_refuses_ends_the_reloader_and_changes_nothing(node):
         said, _ = refused.communicate(timeout=SECONDS)
         node.running.remove(refused)
     assert 78 == refused.returncode
-    assert said.startswith("Caddy refuses it: http app module: start: listening on")
+    assert said.startswith("Caddy refuses the Caddyfile: http app module: start: listening on")
     assert said.endswith("address already in use\n")
     assert not (node.folder / "own-settled").exists()
     assert ("one", None) == (node.answer(), caddy.poll())

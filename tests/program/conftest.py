@@ -121,9 +121,9 @@ def _plain(value):
 def run(defaults, monkeypatch):
     """Return a function that runs the program with some config values changed."""
 
-    def run_program(*, touched="", **config):
-        found = lambda settings: replace(_site(settings), touched=touched)  # noqa: E731
-        monkeypatch.setattr(offline, "look_up", found)
+    def run_program(*, drifted="", **config):
+        find = lambda settings: replace(_site(settings), drifted=drifted)  # noqa: E731
+        monkeypatch.setattr(site, "find", find)
         return _run(monkeypatch, defaults | config, preview=False)
 
     return run_program
@@ -136,7 +136,7 @@ def preview(defaults, monkeypatch, tmp_path):
 
     def preview_program(**config):
         monkeypatch.setenv("DASK_SWARM_OFFLINE", "1")
-        monkeypatch.setattr(offline, "look_up", _nobody)
+        monkeypatch.setattr(site, "find", _nobody)
         return _run(monkeypatch, defaults | config, preview=True)
 
     return preview_program
@@ -157,14 +157,15 @@ def _nobody(settings):
 
 
 def _site(settings):
-    managed = settings.caddy_mode == "managed"
-    caddy = "caddy-network-id" if settings.caddy_mode == "external" else None
+    managed = settings.caddy.mode == "managed"
+    is_local = settings.ingress and settings.ingress.is_local
+    caddy = "caddy-network-id" if settings.caddy.mode == "external" else None
     return site.Site(
-        image=f"{settings.image}@sha256:{'a' * 64}",
-        notebook_image=f"{settings.notebook_image}@sha256:{'b' * 64}",
-        caddy_image=f"{settings.caddy_image}@sha256:{'c' * 64}" if managed else None,
+        image=f"{settings.cluster.image}@sha256:{'a' * 64}",
+        notebook_image=f"{settings.cluster.notebook_image}@sha256:{'b' * 64}",
+        caddy_image=f"{settings.caddy.image}@sha256:{'c' * 64}" if managed else None,
         caddy_network_id=caddy,
-        front_addresses=("10.77.0.11", "127.0.0.1") if settings.is_local else (),
+        ingress_addresses=("10.77.0.11", "127.0.0.1") if is_local else (),
     )
 
 

@@ -1,4 +1,4 @@
-"""What of an existing stack is taken over, and what the engine is told of it."""
+"""Which resources of an existing stack are adopted, and the import file that says so."""
 
 import json
 from contextlib import nullcontext
@@ -20,8 +20,8 @@ PLANNED = [
 ]
 
 
-def test_what_is_there_gets_its_id_and_keeps_its_place():
-    """With all that holds it, and nothing that is still to be made."""
+def test_an_existing_resource_gets_its_id_and_keeps_its_place():
+    """With its parents, without resources that do not exist yet."""
     adopted = adopt.adoption(PLANNED, {"dask_worker": "w1", "other": "o1"})
     assert ["dask", "swarm", "dask-workers", "dask-workers-service"] == [
         each["name"] for each in adopted
@@ -29,20 +29,20 @@ def test_what_is_there_gets_its_id_and_keeps_its_place():
     assert "w1" == adopted[-1]["id"]
 
 
-def test_where_nothing_is_there_nothing_is_taken_over():
-    """The file is then empty, and an import of it does nothing."""
+def test_of_an_empty_swarm_nothing_is_adopted():
+    """The file is empty, and its import does nothing."""
     assert [] == adopt.adoption(PLANNED, {"other": "o1"})
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "{}"])
-def test_a_file_that_is_none_is_left_alone(text, tmp_path, capsys):
-    """The message says where one is from."""
+def test_a_file_of_another_form_is_left_alone(text, tmp_path, capsys):
+    """The message names the command that writes the file."""
     file = tmp_path / "adopt.json"
     file.write_text(text)
     assert 1 == adopt.main([str(file)])
     assert text == file.read_text()
-    said = capsys.readouterr().err
-    assert f"{file} is not what `pulumi preview --import-file` writes\n" == said
+    printed = capsys.readouterr().err
+    assert f"{file} is not what `pulumi preview --import-file` writes\n" == printed
 
 
 class Manager:
@@ -77,10 +77,10 @@ def service(name, template):
 
 @pytest.fixture
 def manager(monkeypatch):
-    """Return the manager that the program asks."""
-    found = Manager()
-    monkeypatch.setattr(adopt, "connect", lambda *_, **__: nullcontext(found))
-    return found
+    """Return the manager that the program connects to."""
+    manager = Manager()
+    monkeypatch.setattr(adopt, "connect", lambda *_, **__: nullcontext(manager))
+    return manager
 
 
 @pytest.fixture
@@ -91,29 +91,29 @@ def file(tmp_path):
     return path
 
 
-def test_the_file_is_rewritten_and_told(file, manager, capsys):
-    """Each of the names is said to be there or not; nothing on the Swarm is touched."""
+def test_the_file_is_rewritten(file, manager, capsys):
+    """Every name is reported; nothing on the Swarm changes."""
     assert 0 == adopt.main([str(file)])
     assert "dask_scheduler-id" == json.loads(file.read_text())["resources"][-1]["id"]
-    said = capsys.readouterr().out
-    assert "dask_scheduler: taken over\n" in said
-    assert "dask_notebook: not there, pulumi up creates it\n" in said
+    printed = capsys.readouterr().out
+    assert "dask_scheduler: adopted\n" in printed
+    assert "dask_notebook: missing, pulumi up creates it\n" in printed
     assert {} == manager.updated
 
 
-def test_services_are_made_such_that_they_can_be_updated(file, manager, capsys):
-    """Of what the stack has made, that goes which the provider would make a service anew for."""
+def test_services_are_updated_so_that_they_need_no_replacement(file, manager, capsys):
+    """Labels and aliases go for which the provider would replace a service."""
     assert 0 == adopt.main(["--in-place", str(file)])
     template = {"ContainerSpec": {"Image": "i", "Labels": {}}, "Networks": attached("scheduler")}
     template["Networks"][1]["Aliases"] = []
     assert {"dask_scheduler-id": template} == manager.updated
-    said = capsys.readouterr().out
-    assert "dask_scheduler: taken over, its tasks start anew\n" in said
-    assert "dask_worker: taken over\n" in said
+    printed = capsys.readouterr().out
+    assert "dask_scheduler: adopted, its tasks restart\n" in printed
+    assert "dask_worker: adopted\n" in printed
 
 
 def test_the_aliases_are_those_that_the_program_declares(run):
-    """And no container has a label, which would have to be kept."""
+    """And no container has a label, which adoption would have to keep."""
     program = run()
     for name in ("dask_scheduler", "dask_worker", "dask_notebook"):
         assert not program.container(name).get("labels")

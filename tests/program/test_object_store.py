@@ -1,4 +1,4 @@
-"""The keys of an object store: where the program puts them, and that they are nowhere else."""
+"""The keys of an object store: in one Swarm secret, and nowhere else."""
 
 import base64
 import json
@@ -25,33 +25,33 @@ def program(run):
 
 
 def secret(program, name):
-    """Return the declared Swarm secret of a logical name."""
-    (found,) = [each for each in program.of_type(SECRET) if each.name == name]
-    return found
+    """Return the Swarm secret with a logical name."""
+    (resource,) = [secret for secret in program.of_type(SECRET) if secret.name == name]
+    return resource
 
 
 def mounted(program, service):
-    """Return the secrets that a service mounts, by the names of their files."""
-    return {each["fileName"]: each for each in program.container(service)["secrets"]}
+    """Return a service's secrets by file name."""
+    return {secret["fileName"]: secret for secret in program.container(service)["secrets"]}
 
 
 @pytest.mark.parametrize("name", ["dask_worker", "dask_notebook"])
-def test_workers_and_notebook_mount_the_credentials_readable_for_their_user(program, name):
-    """For user 1000, and for a root without capabilities, who needs the group."""
-    found = mounted(program, name)["s3_credentials"]
-    assert "dask-object-store-credentials-id" == found["secretId"]
-    rights = (found["fileUid"], found["fileGid"], found["fileMode"])
+def test_workers_and_notebook_can_read_the_credentials(program, name):
+    """As user 1000, and by group as a root without capabilities."""
+    credentials = mounted(program, name)["s3_credentials"]
+    assert "dask-object-store-credentials-id" == credentials["secretId"]
+    rights = (credentials["fileUid"], credentials["fileGid"], credentials["fileMode"])
     assert ("1000", "0", 0o440) == rights
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_service_mounts_the_certificates(program, name):
-    """Public, so a config; where the variable names them."""
+    """They are public, so a config; the variable names its path."""
     assert certifi.contents().strip() + "\n" == program.mounted(name, "/etc/dask-swarm/s3-ca.pem")
 
 
-def test_the_scheduler_is_led_to_the_files_by_its_command_line(program):
-    """It reads the metadata of Parquet files; workers send it the keys, so it mounts no secret."""
+def test_the_schedulers_command_line_names_the_files(program):
+    """Workers send it the keys, so it mounts no secret."""
     assert "s3_credentials" not in mounted(program, "dask_scheduler")
     arguments = program.container("dask_scheduler")["args"]
     variables = arguments[1 : arguments.index("dask")]
@@ -61,20 +61,20 @@ def test_the_scheduler_is_led_to_the_files_by_its_command_line(program):
     assert "SSL_CERT_FILE=/etc/dask-swarm/s3-ca.pem" in variables
 
 
-def test_both_keys_are_in_a_swarm_secret_alone(program):
-    """Not in an argument, a variable, a request to the probe, a label or an output."""
+def test_both_keys_are_in_one_swarm_secret_only(program):
+    """Not in an argument, a variable, a probe request, a label or an output."""
     credentials = secret(program, "dask-object-store-credentials")
     assert {"data"} == credentials.secret
     assert SECRET_KEY in base64.b64decode(credentials.inputs["data"]).decode()
-    rest = [each.inputs for each in program.resources if each is not credentials]
+    rest = [other.inputs for other in program.resources if other is not credentials]
     text = json.dumps(rest) + json.dumps(program.outputs)
     for value in (SECRET_KEY, "AKIAPLANTED"):
         forms = [value, base64.b64encode(value.encode()).decode().rstrip("=")]
         assert not any(form in text for form in forms)
 
 
-def test_variables_lead_clients_to_the_files(program):
-    """They are of the one secret of variables, beside the user's own."""
+def test_variables_name_the_files_for_clients(program):
+    """They are in the one secret of variables, together with the user's."""
     encoded = secret(program, "dask-environment").inputs["data"]
     variables = json.loads(base64.b64decode(encoded))
     assert "/run/secrets/s3_credentials" == variables["AWS_SHARED_CREDENTIALS_FILE"]
@@ -83,7 +83,7 @@ def test_variables_lead_clients_to_the_files(program):
     assert "dask" == variables["S3_BUCKET"]
 
 
-def test_the_users_own_variables_are_kept(run):
+def test_the_users_variables_are_kept(run):
     """A stack may have both."""
     program = run(**STORE, environment='{"TZ": "Europe/Berlin"}')
     variables = json.loads(base64.b64decode(secret(program, "dask-environment").inputs["data"]))
@@ -91,13 +91,13 @@ def test_the_users_own_variables_are_kept(run):
 
 
 def test_the_probe_is_asked_to_prove_the_bucket(program):
-    """Bucket and server are all that it is told: the workers have the keys."""
+    """The probe gets bucket and server only: the workers have the keys."""
     request = json.loads(program.command("dask-health-run").inputs["stdin"])
     assert {"bucket": "dask", "endpoint": "https://s3.example.org"} == request["object_store"]
 
 
 def test_another_bucket_does_not_restart_the_scheduler(run):
-    """Its name is for the proof and for users' programs."""
+    """Only the proof and users' programs need its name."""
     ours, other = (
         run(**STORE | changed).service("dask_scheduler")["labels"]
         for changed in ({}, {"s3Bucket": "other"})
@@ -109,7 +109,7 @@ def test_another_bucket_does_not_restart_the_scheduler(run):
     "changed", [{"s3Endpoint": "https://other.example.org"}, {"s3Bucket": ""}]
 )
 def test_another_bucket_or_server_is_proven_again(run, changed):
-    """Another key is another secret, whose id is in the hash of the services' specs."""
+    """Another key is another secret, with another id in the services' spec hashes."""
     keepers = [
         program.of_type("random:index/randomId:RandomId")[0].inputs["keepers"]["request"]
         for program in (run(**STORE), run(**STORE | changed))
@@ -117,21 +117,21 @@ def test_another_bucket_or_server_is_proven_again(run, changed):
     assert keepers[0] != keepers[1]
 
 
-def test_the_revision_of_a_service_has_the_id_of_the_secret(run):
-    """So that the proof of other keys is another one."""
+def test_a_services_spec_hash_includes_the_secrets_id(run):
+    """So that new keys are proven again."""
     with_keys, without = run(**STORE), run()
     for name in ("dask_worker", "dask_notebook"):
-        (ours,), (plain,) = with_keys.service(name)["labels"], without.service(name)["labels"]
-        assert ours["value"] != plain["value"]
+        (labelled,), (plain,) = with_keys.service(name)["labels"], without.service(name)["labels"]
+        assert labelled["value"] != plain["value"]
 
 
-def test_without_keys_there_is_nothing(run):
-    """Not a file, a variable or a part of the proof."""
+def test_without_keys_no_store_is_declared(run):
+    """No file, no variable, no part of the proof."""
     program = run()
     assert "s3" not in json.dumps([program.container(name) for name in SERVICES]).replace(
         "s3fs", ""
     )
-    assert not [each for each in program.resources if "object-store" in each.name]
-    assert not [each for each in program.resources if each.name == "dask-environment"]
+    names = [resource.name for resource in program.resources]
+    assert not [name for name in names if "object-store" in name or name == "dask-environment"]
     request = json.loads(program.command("dask-health-run").inputs["stdin"])
     assert request["object_store"] is None

@@ -1,4 +1,4 @@
-"""The whole program: its outputs, its secrets, when the probe runs again, what is documented."""
+"""The whole program: outputs, secrets, when the probe runs again, and the documentation."""
 
 import base64
 import json
@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from components import probe
-from config.settings import declared_settings, key_of
+from config.settings import declared_settings
 from tests.conftest import ROOT
 
 TOKEN = "t" * 48
@@ -16,18 +16,18 @@ ATTEMPT = "random:index/randomId:RandomId"
 
 
 def request_of(program):
-    """Return what the probe is asked to prove."""
+    """Return the probe's request."""
     return json.loads(program.command(PROBE).inputs["stdin"])
 
 
 def keepers_of(program):
-    """Return what decides whether the probe runs again."""
+    """Return the keepers of the probe's attempt; a change of them runs the probe again."""
     (attempt,) = program.of_type(ATTEMPT)
     return attempt.inputs["keepers"]
 
 
-def test_the_outputs_are_the_promised_ones(run):
-    """Others rely on the names and forms of the stack's outputs."""
+def test_the_outputs_are_the_documented_outputs(run):
+    """Users rely on the outputs' names and types."""
     outputs = run().outputs
     assert "tcp://scheduler:8786" == outputs["scheduler_address"]
     assert "http://dask_scheduler:8787/status" == outputs["dashboard_url"]
@@ -36,30 +36,30 @@ def test_the_outputs_are_the_promised_ones(run):
     assert TOKEN == outputs["notebook_token"]
 
 
-def test_the_token_is_a_secret_wherever_it_goes(run):
-    """The token stands in a secret output and a secret's data, and in nothing else."""
+def test_the_token_is_always_a_secret(run):
+    """It is in a secret output and a secret's data, and nowhere else."""
     program = run()
     assert {"notebook_token"} == program.secret_outputs
     (secret,) = program.of_type("docker:index/secret:Secret")
     assert {"data"} == secret.secret
-    assert TOKEN not in json.dumps([each.inputs for each in program.resources])
+    assert TOKEN not in json.dumps([resource.inputs for resource in program.resources])
 
 
 @pytest.mark.parametrize("password", ["correct horse"])
 def test_a_password_is_never_plain_in_an_input(run, password):
-    """A password from the config reaches the Swarm as a secret's data only."""
+    """A password from the config reaches Swarm as a secret's data only."""
     program = run(notebookPassword=password)
-    assert password not in json.dumps([each.inputs for each in program.resources])
+    assert password not in json.dumps([resource.inputs for resource in program.resources])
 
 
 def test_every_resource_belongs_to_a_component(run):
-    """The only resources beside components and their children are providers."""
+    """Only the provider has no component as parent."""
     program = run()
-    types = [each.type for each in program.resources]
+    types = [resource.type for resource in program.resources]
     assert 1 == types.count("dask:swarm:DaskCluster")
     assert 1 == types.count("dask:swarm:HealthProbe")
     assert 3 == types.count("docker:index/service:Service")
-    assert len(types) == len({(each.type, each.name) for each in program.resources})
+    assert len(types) == len({(resource.type, resource.name) for resource in program.resources})
 
 
 @pytest.mark.parametrize(
@@ -70,30 +70,30 @@ def test_every_resource_belongs_to_a_component(run):
         ("ssh://deploy@manager", ["-Fswarm/ssh_config"]),
     ],
 )
-def test_a_manager_behind_ssh_is_reached_by_the_projects_own_rules(run, host, options):
-    """The provider gets the file that the program goes by, and no path of this machine."""
+def test_the_provider_uses_the_projects_ssh_config(run, host, options):
+    """The same file as the program, without a path of this machine."""
     (provider,) = run(dockerHost=host).of_type("pulumi:providers:docker")
     assert host == provider.inputs["host"]
     assert options == json.loads(provider.inputs.get("sshOpts", "null"))
 
 
 class TestProbe:
-    def test_is_asked_to_prove_what_the_settings_promise(self, run):
+    def test_expects_the_size_of_the_settings(self, run):
         """Workers, threads and memory are the sums over all workers."""
         request = request_of(run(workers="6", workerThreads="2", workerMemory="512MiB"))
         expected = {"workers": 6, "threads": 12, "memory_bytes": 3 * 2**30, "workers_per_node": 2}
         assert expected == request["expected"]
         assert ["prefect", "prefect-dask", "s3fs"] == request["packages"]
 
-    def test_waits_for_the_revisions_that_the_services_carry(self, run):
-        """Started beside the services, it must not prove the tasks of the last deployment."""
+    def test_waits_for_the_spec_hashes_of_the_services(self, run):
+        """It starts beside the services and must not prove tasks of the last deployment."""
         program = run()
-        for name, revision in request_of(program)["services"].items():
+        for name, spec_hash in request_of(program)["services"].items():
             (label,) = program.service(name)["labels"]
-            assert label["value"] == revision
+            assert label["value"] == spec_hash
 
     def test_does_not_run_again_without_a_change(self, run):
-        """Two runs with the same config ask for the same attempt."""
+        """Two runs with the same config have the same keepers."""
         assert keepers_of(run()) == keepers_of(run())
 
     @pytest.mark.parametrize(
@@ -112,66 +112,66 @@ class TestProbe:
         ids=lambda change: next(iter(change)),
     )
     def test_runs_again_when_what_it_depends_on_changes(self, run, change):
-        """Whatever changes a service makes a new attempt."""
+        """A change of any service is a new attempt."""
         assert keepers_of(run()) != keepers_of(run(**change))
 
     @pytest.mark.parametrize(
         "part", ["health/launch.py", "health/probe/proof.py", "swarm/snapshot.py"]
     )
     def test_runs_again_when_its_own_source_changes(self, run, monkeypatch, tmp_path, part):
-        """Also when it is the part of it that travels into the cluster."""
-        for room in probe.PROGRAM:
-            shutil.copytree(probe.PROJECT / room, tmp_path / room)
+        """The launcher, and the part that runs inside the cluster."""
+        for folder in probe.PROGRAM:
+            shutil.copytree(probe.PROJECT / folder, tmp_path / folder)
         monkeypatch.setattr(probe, "PROJECT", tmp_path)
         before = keepers_of(run())
         with (tmp_path / part).open("a") as source:
             source.write("# changed\n")
         assert before != keepers_of(run())
 
-    def test_runs_again_when_a_service_was_touched_by_hand(self, run):
-        """No input of a service differs then: what the Swarm said of it does."""
-        assert "dask_worker 17" == keepers_of(run(touched="dask_worker 17"))["touched"]
+    def test_runs_again_after_drift(self, run):
+        """Drift changes no input of a service, only what Swarm reports."""
+        assert "dask_worker 17" == keepers_of(run(drifted="dask_worker 17"))["touched"]
         assert "" == keepers_of(run())["touched"]
 
-    def test_leaves_a_note_of_what_it_proved_on_the_swarm(self, run):
-        """By it the next run knows whether somebody has touched a service."""
+    def test_keeps_a_record_of_its_proof_on_the_swarm(self, run):
+        """With it the next run detects drift."""
         program = run()
-        (note,) = [
-            each
-            for each in program.of_type("docker:index/serviceConfig:ServiceConfig")
-            if each.name == "dask-health-proven"
+        (record,) = [
+            config
+            for config in program.of_type("docker:index/serviceConfig:ServiceConfig")
+            if config.name == "dask-health-proven"
         ]
-        told = json.loads(base64.b64decode(note.inputs["data"]))
-        assert {"dask_worker": "1"} == told["imprints"]
+        proof = json.loads(base64.b64decode(record.inputs["data"]))
+        assert {"dask_worker": "1"} == proof["imprints"]
         assert "imprints" not in program.outputs["health"]
 
     def test_has_no_path_clock_or_environment_in_its_inputs(self, run, monkeypatch):
-        """From another checkout or by another user nothing changes."""
+        """Another checkout and another user change nothing."""
         before = run()
         monkeypatch.setenv("HOME", "/nowhere")
         monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere:1")
         assert before.command(PROBE) == run().command(PROBE)
-        assert str(ROOT) not in json.dumps([each.inputs for each in before.resources])
+        assert str(ROOT) not in json.dumps([resource.inputs for resource in before.resources])
 
 
 class TestShutdown:
-    def test_does_nothing_until_it_is_deleted(self, run):
-        """Its only script is the one that ends the tasks, the scheduler first."""
+    def test_runs_only_when_it_is_deleted(self, run):
+        """Its only command stops the tasks, the scheduler first."""
         inputs = run().command("dask-shutdown-run").inputs
         assert {"delete"} == {"create", "update", "delete", "triggers"} & inputs.keys()
         services = ["dask_scheduler", "dask_worker", "dask_notebook"]
         assert services == json.loads(inputs["stdin"])["services"]
 
-    def test_is_not_touched_by_a_change_of_the_cluster(self, run):
-        """Other workers or images are ended in the same way."""
+    def test_stays_the_same_when_the_cluster_changes(self, run):
+        """New workers or images stop in the same way."""
         changed = run(workers="3", image="localhost:5001/dask-swarm:2")
         assert run().command("dask-shutdown-run") == changed.command("dask-shutdown-run")
 
 
 class TestDocumentation:
     def test_pulumi_yaml_declares_exactly_the_settings(self, project):
-        """Each setting is typed, described and defaulted, and there is no other key."""
-        keys = [key_of(name) for name in declared_settings()]
+        """All settings have a type, a description and a default; no other key exists."""
+        keys = [setting.key for setting in declared_settings()]
         assert keys == list(project["config"])
         for declared in project["config"].values():
             assert {"type", "default", "description"} <= set(declared)

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from preview.registered import request
-from tests.program.test_preview import checkout_of, configure
+from tests.conftest import ROOT
 
 EVERYTHING = {
     "domain": "example.org",
@@ -30,24 +29,24 @@ time.time_ns = lambda: int(time.time() * 1e9)
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
-    """Return two checkouts with the same config, one of them deep and with a blank in its path."""
+    """Return two checkouts, the second deep and with a blank in its path."""
     folder = tmp_path_factory.mktemp("same")
-    one, other = folder / "one", folder / "some where" / "else" / "the other"
-    checkout_of(one)
-    configure(one, **EVERYTHING)
-    shutil.copytree(one, other)
-    return one, other
+    checkouts = folder / "one", folder / "some where" / "else" / "the other"
+    left_out = shutil.ignore_patterns(".venv", ".git", ".lab", ".pulumi", "*cache*", "docs")
+    for checkout in checkouts:
+        shutil.copytree(ROOT, checkout, ignore=left_out)
+    return checkouts
 
 
 def inputs(checkout, python=sys.executable, **environment):
     """Return what the program in a checkout registers, as bytes."""
-    command = [python, checkout / "preview" / "recorder.py"]
+    command = [python, "-m", "tests.program.registrations"]
     fixed = {"PATH": os.environ["PATH"], "PYTHONPATH": str(checkout), "DASK_SWARM_OFFLINE": "1"}
     done = subprocess.run(
         command,
         cwd=checkout,
         env=fixed | environment,
-        input=json.dumps(request(checkout, "pr")).encode(),
+        input=json.dumps(EVERYTHING).encode(),
         capture_output=True,
         timeout=120,
         check=False,

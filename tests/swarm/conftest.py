@@ -17,9 +17,10 @@ import yaml
 
 from lab.config import dev_images
 from lab.layout import chosen_lab
+from lab.runners import RehearsalRunner
 from tests.conftest import ROOT
 from tests.swarm import fronts, sshd
-from tools.runners import PulumiCli, Rehearsal, file_backend, installed_cli
+from tools.runners import PulumiRunner, file_backend, installed_cli
 
 RUNNERS = ["rehearsal", "pulumi"] if installed_cli() else ["rehearsal"]
 DRAIN_SECONDS = 90
@@ -139,11 +140,11 @@ def new_deployment(defaults_for_lab, tmp_path_factory):
         common = {"stack": "test", "config_file": config_file, "wrapper": wrapper}
         if runner == "pulumi":
             settings = file_backend(folder / "state")
-            chosen = PulumiCli(cli=installed_cli(), settings=settings, **common)
+            chosen = PulumiRunner(cli=installed_cli(), settings=settings, **common)
         else:
             # Left by a run that was cut short, perhaps in a lab that is gone since.
             (ROOT / ".pulumi" / "rehearsal" / "test.json").unlink(missing_ok=True)
-            chosen = Rehearsal(**common)
+            chosen = RehearsalRunner(**common)
         deployment = Deployment(runner=chosen, config_file=config_file, defaults=defaults)
         deployment.configure()
         chosen.create()

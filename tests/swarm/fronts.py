@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import docker
 from docker import types
 
-from health.ingress import UPGRADE, Request, Visitor
+from health.http_client import UPGRADE
+from health.ingress import IngressRequest, client_of
 from tests.conftest import ROOT
 from tests.front.portal import PASSWORD, USER
 
@@ -179,12 +180,12 @@ def request_for(address, **changed):
         "auth": "basic",
         **dict.fromkeys(nothing, ""),
     }
-    return Request.parse(json.dumps(asked | changed))
+    return IngressRequest.parse(json.dumps(asked | changed))
 
 
 def visitor_at(address, **changed):
     """Return somebody who asks an address for names under localhost."""
-    return Visitor(request_for(address, **changed))
+    return client_of(request_for(address, **changed))
 
 
 def basic(user, password):

@@ -62,7 +62,7 @@ def test_an_existing_stack_is_taken_over(original, new_deployment, swarm, lab, i
         capture_output=True,
         text=True,
     ).stdout
-    assert 4 == told.count("taken over")
+    assert 4 == told.count("adopted")
     deployment.run("import", "--file", str(file), "--protect=false", "--generate-code=false")
     deployment.configure(image=derived.that_dies(lab.docker_host, images["image"]))
     printed = deployment.fail("up")

@@ -14,7 +14,7 @@ import yaml
 from lab.golang import built
 from lab.shell import LabError
 from tests.swarm.conftest import RUNNERS
-from tools.runners import ROOT, PulumiCli
+from tools.runners import ROOT, PulumiRunner, installed_cli
 
 VERSION = "1.8.0"
 MODULE = "github.com/versity/versitygw/cmd/versitygw"
@@ -80,8 +80,7 @@ def test_a_stack_lives_in_a_bucket(bucket, tmp_path):
     (project / "Pulumi.yaml").write_text(yaml.safe_dump({"name": "kept", "runtime": runtime}))
     (project / "__main__.py").write_text(PROGRAM)
     settings = {"PULUMI_BACKEND_URL": bucket, "PULUMI_CONFIG_PASSPHRASE": "for tests", **ACCOUNT}
-    wrapper = ["env", *(f"{key}={value}" for key, value in settings.items())]
-    stack = PulumiCli(stack="kept", settings=settings, project=project, wrapper=wrapper)
+    stack = PulumiRunner(stack="kept", cli=installed_cli(), settings=settings, project=project)
     stack.create()
     for options in ([], ["--expect-no-changes"]):
         done = stack.run("up", *options, capture=True)

@@ -276,7 +276,7 @@ class TestExternal(EveryFront):
         assert "other's content" == other(lab)
         front.set(dashboardName="other")
         said = front.deployment.fail("up")
-        assert "Caddy refuses it, and still serves what it did before" in said
+        assert "Caddy refuses the new file and still serves the old configuration" in said
         assert "ambiguous site definition" in said
         assert "other's content" == other(lab)
         for site, host in served.items():

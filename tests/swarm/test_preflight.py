@@ -1,5 +1,6 @@
-"""What the Swarm cannot take is told before anything on it is touched, each with its cure."""
+"""What the Swarm cannot run is reported before anything on it changes, each with a fix."""
 
+import re
 import subprocess
 import sys
 import time
@@ -29,16 +30,16 @@ engine.start_engines(apart.nodes)
 
 @pytest.fixture(scope="module")
 def preview(new_deployment, swarm):
-    """Return a function that previews a config on an empty Swarm, and what is wrong with it."""
+    """Return a function that previews a config on an empty Swarm and returns the problems."""
     assert not wait_until_gone(swarm)
     deployment = new_deployment("rehearsal")
 
     def fail(**config):
         deployment.configure(**config)
         printed = deployment.fail("preview")
-        assert "nothing was touched" in printed
+        assert "Nothing was changed." in printed
         assert "Traceback" not in printed
-        return [line for line in printed.splitlines() if line.startswith("  - ")]
+        return re.findall(r"^  - .+\n +expected: .+\n +fix: .+$", printed, re.MULTILINE)
 
     yield fail
     assert not left_behind(swarm)
@@ -46,7 +47,7 @@ def preview(new_deployment, swarm):
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_everything_is_told_at_once_and_nothing_touched(runner, new_deployment, images, swarm):
-    """Five mistakes, one `up`, five lines; the Swarm is as it was."""
+    """Five mistakes, one `up`, five problems; the Swarm is as it was."""
     deployment = new_deployment(runner)
     image = f"{images['image']}@{NOWHERE}"
     notebook = images["notebookImage"].rpartition(":")[0] + ":no-such-tag"
@@ -54,7 +55,7 @@ def test_everything_is_told_at_once_and_nothing_touched(runner, new_deployment, 
     config |= {"caddyNetwork": "no-such-network", "controlPlacement": "node.labels.role==boss"}
     deployment.configure(**config)
     printed = deployment.fail("up")
-    assert "workers: 5 have no room" in printed
+    assert "workers: 5 workers have no room" in printed
     assert "pulumi config set workersPerNode 3" in printed
     assert f"image: '{image}' is not in its registry" in printed
     assert f"notebookImage: '{notebook}' cannot be resolved to a digest" in printed
@@ -101,7 +102,7 @@ def two_managers(managers):
 def test_an_engine_without_a_swarm_is_told_how_to_begin_one(preview, managers):
     """It has none yet."""
     (line,) = preview(dockerHost=managers.docker_host)
-    assert "is not a Swarm manager, its Swarm is inactive" in line
+    assert "is not a Swarm manager; its Swarm is inactive" in line
     assert line.endswith("docker swarm init")
 
 
@@ -112,8 +113,8 @@ def test_a_swarm_without_its_quorum_is_named(preview, two_managers):
     with connect(two_managers.docker_host) as engine:
         wait_for(lambda: lost_its_leader(engine))
     (line,) = preview(dockerHost=two_managers.docker_host)
-    assert "has no leader: more than half of its managers are away" in line
-    assert line.endswith("sudo systemctl start docker, on the others")
+    assert "has no leader; too few of its managers are up" in line
+    assert line.endswith("sudo systemctl start docker, on the other managers")
 
 
 def lost_its_leader(engine):
@@ -153,14 +154,14 @@ def test_impossible_memory_is_explained(preview):
 def test_what_the_lab_is_not_made_for_is_told(preview):
     """Nodes and images are of one platform, and it is not this one."""
     lines = preview(platform="linux/arm64")
-    told = {line.split()[1] for line in lines}
-    assert {"platform:", "image:", "notebookImage:"} == told
+    keys = {line.split()[1] for line in lines}
+    assert {"platform:", "image:", "notebookImage:"} == keys
 
 
 def test_a_network_of_the_manager_alone_is_no_overlay(preview):
     """Every engine has a network of that name."""
     (line,) = preview(caddyNetwork="bridge")
-    assert "only the manager a bridge network of that name" in line
+    assert "only the manager has a bridge network of that name" in line
 
 
 @contextmanager
@@ -207,4 +208,4 @@ def test_what_others_have_reserved_is_not_free(preview, reserved):
     """The room for two workers is half gone."""
     (line,) = preview()
     assert "lab-data-1 has 2 CPU and 1.5GiB unreserved" in line
-    assert "Allowed is at most 3 of this size" in line
+    assert "expected: at most 3 of this size" in line

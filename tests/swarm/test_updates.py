@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import docker
 import pytest
 
-from health.rollback import LEAD_SECONDS
+from health.timing import TIMING
 from tests.changes import CHANGES, NEWER, REBUILT
 from tests.swarm import derived
 from tests.swarm.conftest import RUNNERS, declared, one_shots, wait_for
@@ -241,7 +241,7 @@ def test_what_an_interrupted_deployment_has_changed_is_taken_back(cluster, swarm
     cluster.deployment.interrupt("up", lambda: image_of(swarm, "dask_notebook") == image)
     assert image == image_of(swarm, "dask_notebook")
     # Longer ago than an update may come before the proof that belongs to it.
-    time.sleep(LEAD_SECONDS)
+    time.sleep(TIMING.lead)
     printed = cluster.refuse(notebookImage=image)
     assert "rolled back: dask_notebook as before this update" in printed
     assert before == image_of(swarm, "dask_notebook")

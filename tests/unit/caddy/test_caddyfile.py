@@ -1,4 +1,4 @@
-"""Caddy's text: what is filled in stays in its place, and a real Caddy accepts the result."""
+"""The Caddyfile: every value stays one word, and a real Caddy accepts the result."""
 
 import os
 import subprocess
@@ -9,16 +9,16 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from caddy import caddyfile
-from caddy.caddyfile import FrontText, fill, fragments, joined, options
+from caddy.caddyfile import CaddyfileValues, fill, fragments, join, options
 from components import notebook, prefect, scheduler
+from config import workloads
 from config.types import split_address, upstream
 
 KEY = "k" * 48
 LOGINS = ("authelia", "basic", "basic-cookie", "none")
 HASH = caddyfile.bcrypt_hash("correct horse", "0123456789abcdef" * 2)
-EXAMPLE = FrontText(
-    notebook_name="notebook.example.org",
-    dashboard_name="dashboard.example.org",
+EXAMPLE = CaddyfileValues(
+    names={site: f"{site}.example.org" for site in ("notebook", "dashboard", "prefect")},
     login="authelia",
     certificates="acme",
     key="text",
@@ -27,7 +27,6 @@ EXAMPLE = FrontText(
     basic_user="dask",
     acme_email="admin@example.org",
     acme_directory="https://acme-v02.api.letsencrypt.org/directory",
-    prefect_name="prefect.example.org",
 )
 
 label = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
@@ -36,17 +35,17 @@ word = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,30}", fullmatch=True)
 
 
 @st.composite
-def texts(draw):
-    """Return values such as the settings let through, of every kind."""
+def caddyfile_values(draw):
+    """Return any values that the settings allow."""
     at = draw(domain)
     first, second, third = draw(st.lists(label, min_size=3, max_size=3, unique=True))
     legacy = f"/api/verify?rd=https://{draw(domain)}:{draw(st.integers(1, 65535))}/{draw(word)}"
     at_port = f"{draw(domain)}:{draw(st.integers(1, 65535).filter(lambda p: p not in (80, 443)))}"
     address = st.sampled_from([at_port, f"http://{at_port}/{first}", f"https://{at}/{first}"])
     server, path = split_address(upstream(draw(address)))
-    return FrontText(
-        notebook_name=f"{first}.{at}",
-        dashboard_name=f"{second}.{at}",
+    return CaddyfileValues(
+        names={"notebook": f"{first}.{at}", "dashboard": f"{second}.{at}"}
+        | draw(st.sampled_from([{}, {"prefect": f"{third}.{at}"}])),
         login=draw(st.sampled_from(LOGINS)),
         certificates=draw(st.sampled_from(["acme", "internal"])),
         key=draw(st.sampled_from(["file", "text", "none"])),
@@ -56,19 +55,18 @@ def texts(draw):
         basic_user=draw(word.filter(lambda name: name != "import")),
         acme_email=f"{draw(word)}@{at}",
         acme_directory=f"https://{draw(domain)}/{draw(word)}",
-        prefect_name=draw(st.sampled_from(["", f"{third}.{at}"])),
     )
 
 
 def write(folder, files):
-    """Write the files of a Caddy and return the first one's path."""
+    """Write the files and return the path of the first."""
     for name, text in files.items():
         (folder / name).write_text(text)
     return folder / next(iter(files))
 
 
 def run_caddy(program, folder, *arguments):
-    """Return what a command of Caddy printed and its exit status."""
+    """Return output and exit status of one of Caddy's commands."""
     home = {"HOME": str(folder), "XDG_DATA_HOME": str(folder / "data")}
     done = subprocess.run(
         [program, *arguments], capture_output=True, text=True, env=os.environ | home, check=False
@@ -84,15 +82,15 @@ class TestFill:
             *("a#b", "import", "a;b", "a'b", "münchen", "a\x00b", "a\u2028b", "a(b"),
         ],
     )
-    def test_refuses_what_could_break_out(self, value):
-        """No value ends its word, opens a block, imports a file or starts a comment."""
-        with pytest.raises(ValueError, match=r"^PLACE: .* cannot stand in Caddy's text"):
+    def test_refuses_values_that_are_not_one_word(self, value):
+        """No value ends its word, opens a block, imports a file or begins a comment."""
+        with pytest.raises(ValueError, match=r"^PLACE: .* is not allowed in a Caddyfile"):
             fill("word {$PLACE}\n", {"PLACE": value})
 
     @given(value=st.text())
     @example(value="\n")
-    def test_leaves_one_word_or_refuses(self, value):
-        """Whatever comes in, the line has as many words as before, or there is no line."""
+    def test_inserts_one_word_or_refuses(self, value):
+        """With any value the line keeps its number of words."""
         try:
             filled = fill("\tword {$PLACE}\n", {"PLACE": value})
         except ValueError:
@@ -100,21 +98,21 @@ class TestFill:
         assert ["word", value] == filled.split()
         assert not set(value) & set("{}\"'`\\#\n")
 
-    def test_refuses_a_place_without_a_value(self):
-        """A file that wants what nobody gives is a mistake, not an empty word."""
+    def test_refuses_a_placeholder_without_a_value(self):
+        """It is a mistake in a fragment, not an empty word."""
         with pytest.raises(ValueError, match="MISSING"):
             fill("word {$MISSING}\n", {"OTHER": "x"})
 
-    def test_leaves_no_place_open(self):
-        """Caddy would fill what is left from its own environment."""
+    def test_leaves_no_placeholder(self):
+        """Caddy would fill it from its environment."""
         for login in LOGINS:
-            text = FrontText(**{**vars(EXAMPLE), "login": login})
-            assert "{$" not in "".join((fragments(text, HASH, KEY) | options(text)).values())
+            values = CaddyfileValues(**{**vars(EXAMPLE), "login": login})
+            assert "{$" not in "".join((fragments(values, HASH, KEY) | options(values)).values())
 
 
 class TestHash:
-    def test_opens_with_its_password_only(self):
-        """It is a bcrypt hash as any other."""
+    def test_matches_its_password_only(self):
+        """It is a common bcrypt hash."""
         assert bcrypt.checkpw(b"correct horse", HASH.encode())
         assert not bcrypt.checkpw(b"correct cow", HASH.encode())
 
@@ -133,55 +131,55 @@ class TestRealCaddy:
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
-    @given(text=texts())
-    @example(text=EXAMPLE)
-    def test_validates_what_is_rendered(self, real_caddy, tmp_path, text):
-        """Every combination of values is a Caddyfile that Caddy would serve."""
-        main = write(tmp_path, options(text) | fragments(text, HASH, KEY))
-        said, status = run_caddy(
+    @given(values=caddyfile_values())
+    @example(values=EXAMPLE)
+    def test_validates_all_rendered_files(self, real_caddy, tmp_path, values):
+        """With any values Caddy accepts the Caddyfile."""
+        main = write(tmp_path, options(values) | fragments(values, HASH, KEY))
+        output, status = run_caddy(
             real_caddy, tmp_path, "validate", "--adapter", "caddyfile", "--config", main
         )
-        assert 0 == status, said
+        assert 0 == status, output
 
     @settings(
         max_examples=10,
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
-    @given(text=texts())
-    @example(text=EXAMPLE)
-    def test_finds_each_file_well_formatted(self, real_caddy, tmp_path, text):
-        """`caddy fmt` has nothing to change, in the fragments and in all of them as one."""
-        files = options(text) | fragments(text, HASH, KEY)
-        files |= {"joined.caddy": joined(files), "boot.caddy": caddyfile.boot()}
+    @given(values=caddyfile_values())
+    @example(values=EXAMPLE)
+    def test_finds_all_files_well_formatted(self, real_caddy, tmp_path, values):
+        """`caddy fmt` changes neither the fragments nor the joined file."""
+        files = fragments(values, HASH, KEY)
+        files |= {"joined.caddy": join(files), "boot.caddy": caddyfile.boot()} | options(values)
         write(tmp_path, files)
         for name in files:
-            said, status = run_caddy(real_caddy, tmp_path, "fmt", "--diff", tmp_path / name)
+            output, status = run_caddy(real_caddy, tmp_path, "fmt", "--diff", tmp_path / name)
             assert (files[name].strip(), 0) == (
-                "\n".join(line[2:] for line in said.splitlines()).strip(),
+                "\n".join(line[2:] for line in output.splitlines()).strip(),
                 status,
             )
 
     @pytest.mark.parametrize("login", LOGINS)
-    def test_takes_the_joined_fragments_beside_other_sites(self, real_caddy, tmp_path, login):
-        """An existing Caddy imports one file and keeps its own sites and options."""
-        text = FrontText(**{**vars(EXAMPLE), "login": login})
+    def test_accepts_the_joined_fragments_beside_other_sites(self, real_caddy, tmp_path, login):
+        """An existing Caddy imports one file and keeps its sites and options."""
+        values = CaddyfileValues(**{**vars(EXAMPLE), "login": login})
         main = tmp_path / "Caddyfile"
         main.write_text(
             "{\n\tadmin off\n}\n\nimport sites/*.caddy\n\nhttp://other {\n\trespond 1\n}\n"
         )
         (tmp_path / "sites").mkdir()
-        write(tmp_path / "sites", {"dask-swarm.caddy": joined(fragments(text, HASH, KEY))})
-        said, status = run_caddy(
+        write(tmp_path / "sites", {"dask-swarm.caddy": join(fragments(values, HASH, KEY))})
+        output, status = run_caddy(
             real_caddy, tmp_path, "validate", "--adapter", "caddyfile", "--config", main
         )
-        assert 0 == status, said
+        assert 0 == status, output
 
 
 def test_the_upstreams_are_the_services():
-    """The files name the services and ports that the components declare."""
+    """The fragments name the services and ports that the components declare."""
     files = fragments(EXAMPLE, HASH, KEY)
     assert f" dask_notebook {notebook.PORT} {{\n" in files["notebook.caddy"]
     assert f"dask_scheduler {scheduler.DASHBOARD_PORT}\n" in files["dashboard.caddy"]
-    assert f"{prefect.SERVICE} {prefect.PORT}\n" in files["prefect.caddy"]
+    assert f"{workloads.PREFECT} {prefect.PORT}\n" in files["prefect.caddy"]
     assert notebook.Notebook.url == f"http://dask_notebook:{notebook.PORT}"

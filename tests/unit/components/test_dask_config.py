@@ -1,4 +1,4 @@
-"""Dask's configuration of a service, merged from ours and the user's."""
+"""Dask's configuration of a service, merged from the stack's and the user's."""
 
 import pytest
 
@@ -16,6 +16,6 @@ from components.dask_config import merge
         ({}, {"x": {"y": [1]}}, {"x": {"y": [1]}}),
     ],
 )
-def test_the_users_values_count(ours, users, expected):
-    """As when Dask reads a second file."""
+def test_the_users_values_win(ours, users, expected):
+    """As Dask merges a second file."""
     assert expected == merge(ours, users)

@@ -16,10 +16,10 @@ from config.settings import parse_settings
 
 SECRET_KEY = "s3SecretKey"
 KEYS = {"s3AccessKey": "AKIAEXAMPLE", SECRET_KEY: "wJalrXUt/K7+bPxRfi="}
-# What a credential may consist of (`parsing.optional_text`).
+# The characters of a credential (`parsing.optional_text`).
 CREDENTIALS = st.text(string.digits + string.ascii_letters + string.punctuation, min_size=1)
 PEM = certifi.contents()
-# `settings` only makes things.
+# `settings` has no state.
 same_fixture = hypothesis.settings(
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
@@ -27,8 +27,8 @@ same_fixture = hypothesis.settings(
 
 @pytest.fixture
 def settings(defaults):
-    """Return a function that makes settings from the defaults and changes."""
-    return lambda **config: parse_settings(defaults | config, {SECRET_KEY}, {})
+    """Return a function from changes of the defaults to the settings of the object store."""
+    return lambda **config: parse_settings(defaults | config, {SECRET_KEY}, {}).object_store
 
 
 def read(text):
@@ -38,10 +38,12 @@ def read(text):
     return parser
 
 
-def test_one_file_has_all_that_a_client_needs(settings):
-    """Keys, region, endpoint, checksums and the place of the bucket, in the default profile."""
-    found = settings(**KEYS, s3Endpoint="https://s3.example.org:9000", s3Region="eu-central-1")
-    parser = read(credentials_file(found))
+def test_one_file_has_everything_that_a_client_needs(settings):
+    """Keys, region, endpoint, checksums and the addressing style, in the default profile."""
+    store_settings = settings(
+        **KEYS, s3Endpoint="https://s3.example.org:9000", s3Region="eu-central-1"
+    )
+    parser = read(credentials_file(store_settings))
     assert ["default"] == parser.sections()
     assert {
         "aws_access_key_id": "AKIAEXAMPLE",
@@ -54,23 +56,23 @@ def test_one_file_has_all_that_a_client_needs(settings):
     } == dict(parser["default"])
 
 
-def test_what_is_not_set_is_left_to_the_client(settings):
-    """An empty region or endpoint would be taken for one; Amazon's are known."""
-    found = settings(**KEYS, s3PathStyle="false")
-    section = read(credentials_file(found))["default"]
+def test_unset_values_are_left_to_the_client(settings):
+    """Clients would use an empty region or endpoint; they know Amazon's."""
+    store_settings = settings(**KEYS, s3PathStyle="false")
+    section = read(credentials_file(store_settings))["default"]
     assert {"region", "endpoint_url"}.isdisjoint(section)
     assert "\naddressing_style=virtual" == section["s3"]
     assert {"AWS_ENDPOINT_URL", "AWS_REGION", "AWS_CA_BUNDLE", "S3_BUCKET"}.isdisjoint(
-        object_store_variables(found)
+        object_store_variables(store_settings)
     )
 
 
 @same_fixture
 @given(access_key=CREDENTIALS, secret_key=CREDENTIALS)
-def test_no_key_leaves_its_place(settings, access_key, secret_key):
-    """Whatever a key consists of, it is read back as it is, and nothing else is."""
-    found = settings(s3AccessKey=access_key, s3SecretKey=secret_key)
-    parser = read(credentials_file(found))
+def test_any_key_is_read_back(settings, access_key, secret_key):
+    """Any characters of a key are read back unchanged, and no other value changes."""
+    store_settings = settings(s3AccessKey=access_key, s3SecretKey=secret_key)
+    parser = read(credentials_file(store_settings))
     assert ["default"] == parser.sections()
     assert access_key == parser["default"]["aws_access_key_id"]
     assert secret_key == parser["default"]["aws_secret_access_key"]
@@ -79,23 +81,23 @@ def test_no_key_leaves_its_place(settings, access_key, secret_key):
 
 @same_fixture
 @given(access_key=CREDENTIALS)
-def test_no_blank_begins_a_comment(settings, access_key):
-    """pyarrow takes what follows ` #` or ` ;` for a comment, and then asks without keys."""
+def test_no_key_begins_a_comment(settings, access_key):
+    """For pyarrow ` #` and ` ;` begin a comment; the key would be missing."""
     text = credentials_file(settings(s3AccessKey=access_key, s3SecretKey="#x"))
     assert " " not in text.replace("    addressing_style", "")
 
 
 @pytest.mark.parametrize("character", ["\n", " ", "\t", "\0", "é", "\u2028"])
 def test_a_key_is_one_line_of_printable_ascii(settings, character):
-    """Anything else could end its line, or its header in a request."""
+    """Other characters could end its line, or its header in a request."""
     with pytest.raises(ConfigError, match="printable ASCII"):
         settings(s3AccessKey=f"AK{character}IA", s3SecretKey="x")
 
 
-def test_pyarrow_and_python_find_the_rest_in_variables(settings):
-    """pyarrow reads endpoint and region nowhere else, botocore the certificates."""
-    found = settings(**KEYS, s3Endpoint="https://s3.local", s3Region="x", s3Bucket="dask")
-    variables = object_store_variables(found)
+def test_variables_name_the_rest_for_pyarrow_and_python(settings):
+    """pyarrow reads endpoint and region only there, and botocore the certificates."""
+    store_settings = settings(**KEYS, s3Endpoint="https://s3.local", s3Region="x", s3Bucket="dask")
+    variables = object_store_variables(store_settings)
     assert "/run/secrets/s3_credentials" == variables["AWS_SHARED_CREDENTIALS_FILE"]
     assert "https://s3.local" == variables["AWS_ENDPOINT_URL"]
     assert ("x", "x") == (variables["AWS_REGION"], variables["AWS_DEFAULT_REGION"])
@@ -105,15 +107,15 @@ def test_pyarrow_and_python_find_the_rest_in_variables(settings):
 
 
 def test_no_variable_holds_a_key(settings):
-    """Variables reach every process that work starts, and a traceback or two."""
+    """Variables reach every process that work starts, and some tracebacks."""
     text = str(object_store_variables(settings(**KEYS)))
     assert not any(value in text for value in KEYS.values())
 
 
-def test_a_user_cannot_set_what_the_keys_set(settings):
-    """Each variable of ours is refused by its name; one that is unset here could be set later."""
-    ours = object_store_variables(settings(**KEYS, s3Bucket="dask", s3Region="x"))
-    assert set(ours) <= set(cross_checks.OBJECT_STORE_VARIABLES)
+def test_a_user_cannot_set_the_variables_of_the_store(settings):
+    """All of them are refused: a variable that is unset now may be set later."""
+    variables = object_store_variables(settings(**KEYS, s3Bucket="dask", s3Region="x"))
+    assert set(variables) <= set(cross_checks.OBJECT_STORE_VARIABLES)
     for name in cross_checks.OBJECT_STORE_VARIABLES:
         with pytest.raises(ConfigError, match=f"environment: {name} is set"):
             settings(**KEYS, environment=f'{{"{name}": "x"}}')
@@ -121,15 +123,15 @@ def test_a_user_cannot_set_what_the_keys_set(settings):
 
 
 @pytest.mark.parametrize("key", ["s3Endpoint", "s3Region", "s3Bucket", "s3CaBundle"])
-def test_nothing_is_set_for_keys_that_are_not_there(settings, key):
-    """It would do nothing, and no proof would say so."""
+def test_settings_of_the_store_need_keys(settings, key):
+    """Without keys they would have no effect."""
     values = {"s3Endpoint": "https://s3.local", "s3CaBundle": PEM}
-    with pytest.raises(ConfigError, match=f"{key}: it is set, and there are no keys for it"):
+    with pytest.raises(ConfigError, match=f"{key}: set without keys for the S3 server"):
         settings(**{key: values.get(key, "dask")})
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_one_key_needs_the_other(settings, key):
-    """A client with half of them would ask as nobody."""
+    """With one key only, a client would be anonymous."""
     with pytest.raises(ConfigError, match="both or none"):
         settings(**{key: "x"})

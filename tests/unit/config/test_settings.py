@@ -1,4 +1,4 @@
-"""A config becomes settings, or one error that names every key, value and cure."""
+"""A config becomes settings, or one error with every problem and its fix."""
 
 from decimal import Decimal
 
@@ -11,25 +11,24 @@ SECRETS = ("notebookPassword", "basicPassword", "autheliaPassword")
 
 
 def problems(config, encrypted=SECRETS):
-    """Return the lines of the error that `config` causes."""
+    """Return the problems of `config`."""
     with pytest.raises(ConfigError) as caught:
         parse_settings(config, encrypted, {})
-    headline, *lines = str(caught.value).splitlines()
-    assert "nothing was touched" in headline
-    return lines
+    assert "Nothing was changed." in str(caught.value)
+    return caught.value.problems
 
 
 def test_the_defaults_are_valid(defaults):
     """A stack without a single config value is a valid stack."""
     settings = parse_settings(defaults, (), {})
-    assert 4 == settings.workers
-    assert Decimal("0.5") == settings.worker_cpus
-    assert 2**30 == settings.worker_memory
-    assert ("prefect", "prefect-dask", "s3fs") == settings.extra_pip_packages
+    assert 4 == settings.workers.count
+    assert Decimal("0.5") == settings.workers.cpus
+    assert 2**30 == settings.workers.memory
+    assert ("prefect", "prefect-dask", "s3fs") == settings.cluster.packages
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "allowed", "example"),
+    ("key", "value", "expected", "example"),
     [
         ("workerMemory", "1GB", "KiB, MiB, GiB or TiB", "workerMemory 1GiB"),
         ("workerMemory", "100MiB", "at least 256MiB", "workerMemory 1GiB"),
@@ -87,32 +86,38 @@ def test_the_defaults_are_valid(defaults):
         ("extraPipPackages", '["a b"]', "a list of package names", "extraPipPackages[0]"),
     ],
 )
-def test_each_bad_value_names_key_value_and_cure(defaults, key, value, allowed, example):
-    """The error names the key, the value, what is allowed and a command that sets a good one."""
-    (line,) = problems(defaults | {key: value})
-    assert line.startswith(f"  - {key}: {value!r} is not valid. Allowed is ")
-    assert allowed in line
-    assert f"Example: pulumi config set {example}" in line or example in line
+def test_an_invalid_value_is_reported_with_its_key_and_a_fix(
+    defaults, key, value, expected, example
+):
+    """The problem holds the key, the value, what is expected and a command that sets it."""
+    (problem,) = problems(defaults | {key: value})
+    assert (key, f"{value!r} is not valid") == (problem.key, problem.found)
+    assert expected in problem.expected
+    assert problem.fix.startswith("pulumi config set ")
+    assert example in problem.fix
 
 
-def test_an_unknown_key_names_the_nearest_known_one(defaults):
+def test_an_unknown_key_names_the_nearest_known_key(defaults):
     """A misspelled key is not silently ignored."""
-    (line,) = problems(defaults | {"workerMemroy": "2GiB"})
-    assert "workerMemroy: there is no such key; did you mean workerMemory?" in line
+    (problem,) = problems(defaults | {"workerMemroy": "2GiB"})
+    assert "workerMemroy" == problem.key
+    assert "unknown key; did you mean workerMemory?" == problem.found
+    assert "pulumi config rm workerMemroy" == problem.fix
 
 
-def test_a_key_like_no_other_lists_all_keys(defaults):
-    """An unknown key without a near one shows which keys there are."""
-    (line,) = problems(defaults | {"xyzzy": "1"})
-    assert "did you mean" not in line
-    assert "workersPerNode" in line
+def test_an_unknown_key_without_a_similar_key_lists_all_keys(defaults):
+    """The message shows which keys exist."""
+    (problem,) = problems(defaults | {"xyzzy": "1"})
+    assert "unknown key" == problem.found
+    assert "workersPerNode" in problem.expected
 
 
-def test_threads_that_the_cpus_cannot_carry_are_refused(defaults):
+def test_more_threads_than_the_cpus_can_run_are_refused(defaults):
     """Eight threads on half a CPU would all be starved."""
-    (line,) = problems(defaults | {"workerThreads": "8"})
-    assert "workerThreads: 8 are too many for workerCpus 0.5" in line
-    assert "pulumi config set workerCpus 2.00" in line
+    (problem,) = problems(defaults | {"workerThreads": "8"})
+    assert "workerThreads" == problem.key
+    assert "8 threads are too many for workerCpus 0.5" == problem.found
+    assert "pulumi config set workerCpus 2.00" == problem.fix
 
 
 def test_a_docker_context_in_the_environment_is_refused(defaults):
@@ -122,7 +127,7 @@ def test_a_docker_context_in_the_environment_is_refused(defaults):
 
 
 def test_certificates_in_the_environment_are_for_tcp_alone(defaults):
-    """The provider would speak TLS to a socket or through SSH, where nobody answers that."""
+    """The provider would use TLS on a socket or over SSH, where no engine does."""
     environment = {"DOCKER_CERT_PATH": "/home/me/.docker"}
     for host in ("ssh://deploy@manager", "unix:///var/run/docker.sock"):
         with pytest.raises(ConfigError, match="unset DOCKER_CERT_PATH"):
@@ -131,66 +136,71 @@ def test_certificates_in_the_environment_are_for_tcp_alone(defaults):
 
 
 def test_all_problems_are_reported_together(defaults):
-    """Who made three mistakes learns of all three at once."""
-    lines = problems(defaults | {"workers": "0", "workerMemory": "1", "colour": "red"})
-    assert 3 == len(lines)
+    """Three mistakes make three problems in one error."""
+    assert 3 == len(problems(defaults | {"workers": "0", "workerMemory": "1", "colour": "red"}))
 
 
 @pytest.mark.parametrize("key", ["notebookPassword", "basicPassword"])
 @pytest.mark.parametrize("value", ["hunter2", "hunter2\nhunter2"])
 def test_a_bad_password_is_not_repeated(defaults, key, value):
     """An error about a secret does not print the secret."""
-    (line,) = problems(defaults | {key: value})
-    assert "hunter2" not in line
-    assert "8 printable characters" in line
+    (problem,) = problems(defaults | {key: value})
+    assert "hunter2" not in str(problem)
+    assert "8 printable characters" in problem.expected
 
 
 def test_a_password_that_bcrypt_would_cut_off_is_refused(defaults):
-    """Beyond 72 bytes any ending would open the door."""
-    (line,) = problems(defaults | {"basicPassword": "ä" * 37})
-    assert "at most 72 bytes" in line
-    assert "ä" not in line
+    """After 72 bytes any ending would be accepted."""
+    (problem,) = problems(defaults | {"basicPassword": "ä" * 37})
+    assert "at most 72 bytes" in problem.expected
+    assert "ä" not in str(problem)
 
 
-FRONT = {"domain": "example.org", "autheliaPortal": "https://auth.example.org"}
+INGRESS = {"domain": "example.org", "autheliaPortal": "https://auth.example.org"}
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
-        ({"caddyMode": "managed"}, "domain: it is not set, and a Caddy of the stack's own"),
-        ({"domain": "example.org"}, "autheliaPortal: it is not set, and example.org is to be"),
-        (FRONT | {"dashboardName": "notebook"}, "dashboardName: 'notebook' is the notebook's"),
+        ({"caddyMode": "managed"}, "domain: not set, but caddyMode managed"),
         (
-            FRONT | {"autheliaPortal": "https://notebook.example.org/"},
+            {"domain": "example.org"},
+            "autheliaPortal: not set, but auth authelia",
+        ),
+        (
+            INGRESS | {"dashboardName": "notebook"},
+            "dashboardName: 'notebook' is also the",
+        ),
+        (
+            INGRESS | {"autheliaPortal": "https://notebook.example.org/"},
             "autheliaPortal: 'https://notebook.example.org' is a name that this stack serves",
         ),
-        (FRONT | {"autheliaUser": "probe"}, "autheliaUser: it is set without the other"),
+        (INGRESS | {"autheliaUser": "probe"}, "autheliaUser: set without autheliaPassword"),
         (
-            FRONT | {"autheliaPassword": "correct horse"},
-            "autheliaPassword: it is set without the other",
+            INGRESS | {"autheliaPassword": "correct horse"},
+            "autheliaPassword: set without autheliaUser",
         ),
         (
-            FRONT | {"caddyDirectory": "/srv/sites", "dockerHost": "tcp://manager:2376"},
-            "caddyHost: it is not set, and tcp://manager:2376 gives no access",
+            INGRESS | {"caddyDirectory": "/srv/sites", "dockerHost": "tcp://manager:2376"},
+            "caddyHost: not set, but tcp://manager:2376 gives no access",
         ),
         (
-            FRONT | {"caddyDirectory": "/srv/sites", "caddyMainFile": ""},
-            "caddyMainFile: it is not set",
+            INGRESS | {"caddyDirectory": "/srv/sites", "caddyMainFile": ""},
+            "caddyMainFile: not set",
         ),
-        (FRONT | {"auth": "none"}, "auth: 'none' would open example.org to everybody"),
-        (FRONT | {"caddyMode": "managed"}, "acmeEmail: it is not set, and example.org needs"),
+        (INGRESS | {"auth": "none"}, "auth: 'none' opens example.org to everybody"),
+        (INGRESS | {"caddyMode": "managed"}, "acmeEmail: not set, but example.org needs"),
         (
-            FRONT | {"caddyMode": "managed", "acmeEmail": "a@b.org", "acmeDirectory": ""},
-            "acmeDirectory: it is not set",
+            INGRESS | {"caddyMode": "managed", "acmeEmail": "a@b.org", "acmeDirectory": ""},
+            "acmeDirectory: not set",
         ),
     ],
 )
-def test_settings_of_the_front_that_do_not_fit_are_refused(defaults, config, said):
-    """Each valid by itself, they would make a front that is open, ambiguous or broken."""
-    (line,) = problems(defaults | config)
-    assert line.startswith(f"  - {said}")
-    assert "Example: pulumi config set " in line
+def test_ingress_settings_that_do_not_fit_together_are_refused(defaults, config, message):
+    """Each is valid alone; together the ingress would be open, ambiguous or broken."""
+    (problem,) = problems(defaults | config)
+    assert f"{problem.key}: {problem.found}".startswith(message)
+    assert problem.fix.startswith("pulumi config set ")
 
 
 PREFECT = {"prefect": "managed"}
@@ -198,14 +208,14 @@ PREFECT_ELSEWHERE = {"prefect": "external", "prefectApiUrl": "https://flows.exam
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         (
-            FRONT | PREFECT | {"prefectName": "notebook"},
-            "prefectName: 'notebook' is the notebook's or the dashboard's name too",
+            INGRESS | PREFECT | {"prefectName": "notebook"},
+            "prefectName: 'notebook' is also the notebook's or the dashboard's name",
         ),
         (
-            FRONT | PREFECT | {"autheliaPortal": "https://prefect.example.org"},
+            INGRESS | PREFECT | {"autheliaPortal": "https://prefect.example.org"},
             "autheliaPortal: 'https://prefect.example.org' is a name that this stack serves",
         ),
         (
@@ -218,10 +228,10 @@ PREFECT_ELSEWHERE = {"prefect": "external", "prefectApiUrl": "https://flows.exam
         ),
     ],
 )
-def test_settings_of_prefect_that_do_not_fit_are_refused(defaults, config, said):
-    """Two names that are one, or a variable that would be set twice."""
-    (line,) = problems(defaults | config)
-    assert line.startswith(f"  - {said}")
+def test_prefect_settings_that_do_not_fit_together_are_refused(defaults, config, message):
+    """A name is used twice, or a variable would be set twice."""
+    (problem,) = problems(defaults | config)
+    assert f"{problem.key}: {problem.found}".startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -229,54 +239,54 @@ def test_settings_of_prefect_that_do_not_fit_are_refused(defaults, config, said)
     [
         {"environment": '{"PREFECT_API_URL": "http://other/api"}'},
         PREFECT_ELSEWHERE | {"environment": '{"PREFECT_API_AUTH_STRING": "admin:s3cret"}'},
-        FRONT | {"prefectName": "notebook"},
-        FRONT | {"autheliaPortal": "https://prefect.example.org"},
+        INGRESS | {"prefectName": "notebook"},
+        INGRESS | {"autheliaPortal": "https://prefect.example.org"},
     ],
 )
-def test_what_the_program_does_not_set_or_serve_is_the_users(defaults, config):
-    """Without a server of the program's the names are free, and a key of another one fits."""
+def test_names_and_variables_that_the_program_does_not_use_are_free(defaults, config):
+    """Without a managed Prefect server, the user may use its name and its variables."""
     assert parse_settings(defaults | config, (), {})
 
 
 @pytest.mark.parametrize(
     ("config", "asks"),
     [
-        (FRONT, False),
-        (FRONT | {"notebookPassword": "correct horse"}, False),
-        (FRONT | {"notebookLogin": "true"}, True),
+        (INGRESS, False),
+        (INGRESS | {"notebookPassword": "correct horse"}, False),
+        (INGRESS | {"notebookLogin": "true"}, True),
         ({}, True),
         ({"caddyMode": "none", "domain": "example.org"}, True),
         ({"domain": "localhost", "auth": "none"}, True),
     ],
 )
-def test_the_notebook_asks_where_no_login_in_front_is_to_be_enough(defaults, config, asks):
-    """One login there always is: whoever reaches the notebook runs any code."""
+def test_the_notebook_asks_for_its_login_unless_the_ingress_does(defaults, config, asks):
+    """The notebook is never open, because its users run any code."""
     encrypted = {"notebookPassword"}
     assert asks == parse_settings(defaults | config, encrypted, {}).notebook_asks
 
 
 @pytest.mark.parametrize(
-    ("config", "front"),
+    ("config", "has_ingress"),
     [
         ({}, False),
         ({"caddyMode": "none", "domain": "example.org", "auth": "none"}, False),
-        (FRONT, True),
-        (FRONT | {"caddyMode": "managed", "acmeEmail": "admin@example.org"}, True),
+        (INGRESS, True),
+        (INGRESS | {"caddyMode": "managed", "acmeEmail": "admin@example.org"}, True),
         ({"caddyMode": "managed", "domain": "localhost", "auth": "basic"}, True),
         ({"caddyMode": "managed", "domain": "dask.localhost", "auth": "none"}, True),
     ],
 )
-def test_there_is_a_front_where_there_is_a_domain(defaults, config, front):
-    """Without a domain a stack joins Caddy's network only, as it always did."""
-    assert front == parse_settings(defaults | config, (), {}).has_front
+def test_a_stack_with_a_domain_has_an_ingress(defaults, config, has_ingress):
+    """Without a domain a stack only joins Caddy's network."""
+    assert has_ingress == bool(parse_settings(defaults | config, (), {}).ingress)
 
 
 def test_a_password_in_plain_text_is_refused(defaults):
     """A password in the stack's file would be committed with it."""
-    (line,) = problems(defaults | {"notebookPassword": "correct horse"}, encrypted=())
-    assert "kept in plain text" in line
-    assert "pulumi config set --secret notebookPassword" in line
-    assert "correct horse" not in line
+    (problem,) = problems(defaults | {"notebookPassword": "correct horse"}, encrypted=())
+    assert "the value is in plain text" == problem.found
+    assert "pulumi config set --secret notebookPassword" == problem.fix
+    assert "correct horse" not in str(problem)
 
 
 @pytest.mark.parametrize(
@@ -292,39 +302,39 @@ def test_a_password_in_plain_text_is_refused(defaults):
     ],
 )
 def test_settings_for_work_must_fit_together(defaults, config, key, message):
-    """A setting without another that it needs is named with the one to set."""
-    (line,) = problems(defaults | config, encrypted={"s3SecretKey"})
-    assert line.startswith(f"  - {key}: ")
-    assert message in line
+    """A setting without another setting that it needs is reported with a fix."""
+    (problem,) = problems(defaults | config, encrypted={"s3SecretKey"})
+    assert key == problem.key
+    assert message in problem.expected + problem.fix
 
 
 def test_an_encrypted_value_that_is_not_valid_is_not_shown(defaults):
     """Whatever key it has."""
     values = defaults | {"environment": '{"A B": "correct horse"}'}
-    (line,) = problems(values, encrypted={"environment"})
-    assert line.startswith("  - environment: the value is not valid.")
-    assert "correct horse" not in line
+    (problem,) = problems(values, encrypted={"environment"})
+    assert ("environment", "the value is not valid") == (problem.key, problem.found)
+    assert "correct horse" not in str(problem)
 
 
-def test_dasks_configuration_is_no_place_for_secrets(defaults):
-    """Every container shows it, so a value that Pulumi encrypts does not stay one."""
+def test_a_secret_in_dasks_configuration_is_refused(defaults):
+    """Every container shows the configuration, so the value would not stay secret."""
     values = defaults | {"daskConfig": '{"a": "correct horse"}'}
-    (line,) = problems(values, encrypted={"daskConfig"})
-    assert "shows it in clear" in line
-    assert "--secret --path environment.DASK_NAME" in line
-    assert "correct horse" not in line
+    (problem,) = problems(values, encrypted={"daskConfig"})
+    assert "every container's configuration shows it" in problem.found
+    assert "--secret --path environment.DASK_NAME" in problem.fix
+    assert "correct horse" not in str(problem)
 
 
 def test_variables_may_be_secrets_and_are_never_shown(defaults):
-    """Numbers and booleans are the text that the config has."""
+    """Numbers and booleans become the text that the config has."""
     values = defaults | {"environment": '{"KEY": "correct horse", "ON": true, "N": 1}'}
     settings = parse_settings(values, {"environment"}, {})
-    assert {"KEY": "correct horse", "ON": "true", "N": "1"} == settings.environment
+    assert {"KEY": "correct horse", "ON": "true", "N": "1"} == settings.shared.environment
     assert "correct horse" not in repr(settings)
 
 
 def test_settings_do_not_show_the_password(defaults):
-    """A traceback or log that shows the settings shows no secret."""
+    """A traceback or log of the settings shows no secret."""
     settings = parse_settings(
         defaults | {"notebookPassword": "correct horse"}, {"notebookPassword"}, {}
     )
@@ -332,8 +342,8 @@ def test_settings_do_not_show_the_password(defaults):
 
 
 def test_settings_cannot_be_changed(defaults):
-    """Nobody changes the settings after they were checked."""
+    """Settings stay as they were checked."""
     settings = parse_settings(defaults, (), {})
     with pytest.raises(AttributeError):
-        settings.workers = 5
+        settings.workers.count = 5
     assert isinstance(settings, Settings)

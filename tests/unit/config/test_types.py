@@ -1,4 +1,4 @@
-"""Config texts become values, or errors that say what is allowed."""
+"""Config texts become values, or errors that say what is expected."""
 
 import contextlib
 from decimal import Decimal
@@ -29,7 +29,7 @@ class TestMemory:
 
     @given(st.integers(min_value=1, max_value=2**45))
     def test_spelled_sizes_mean_the_same_to_dask(self, size):
-        """What is told to Dask is exactly the limit that the Swarm enforces."""
+        """Dask gets exactly the limit that Swarm enforces."""
         from dask.utils import parse_bytes
 
         assert size == parse_bytes(types.spell_memory(size))
@@ -41,7 +41,7 @@ class TestCpus:
         assert Decimal("0.1") == types.cpus("0.1")
 
     @pytest.mark.parametrize("text", ["half", "", "0", "-1", "0.0001", "nan", "inf", "1000"])
-    def test_what_is_no_number_of_cpus_is_refused(self, text):
+    def test_other_text_than_a_number_of_cpus_is_refused(self, text):
         """Words, zero, negative and absurd numbers are refused."""
         with pytest.raises(ValueError, match=r"from 0\.001 to 512"):
             types.cpus(text)
@@ -59,14 +59,14 @@ class TestImageReference:
         ],
     )
     def test_references_are_spelled_as_docker_prints_them(self, text, familiar):
-        """The familiar form is what the Swarm reports back, so a refresh shows no change."""
+        """Swarm reports the familiar form, so a refresh shows no change."""
         assert familiar == str(types.image_reference(text))
 
     @pytest.mark.parametrize(
         "text", ["", "dask", "Dask:1", "dask:", "dask:1@sha256:12", "a b:1", "https://x/y:1", ":1"]
     )
     def test_malformed_or_floating_references_are_refused(self, text):
-        """A reference that is none, or that would mean `latest`, is refused."""
+        """A text that is not a reference, or that would mean `latest`, is refused."""
         with pytest.raises(ValueError, match="with a tag or a digest"):
             types.image_reference(text)
 
@@ -81,7 +81,7 @@ class TestPlacement:
         "text", ["role==master", "node.labels.role=master", "node.labels.role==", "", "a,b", "=="]
     )
     def test_malformed_expressions_are_refused(self, text):
-        """What the Swarm would not understand is refused, with what it does understand."""
+        """The error shows the expressions that Swarm understands."""
         with pytest.raises(ValueError, match=r"node\.labels\.<name>==<value>"):
             types.placement(text)
 
@@ -94,14 +94,14 @@ class TestPlacement:
 class TestRequirements:
     def test_versions_and_extras_are_kept(self):
         """Requirements keep what pip needs, without the spaces that would split them."""
-        given_names = '["prefect", "s3fs >= 2026.1", "dask[array]"]'
-        assert ("prefect", "s3fs>=2026.1", "dask[array]") == types.requirements(given_names)
+        names = '["prefect", "s3fs >= 2026.1", "dask[array]"]'
+        assert ("prefect", "s3fs>=2026.1", "dask[array]") == types.requirements(names)
 
     @pytest.mark.parametrize(
         "text", ["prefect", "{}", '[""]', "[1]", '["a b"]', '["x @ https://h/x"]', '["a; b"]']
     )
-    def test_what_is_no_list_of_packages_is_refused(self, text):
-        """Anything that pip or a shell could read as more than a package name is refused."""
+    def test_other_text_than_a_list_of_packages_is_refused(self, text):
+        """pip or a shell could read such text as more than a package name."""
         with pytest.raises(ValueError, match="a list of package names"):
             types.requirements(text)
 
@@ -110,14 +110,14 @@ class TestRequirements:
     "text",
     ["", "/var/run/docker.sock", "http://h:1", "tcp://h", "ssh://", "ssh://-oProxyCommand=x"],
 )
-def test_addresses_that_are_no_docker_host_are_refused(text):
-    """A path alone, a web address or a half address is refused."""
+def test_other_text_than_a_docker_host_is_refused(text):
+    """A path, a web address or half an address is refused."""
     with pytest.raises(ValueError, match="unix:///path"):
         types.docker_host(text)
 
 
 @pytest.mark.parametrize("text", ["short", "with\nnewline", "tab\tinside"])
-def test_passwords_that_no_form_accepts_are_refused(text):
+def test_short_or_unprintable_passwords_are_refused(text):
     """A password is at least 8 printable characters."""
     with pytest.raises(ValueError, match="8 printable"):
         types.password(text)
@@ -135,8 +135,8 @@ def test_passwords_that_no_form_accepts_are_refused(text):
         ("https://example.org:8443", "https://example.org:8443", ""),
     ],
 )
-def test_a_service_is_reached_at_a_port_or_by_its_address(text, server, path):
-    """As Caddy takes it, with a path of its own."""
+def test_a_service_address_is_split_into_server_and_path(text, server, path):
+    """Caddy takes them apart from each other."""
     assert (server, path) == types.split_address(types.upstream(text))
 
 
@@ -148,15 +148,15 @@ def test_a_service_is_reached_at_a_port_or_by_its_address(text, server, path):
         *("https://a/?x=1", "https://user@a", "https://a/b c", "https://a//b", "https://a{b}"),
     ],
 )
-def test_what_caddy_cannot_reach_a_service_by_is_refused(text):
-    """A scheme with the other one's port, a query or a user is nothing to forward to."""
+def test_an_address_that_caddy_cannot_forward_to_is_refused(text):
+    """It has the other scheme's port, a query or a user."""
     with pytest.raises(ValueError, match="host:port with a port from 1 to 65535"):
         types.upstream(text)
 
 
 @given(st.text(max_size=60))
 def test_no_text_breaks_a_parser(text):
-    """Whatever stands in the config, the answer is a value or a `ValueError`."""
+    """Any text gives a value or a `ValueError`."""
     parsers = [
         types.cpus,
         types.memory,

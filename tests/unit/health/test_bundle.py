@@ -1,4 +1,4 @@
-"""The probe as it travels, to a cluster of processes that cannot import it."""
+"""The bundled probe, with a cluster of processes that cannot import it."""
 
 import io
 import json
@@ -16,15 +16,15 @@ import pytest
 from health import bundle, job
 from health.probe.messages import MARK
 from health.probe.tasks import submit, wait
-from health.probe.transfers import knocks
+from health.probe.transfers import accepts_connection
 from health.request import Request
-from tests.unit.health.test_request import ASKED
+from tests.unit.health.test_request import REQUEST
 
 GIB = 2**30
 LONGEST = 128 * 1024  # MAX_ARG_STRLEN of Linux, for one argument
-PATIENCE = 30
-# Each worker stands for a host of its own, as on the overlay.
-NAMED = """
+TIMEOUT_SECONDS = 30
+# Every worker has its own host name, as on the overlay.
+HOST_NAMES = """
 import os, socket
 name = f"host-{os.getpid()}"
 socket.gethostname = lambda: name
@@ -32,7 +32,7 @@ socket.gethostname = lambda: name
 
 
 def test_an_archive_is_the_same_everywhere(monkeypatch, tmp_path):
-    """Neither the checkout's place, nor its files' age, order or rights are in it."""
+    """It does not depend on the path of the checkout, nor on age, order or mode of its files."""
     copies = tmp_path / "some where" / "probe"
     copies.mkdir(parents=True)
     for part in sorted(bundle.PARTS.glob("*.py"), reverse=True):
@@ -49,90 +49,90 @@ def test_an_archive_is_the_same_everywhere(monkeypatch, tmp_path):
 
 
 def test_no_argument_is_nearly_too_long():
-    """The kernel starts nothing with an argument of 128 KiB."""
+    """Linux starts no program with an argument of 128 KiB."""
     assert max(map(len, bundle.command("{}"))) < LONGEST // 2
 
 
 @pytest.fixture(scope="module")
-def stranger(tmp_path_factory):
-    """Return where and how to run a process that cannot import the probe."""
+def outside(tmp_path_factory):
+    """Return the options of a process that cannot import the probe."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    place = {"cwd": tmp_path_factory.mktemp("stranger"), "env": {"PATH": path}}
+    options = {"cwd": tmp_path_factory.mktemp("outside"), "env": {"PATH": path}}
     for name in ("health", "probe"):
         command = ["python", "-c", f"import {name}"]
-        found = subprocess.run(command, check=False, capture_output=True, text=True, **place)
-        assert f"No module named '{name}'" in found.stderr
-    return place
+        done = subprocess.run(command, check=False, capture_output=True, text=True, **options)
+        assert f"No module named '{name}'" in done.stderr
+    return options
 
 
 @pytest.fixture(scope="module")
-def address(stranger):
-    """Return the address of a scheduler with two workers, each a process on this machine."""
-    file, named = stranger["cwd"] / "scheduler.json", stranger["cwd"] / "named.py"
-    named.write_text(NAMED)
+def address(outside):
+    """Return the address of a scheduler with two workers, processes on this machine."""
+    file, preload = outside["cwd"] / "scheduler.json", outside["cwd"] / "host_names.py"
+    preload.write_text(HOST_NAMES)
     alone = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
     scheduler = ["scheduler", "--port", "0", "--scheduler-file", str(file)]
-    worker = ["worker", "--scheduler-file", str(file), "--preload", str(named), "--no-nanny"]
+    worker = ["worker", "--scheduler-file", str(file), "--preload", str(preload), "--no-nanny"]
     worker += ["--nthreads", "1", "--memory-limit", "1GiB"]
-    with (stranger["cwd"] / "log").open("w") as log:
-        started = [
-            subprocess.Popen(["dask", *arguments, *alone], stdout=log, stderr=log, **stranger)
+    with (outside["cwd"] / "log").open("w") as log:
+        processes = [
+            subprocess.Popen(["dask", *arguments, *alone], stdout=log, stderr=log, **outside)
             for arguments in (scheduler, worker, worker)
         ]
     try:
         yield address_in(file)
     finally:
-        for process in started:
+        for process in processes:
             process.kill()
             process.wait()
 
 
 def address_in(file):
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT_SECONDS
     while True:
-        # It is there before it is full.
+        # The file exists before it is complete.
         with suppress(FileNotFoundError, json.JSONDecodeError):
             return json.loads(file.read_text())["address"]
         assert time.monotonic() < end, "no scheduler"
         time.sleep(0.05)
 
 
-def test_an_order_that_is_none_fails_and_leaves_nothing(stranger, monkeypatch, tmp_path):
-    """The archive is gone before anything is done."""
+def test_an_invalid_request_fails_and_leaves_no_file(outside, monkeypatch, tmp_path):
+    """The archive is deleted before the request is read."""
     assert 1 == bundle.UNPACK.count("/tmp/")
     monkeypatch.setattr(bundle, "UNPACK", bundle.UNPACK.replace("/tmp/", f"{tmp_path}/"))
-    command = bundle.command("no order")
-    done = subprocess.run(command, check=False, capture_output=True, text=True, **stranger)
+    command = bundle.command("no request")
+    done = subprocess.run(command, check=False, capture_output=True, text=True, **outside)
     assert (1, "") == (done.returncode, done.stdout)
     assert "JSONDecodeError" in done.stderr
     assert [] == list(tmp_path.iterdir())
 
 
-def test_the_program_works_as_it_travels(address, stranger):
-    """Its functions reach workers that cannot import it, by the arguments that the service has."""
+def test_the_bundled_program_works(address, outside):
+    """Its functions run on workers that cannot import it, with the service's arguments."""
     expected = {"workers": 2, "threads": 2, "memory_bytes": 2 * GIB, "workers_per_node": 2}
-    asked = {"scheduler_address": address, "expected": expected, "notebook": None}
-    request = Request.parse(json.dumps(ASKED | asked | {"packages": ["pytest>=8"]}))
-    template = job.spec(request, "dask_health-1", PATIENCE, time.time())["task_template"]
+    changes = {"scheduler_address": address, "expected": expected, "notebook": None}
+    request = Request.parse(json.dumps(REQUEST | changes | {"packages": ["pytest>=8"]}))
+    template = job.spec(request, "dask_health-1", TIMEOUT_SECONDS, time.time())["task_template"]
     command = template["ContainerSpec"]["Args"]
     run = subprocess.run(
-        command, check=True, capture_output=True, text=True, timeout=2 * PATIENCE, **stranger
+        command, check=True, capture_output=True, text=True, timeout=2 * TIMEOUT_SECONDS, **outside
     )
     proof = json.loads(run.stdout.splitlines()[-1].removeprefix(MARK))["proof"]
     one, other = proof["members"]
     assert [[one, other], [other, one]] == sorted(proof.pop("routes"))
     assert {"python", "dask", "distributed", "numpy"} <= proof.pop("versions").keys()
     assert {"pytest"} == proof.pop("packages").keys()
-    counted = {"workers": 2, "threads": 2, "memory_bytes": 2 * GIB, "tasks": 2}
-    assert counted | {"transfer_bytes": 4 * 2**20, "members": [one, other]} == proof
+    counts = {"workers": 2, "threads": 2, "memory_bytes": 2 * GIB, "tasks": 2}
+    assert counts | {"transfer_bytes": 4 * 2**20, "members": [one, other]} == proof
 
 
-def test_a_knock_reaches_workers_too(address):
-    """It is only wanted where something is wrong."""
+def test_a_worker_can_test_a_port(address):
+    """Only a failed transfer needs it."""
     with distributed.Client(address, set_as_default=False) as client:
         client.wait_for_workers(2)
         one, other = client.scheduler_info()["workers"]
-        both = [submit(client, one, knocks, to) for to in (other, "tcp://127.0.0.1:9")]
-        wait(both, PATIENCE)
-        assert [True, False] == [each.result() for each in both]
-        assert all(each.key.startswith("knocks-") for each in both)
+        both = [submit(client, one, accepts_connection, to) for to in (other, "tcp://127.0.0.1:9")]
+        wait(both, TIMEOUT_SECONDS)
+        assert [True, False] == [future.result() for future in both]
+        assert all(future.key.startswith("accepts_connection-") for future in both)

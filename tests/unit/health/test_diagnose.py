@@ -1,8 +1,8 @@
-"""From the Swarm's tasks to sentences: states, causes, cures, logs."""
+"""The report about the Swarm's tasks: states, causes, fixes, logs."""
 
 import pytest
 
-from health.diagnose import Evidence, clean, hopeless, missing, report
+from health.diagnose import Evidence, clean, missing_slots, report, unrecoverable
 from swarm.nodes import matches
 from swarm.snapshot import Snapshot
 
@@ -76,83 +76,85 @@ def snapshot(*tasks, replicas=1):
     return Snapshot(services={"dask_worker": service(replicas)}, tasks=tasks)
 
 
-def told(*tasks, nodes=NODES, replicas=1, **evidence):
+def reported(*tasks, nodes=NODES, replicas=1, **evidence):
     now = snapshot(*tasks, replicas=replicas)
-    found = Evidence(now=now, nodes=nodes, tasks=tasks, **({"logs": {}} | evidence))
-    return report("Headline.", ["dask_worker"], found)
+    all_evidence = Evidence(now=now, nodes=nodes, tasks=tasks, **({"logs": {}} | evidence))
+    return report("Headline.", ["dask_worker"], all_evidence)
 
 
 def test_a_working_service_is_not_mentioned():
-    """The report holds nothing but what is wrong."""
-    assert told(task("running")) == "Headline."
+    """The report has only what is wrong."""
+    assert reported(task("running")) == "Headline."
 
 
 def test_a_missing_service_is_mentioned():
-    """A service that was never created has no tasks to speak of."""
+    """A service that was never created has no tasks."""
     now = Snapshot(services={}, tasks=())
-    found = Evidence(now=now, nodes=NODES, tasks=(), logs={})
-    assert "dask_worker: the Swarm has no such service" in report("H", ["dask_worker"], found)
+    evidence = Evidence(now=now, nodes=NODES, tasks=(), logs={})
+    assert "dask_worker: the service does not exist" in report("H", ["dask_worker"], evidence)
 
 
-def test_every_missing_slot_is_told():
-    """Also one for which the Swarm has not made a task."""
-    message = told(task("running"), task("preparing", slot=2), replicas=3)
+def test_every_missing_slot_is_reported():
+    """Also a slot for which Swarm has created no task."""
+    message = reported(task("running"), task("preparing", slot=2), replicas=3)
     assert "dask_worker: 1 of 3 tasks work" in message
     assert "dask_worker.2: preparing on data-1" in message
-    assert "dask_worker.3: the Swarm has made no task yet" in message
+    assert "dask_worker.3: no task created yet" in message
     assert "dask_worker.1" not in message
 
 
 def test_very_many_missing_slots_are_cut_short():
-    """A thousand lines help nobody."""
-    message = told(replicas=1000)
+    """Nobody reads a thousand lines."""
+    message = reported(replicas=1000)
     assert "and 980 more" in message
     assert message.count("\n") < 30
 
 
-def test_a_missing_label_is_named_with_its_cure():
-    """The nodes' own labels show what was mistyped."""
-    message = told(task("pending", NO_NODE, where=None), nodes=[node("data-1", "data"), NODES[2]])
+def test_a_missing_label_is_reported_with_its_fix():
+    """The labels of the nodes show a typing error."""
+    message = reported(
+        task("pending", NO_NODE, where=None), nodes=[node("data-1", "data"), NODES[2]]
+    )
     assert f"dask_worker.1: pending on no node: {NO_NODE}" in message
     assert "no node carries label role=data-worker" in message
     assert "data-1 has role=data; data-2 has no label" in message
     assert "docker node update --label-add role=data-worker <node>" in message
 
 
-def test_a_constraint_on_something_else_is_named():
-    """There is no label to add for a host name."""
+def test_a_constraint_on_a_hostname_is_reported():
+    """No label can be added for it."""
     scene = {**service(), "Spec": {**service()["Spec"]}}
     placement = {"Constraints": ["node.hostname==nowhere"]}
     scene["Spec"]["TaskTemplate"] = TEMPLATE | {"Placement": placement}
     pending = task("pending", NO_NODE, where=None) | {"Spec": scene["Spec"]["TaskTemplate"]}
     now = Snapshot(services={"dask_worker": scene}, tasks=(pending,))
-    assert "no node meets node.hostname==nowhere" in hopeless(now, ["dask_worker"], NODES)
+    assert "no node meets node.hostname==nowhere" in unrecoverable(now, ["dask_worker"], NODES)
 
 
-def test_exhausted_nodes_are_told_with_what_is_left():
-    """Asked and available, of the nodes that could take the task at all."""
-    taken = task("running", where="data-1")
-    message = told(task("pending", NO_ROOM, slot=2, where=None), taken, replicas=2)
+def test_exhausted_nodes_are_reported_with_their_free_resources():
+    """Only the nodes that match the constraints count."""
+    other = task("running", where="data-1")
+    message = reported(task("pending", NO_ROOM, slot=2, where=None), other, replicas=2)
     assert "each task asks for 0.5 CPU and 1GiB" in message
     assert "data-1 has 1.5 CPU and 3GiB unreserved" in message
     assert "data-2" not in message
 
 
-def test_a_full_node_is_told():
-    """The limit per node is not visible in the Swarm's own text."""
+def test_a_full_node_is_reported():
+    """Swarm's error does not have the limit per node."""
     error = "no suitable node (max replicas per node limit exceed)"
-    message = told(task("pending", error, where=None))
+    message = reported(task("pending", error, where=None))
     assert "at most 2 tasks may run on one node, and data-1 can take them" in message
 
 
-def test_a_drained_node_is_told():
-    """It has the label, and still takes no task."""
+def test_a_drained_node_is_reported():
+    """It has the label, and takes no task."""
     error = (
         "no suitable node (1 node not available for new tasks; "
         "scheduling constraints not satisfied on 2 nodes)"
     )
     drained = node("data-1", "data-worker", availability="drain")
-    message = told(task("pending", error, where=None), nodes=[drained, NODES[0]])
+    message = reported(task("pending", error, where=None), nodes=[drained, NODES[0]])
     assert "data-1 is ready, drain" in message
     assert "docker node update --availability active" in message
 
@@ -173,37 +175,37 @@ def test_a_drained_node_is_told():
     ],
 )
 def test_known_errors_are_translated(error, cause):
-    """The Swarm's own text stays, the cause follows."""
-    message = told(*failed(error))
+    """The report has Swarm's error and its cause."""
+    message = reported(*failed(error))
     assert error in message
     assert cause in message.partition("cause: ")[2]
     assert "failed on data-1, 3 times" in message
 
 
-def test_an_unknown_error_is_told_as_it_is():
-    """Nothing is guessed."""
-    message = told(*failed("something new"))
+def test_an_unknown_error_is_reported_unchanged():
+    """The report does not guess a cause."""
+    message = reported(*failed("something new"))
     assert "something new" in message
     assert "cause" not in message
 
 
-def test_the_last_error_is_told_of_a_task_that_starts_anew():
-    """A slot's newest task knows nothing of why there is a new one."""
+def test_the_last_error_of_a_slot_is_reported():
+    """The newest task does not have the error of the task before it."""
     newest = task("preparing", at="2026-11-23T21:09:00Z")
-    message = told(*failed(f"No such image: {IMAGE}", state="rejected"), newest)
+    message = reported(*failed(f"No such image: {IMAGE}", state="rejected"), newest)
     assert "dask_worker.1: preparing on data-1; before, rejected on data-1, 3 times: No" in message
 
 
 def test_tasks_of_an_older_spec_do_not_count():
-    """What ran before the update says nothing about it."""
+    """A task from before the update does not prove the update."""
     old = task("running") | {"Spec": TEMPLATE | {"ForceUpdate": 7}}
-    assert ["dask_worker.1"] == [slot.name for slot in missing(snapshot(old), "dask_worker")]
+    assert ["dask_worker.1"] == [slot.name for slot in missing_slots(snapshot(old), "dask_worker")]
 
 
 def test_a_worker_that_the_scheduler_does_not_know_is_missing():
-    """Its task runs, and that is all."""
+    """Only its task runs."""
     running = task("running")
-    message = told(running, idle=frozenset([running["ID"]]))
+    message = reported(running, unknown_workers=frozenset([running["ID"]]))
     assert "dask_worker: 0 of 1 tasks work" in message
     assert "running on data-1, but the scheduler does not know its worker" in message
 
@@ -212,7 +214,7 @@ def test_the_last_log_lines_follow():
     """Five lines, from the task that failed."""
     attempts = failed("task: non-zero exit (3)")
     logs = {attempts[-1]["ID"]: [f"line {number}" for number in range(9)]}
-    message = told(*attempts, logs=logs)
+    message = reported(*attempts, logs=logs)
     assert "last lines of dask_worker.1 on data-1:" in message
     assert "| line 4" in message
     assert "| line 3" not in message
@@ -232,61 +234,61 @@ def test_the_last_log_lines_follow():
     ],
 )
 def test_log_lines_are_safe_to_show(line, shown):
-    """No control characters, no secrets, no line without end."""
+    """They have no control characters, no secrets and a limited length."""
     assert shown == clean(line)
 
 
-def test_a_task_that_waits_is_hopeless_only_when_judged_by_the_nodes():
-    """A label may still be set; the caller gives the nodes when it has waited for long."""
+def test_a_waiting_task_is_unrecoverable_only_with_the_nodes():
+    """A label may still be set; the caller passes the nodes after a long wait."""
     now = snapshot(task("pending", NO_NODE, where=None))
-    assert hopeless(now, ["dask_worker"]) is None
-    assert hopeless(now, ["dask_worker"], NODES) is None
-    assert "data-1 could take it by now" in told(task("pending", NO_NODE, where=None))
-    reason = hopeless(now, ["dask_worker"], [NODES[0]])
+    assert unrecoverable(now, ["dask_worker"]) is None
+    assert unrecoverable(now, ["dask_worker"], NODES) is None
+    assert "data-1 can take it now" in reported(task("pending", NO_NODE, where=None))
+    reason = unrecoverable(now, ["dask_worker"], [NODES[0]])
     assert "dask_worker.1 cannot start: no node carries label" in reason
 
 
-def test_full_nodes_are_never_hopeless():
-    """Room may come."""
+def test_full_nodes_are_never_unrecoverable():
+    """Resources may become free."""
     now = snapshot(task("pending", NO_ROOM, where=None))
-    assert hopeless(now, ["dask_worker"], NODES) is None
+    assert unrecoverable(now, ["dask_worker"], NODES) is None
 
 
-def test_nodes_that_are_too_small_even_when_empty_are_hopeless():
-    """No room that becomes free will do."""
+def test_too_small_nodes_are_unrecoverable():
+    """Even an empty node is too small."""
     now = snapshot(task("pending", NO_ROOM, where=None))
     small = [node("data-1", "data-worker", memory=2**29)]
-    assert "each task asks for 0.5 CPU and 1GiB" in hopeless(now, ["dask_worker"], small)
+    assert "each task asks for 0.5 CPU and 1GiB" in unrecoverable(now, ["dask_worker"], small)
 
 
-def test_the_third_failure_for_a_certain_reason_is_hopeless():
-    """A registry may hiccup once or twice."""
+def test_the_third_failure_with_a_permanent_cause_is_unrecoverable():
+    """A registry may fail once or twice."""
     attempts = failed(f"No such image: {IMAGE}", state="rejected")
-    assert hopeless(snapshot(*attempts[:2]), ["dask_worker"]) is None
-    assert "image not found" in hopeless(snapshot(*attempts), ["dask_worker"])
+    assert unrecoverable(snapshot(*attempts[:2]), ["dask_worker"]) is None
+    assert "image not found" in unrecoverable(snapshot(*attempts), ["dask_worker"])
 
 
-def test_one_refused_configuration_is_hopeless():
-    """Caddy would refuse it again; what it says is in the reloader's log."""
+def test_one_refused_configuration_is_unrecoverable():
+    """Caddy would refuse it again; its error is in the reloader's log."""
     (refused, *_) = failed("task: non-zero exit (78)")
-    reason = hopeless(snapshot(refused), ["dask_worker"])
+    reason = unrecoverable(snapshot(refused), ["dask_worker"])
     assert "dask_worker.1 cannot start: Caddy refuses its configuration" in reason
-    message = told(refused, logs={refused["ID"]: ["Caddy refuses it: listen tcp :443"]})
+    message = reported(refused, logs={refused["ID"]: ["Caddy refuses it: listen tcp :443"]})
     assert "| Caddy refuses it: listen tcp :443" in message
 
 
-def test_failures_of_the_past_are_not_hopeless():
-    """The Swarm keeps ended tasks for ever, and an update may leave them their spec."""
+def test_old_failures_are_not_unrecoverable():
+    """Swarm keeps ended tasks, and they may have the same spec after an update."""
     attempts = failed("task: non-zero exit (137)")
     now = snapshot(*attempts, task("starting"))
-    assert "out of memory" in hopeless(now, ["dask_worker"])
-    assert hopeless(now.since(snapshot(*attempts)), ["dask_worker"]) is None
+    assert "out of memory" in unrecoverable(now, ["dask_worker"])
+    assert unrecoverable(now.since(snapshot(*attempts)), ["dask_worker"]) is None
 
 
-def test_a_program_that_ends_is_not_hopeless():
-    """Workers end when they find no scheduler, and find it later."""
+def test_a_program_that_ends_is_not_unrecoverable():
+    """Workers end while there is no scheduler, and connect later."""
     attempts = failed("task: non-zero exit (1)")
-    assert hopeless(snapshot(*attempts), ["dask_worker"]) is None
+    assert unrecoverable(snapshot(*attempts), ["dask_worker"]) is None
 
 
 @pytest.mark.parametrize(
@@ -304,48 +306,50 @@ def test_a_program_that_ends_is_not_hopeless():
         ("engine.labels.gpu==yes", False),
     ],
 )
-def test_constraints_are_judged_as_the_swarm_does(constraint, expected):
-    """Without regard to case; a missing label is empty."""
+def test_constraints_match_like_in_swarm(constraint, expected):
+    """They are case-insensitive; a missing label is empty."""
     assert expected == matches(NODES[1], constraint)
 
 
-def test_labels_are_judged_without_regard_to_case():
-    """Neither the label's nor the constraint's case counts."""
+def test_labels_match_case_insensitively():
+    """The label may have capitals too."""
     assert matches(node("data-1", "Data-Worker"), "node.labels.role==data-worker")
 
 
-def test_constraints_that_no_node_meets_together_are_hopeless():
-    """Each of them is met by some node."""
+def test_constraints_that_no_node_meets_together_are_unrecoverable():
+    """Every single constraint is met by a node."""
     both = ["node.labels.role==data-worker", "node.hostname==master"]
     found = service()
     found["Spec"]["TaskTemplate"] = TEMPLATE | {"Placement": {"Constraints": both}}
     pending = task("pending", NO_NODE, where=None) | {"Spec": found["Spec"]["TaskTemplate"]}
     now = Snapshot(services={"dask_worker": found}, tasks=(pending,))
-    assert "node.hostname==master together" in hopeless(now, ["dask_worker"], NODES)
+    assert "node.hostname==master together" in unrecoverable(now, ["dask_worker"], NODES)
 
 
-def test_what_is_no_constraint_is_refused():
-    """It would otherwise match every node or none."""
+def test_an_invalid_constraint_is_refused():
+    """Otherwise it would match all nodes or none."""
     with pytest.raises(ValueError, match="not a constraint"):
         matches(NODES[1], "role=data-worker")
 
 
-def test_the_task_that_an_update_failed_by_is_told():
-    """After a rollback its spec is no longer the service's, and its slot works again."""
+def test_the_task_that_failed_an_update_is_reported():
+    """After a rollback the service has another spec, and the slot works again."""
     bad = task("failed", "task: non-zero exit (4)", desired="shutdown") | {
         "Spec": TEMPLATE | {"ForceUpdate": 7}
     }
     running = task("running", at="2026-11-23T21:09:00Z")
-    message = told(bad, running, accused=[bad], logs={bad["ID"]: ["broken"]})
+    message = reported(bad, running, blamed_tasks=[bad], logs={bad["ID"]: ["broken"]})
     assert f"task {bad['ID']}: failed on data-1: task: non-zero exit (4)" in message
     assert "cause: its program ended with status 4" in message
     assert "| broken" in message
 
 
-def test_what_an_update_has_not_touched_is_told_from_what_is_missing():
-    """The tasks from before it go on working, and have no part in its failure."""
+def test_slots_that_are_not_updated_yet_are_not_missing():
+    """The tasks from before the update still work."""
     former = {"Spec": TEMPLATE | {"ForceUpdate": 1}}
     tasks = [task("running") | former, task("running", slot=2) | former | {"ID": "other"}]
-    found = told(*tasks, task("starting", at="2026-11-23T21:04:00Z"), replicas=2)
-    assert "dask_worker.1: starting on data-1, while the one before the update still" in found
-    assert "dask_worker.2: not updated yet" in found
+    message = reported(*tasks, task("starting", at="2026-11-23T21:04:00Z"), replicas=2)
+    assert (
+        "dask_worker.1: starting on data-1, while the task from before the update still" in message
+    )
+    assert "dask_worker.2: not updated yet" in message

@@ -1,4 +1,4 @@
-"""The one-shot service: what it is told, what it may use, and which ones are left over."""
+"""The probe's service: its arguments, its limits, and its leftovers."""
 
 import base64
 import bz2
@@ -7,24 +7,28 @@ import json
 import pytest
 
 from health import job
-from health.probe.messages import Expected, Order
+from health.probe.messages import Expected, ProbeRequest
 from health.request import Request
 from swarm.snapshot import Snapshot
-from tests.unit.health.test_request import ASKED
+from tests.unit.health.test_request import REQUEST
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 
 
 def request(**changes):
-    return Request.parse(json.dumps(ASKED | changes))
+    return Request.parse(json.dumps(REQUEST | changes))
 
 
 def container(asked):
     return job.spec(asked, "dask_health-1", 170, NOW)["task_template"]["ContainerSpec"]
 
 
-def test_the_program_travels_as_arguments():
-    """Nothing but the service is to be cleaned up, and the image's entrypoint is kept."""
+def probe_request(asked):
+    return ProbeRequest.parse(container(asked)["Args"][-1])
+
+
+def test_the_program_is_an_argument():
+    """Only the service must be cleaned up, and the image keeps its entrypoint."""
     arguments = container(request())["Args"]
     assert ["python", "-c"] == arguments[:2]
     assert b"def prove(" in bz2.decompress(base64.b64decode(arguments[3]))
@@ -32,62 +36,63 @@ def test_the_program_travels_as_arguments():
 
 
 def test_the_probe_has_the_packages_of_the_notebook():
-    """The official images install them at start, and their versions are compared."""
+    """The official images install them at start, and the probe compares their versions."""
     assert ["EXTRA_PIP_PACKAGES=prefect s3fs>=2026.1"] == container(request())["Env"]
     assert "Env" not in container(request(packages=[]))
 
 
-def test_the_program_understands_its_order():
-    """Launcher and probe agree on the order's form."""
-    order = Order.parse(job.order(request(), 170))
-    assert Expected(workers=4, threads=4, memory_bytes=4 * 2**30) == order.expected
-    assert "/run/secrets/dask-health-notebook" == order.notebook.secret_file
-    assert ("prefect", "s3fs>=2026.1") == order.packages
-    assert order.object_store is None
+def test_the_program_can_read_its_request():
+    """Launcher and probe agree on its form; its deadline is what is left."""
+    probe = probe_request(request())
+    assert Expected(workers=4, threads=4, memory_bytes=4 * 2**30) == probe.expected
+    assert "/run/secrets/dask-health-notebook" == probe.notebook.secret_file
+    assert ("prefect", "s3fs>=2026.1") == probe.packages
+    assert probe.object_store is None
+    assert 170 == probe.deadline_seconds
 
 
 def test_a_bucket_is_passed_on_without_a_secret():
     """The workers have the keys; the probe needs none."""
     asked = request(object_store={"bucket": "dask", "endpoint": ""}, notebook=None)
-    assert "dask" == Order.parse(job.order(asked, 170)).object_store.bucket
+    assert "dask" == probe_request(asked).object_store.bucket
     assert [] == container(asked)["Secrets"]
 
 
 def test_without_a_notebook_there_is_no_secret():
-    """A null notebook is neither asked nor opened."""
+    """The probe does not log in to a null notebook."""
     asked = request(notebook=None)
     assert [] == container(asked)["Secrets"]
-    assert Order.parse(job.order(asked, 170)).notebook is None
+    assert probe_request(asked).notebook is None
 
 
 @pytest.mark.parametrize("kind", ["token", "password"])
-def test_what_opens_the_notebook_is_mounted(kind):
-    """The probe reads it from a file that it is told of."""
-    asked = request(notebook=ASKED["notebook"] | {"kind": kind, "cell": True})
+def test_the_secret_of_the_notebook_is_mounted(kind):
+    """The probe's request has its file."""
+    asked = request(notebook=REQUEST["notebook"] | {"kind": kind, "cell": True})
     (secret,) = container(asked)["Secrets"]
     assert ("x1", "notebook-1") == (secret["SecretID"], secret["SecretName"])
-    order = Order.parse(job.order(asked, 170))
-    assert order.notebook.secret_file.endswith(secret["File"]["Name"])
-    assert (kind, True) == (order.notebook.kind, order.notebook.cell)
+    notebook = probe_request(asked).notebook
+    assert notebook.secret_file.endswith(secret["File"]["Name"])
+    assert (kind, True) == (notebook.kind, notebook.cell)
 
 
 PREFECT = {"api_url": "http://dask_prefect:4200/api", "managed": True}
 
 
-def test_where_there_is_a_prefect_server_the_probe_has_the_environment_of_work():
-    """A server of somebody else's may want a key, which is in it."""
+def test_with_a_prefect_server_the_probe_has_the_environment_of_the_deployment():
+    """It may contain the key of an external server."""
     secret = {"secret_id": "e1", "secret_name": "dask-environment-1"}
     asked = request(notebook=None, prefect=PREFECT | secret)
     (mounted,) = container(asked)["Secrets"]
     assert ("e1", "dask-environment-1") == (mounted["SecretID"], mounted["SecretName"])
-    prefect = Order.parse(job.order(asked, 170)).prefect
+    prefect = probe_request(asked).prefect
     assert f"/run/secrets/{mounted['File']['Name']}" == prefect.variables_file
     assert (PREFECT["api_url"], True) == (prefect.api_url, prefect.managed)
-    assert Order.parse(job.order(request(), 170)).prefect is None
+    assert probe_request(request()).prefect is None
 
 
-def test_the_service_is_modest_and_marked():
-    """It has limits, no capabilities, no health check of the image, and its role as a label."""
+def test_the_service_has_limits_and_a_label():
+    """It has no capabilities, and does not run the image's health check."""
     spec = job.spec(request(), "dask_health-1", 170, NOW)
     limits = spec["task_template"]["Resources"]["Limits"]
     assert {"NanoCPUs": 10**9, "MemoryBytes": 512 * 2**20} == limits
@@ -107,24 +112,24 @@ def task(state, timestamp):
 
 
 def test_a_service_past_its_deadline_is_left_over():
-    """Its launcher has given up long ago, whatever its task does."""
+    """Its launcher has given up long ago."""
     assert ["dask_health-1"] == leftovers(NOW - 100, task("running", "2027-01-15T07:00:00Z"))
 
 
 @pytest.mark.parametrize("digits", ["", ".1", ".123456789"])
 def test_a_service_that_ended_a_while_ago_is_left_over(digits):
-    """Its launcher was killed, and so was what guards it."""
+    """Its launcher and its reaper were killed."""
     ended = task("complete", f"2027-01-15T07:59:00{digits}Z")
     assert ["dask_health-1"] == leftovers(NOW + 100, ended)
 
 
 def test_services_in_use_are_left_alone():
-    """One may have no task yet, a running one, or one whose result is just being read."""
+    """It may have no task yet, a running task, or a task whose result is being read."""
     assert [] == leftovers(NOW + 100)
     assert [] == leftovers(NOW + 100, task("running", "2027-01-15T07:00:00Z"))
     assert [] == leftovers(NOW + 100, task("complete", "2027-01-15T07:59:50.5Z"))
 
 
-def test_services_of_others_are_left_alone():
-    """The role alone does not make a service ours."""
+def test_services_with_other_names_are_left_alone():
+    """The label alone does not make a service a probe."""
     assert [] == leftovers(NOW - 100, name="my-health")

@@ -1,4 +1,4 @@
-"""The service goes when the launcher does, however that ends."""
+"""The service is removed when the launcher ends, for whatever reason."""
 
 import subprocess
 import sys
@@ -11,23 +11,23 @@ from tests.conftest import ROOT
 PROGRAM = """
 import os, pathlib, signal, sys, time
 from health import reaper
+from health.timing import Timing
 
-class Engine:
+class Manager:
     def remove(self, name):
         seen = pathlib.Path(sys.argv[1])
         seen.write_text(seen.read_text() + name + " " if seen.exists() else name + " ")
         return seen.read_text().count(name) > int(sys.argv[3])
 
-reaper.Engine = Engine
-reaper.ATTEMPT_PAUSE = 0.05
-with reaper.guarded("dask_health-1", 30) as dismiss:
-    print("begun", flush=True)
+reaper.Manager = Manager
+with reaper.reaper("dask_health-1", 30, Timing(reaper_pause=0.05)) as dismiss:
+    print("started", flush=True)
     if sys.argv[2] == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if sys.argv[2] == "interrupted":
         os.killpg(0, signal.SIGINT)
     if sys.argv[2] == "killed with its group":
-        time.sleep(0.3)  # a service is created much later still
+        time.sleep(0.3)  # still long before a service is created
         os.killpg(0, signal.SIGKILL)
     if sys.argv[2] == "dismissed":
         dismiss()
@@ -35,7 +35,7 @@ with reaper.guarded("dask_health-1", 30) as dismiss:
 
 
 def run(tmp_path, end, failures=0):
-    """Run a launcher that ends somehow; return what was removed."""
+    """Run a launcher that ends like this; return the removed services."""
     seen = tmp_path / "removed"
     start = time.monotonic()
     done = subprocess.run(
@@ -47,8 +47,8 @@ def run(tmp_path, end, failures=0):
         timeout=20,
         start_new_session=True,
     )
-    assert "begun\n" == done.stdout, done.stderr
-    # The pipes are closed although the second process lives on.
+    assert "started\n" == done.stdout, done.stderr
+    # The pipes are closed although the reaper still runs.
     assert not failures or len(seen.read_text().split() if seen.exists() else []) < failures
     while time.monotonic() < start + 5 and (
         not seen.exists() or len(seen.read_text().split()) <= failures
@@ -61,11 +61,11 @@ def run(tmp_path, end, failures=0):
 
 @pytest.mark.parametrize("end", ["killed", "killed with its group", "interrupted", "finished"])
 def test_an_end_without_dismissal_removes_the_service(tmp_path, end):
-    """Killed, interrupted with all its group, or simply not able to remove it itself."""
+    """Killed, interrupted with its group, or not able to remove it."""
     assert ["dask_health-1"] == run(tmp_path, end)
 
 
-def test_a_dismissed_guardian_does_nothing(tmp_path):
+def test_a_dismissed_reaper_does_nothing(tmp_path):
     """The launcher has removed the service itself."""
     assert [] == run(tmp_path, "dismissed")
 

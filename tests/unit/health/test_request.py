@@ -1,4 +1,4 @@
-"""What the launcher is asked, and how it refuses what it does not understand."""
+"""The launcher's request, and its errors for an invalid request."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from health import launch
 from health.request import Request
 from tests.conftest import ROOT
 
-ASKED = {
+REQUEST = {
     "deadline_seconds": 180,
     "image": "registry:5000/dask-notebook:1@sha256:0",
     "healthy": [],
@@ -36,37 +36,38 @@ ASKED = {
 
 def test_a_request_is_read():
     """Keys are the names of the fields."""
-    request = Request.parse(json.dumps(ASKED | {"healthy": ["dask_caddy"]}))
+    request = Request.parse(json.dumps(REQUEST | {"healthy": ["dask_caddy"]}))
     assert ("dask_caddy",) == request.healthy
-    assert 4 == request.expected.workers
-    assert "token" == request.notebook.kind
-    assert ("prefect", "s3fs>=2026.1") == request.packages
+    assert 4 == request.probe.expected.workers
+    assert "token" == request.probe.notebook.kind
+    assert ("prefect", "s3fs>=2026.1") == request.probe.packages
 
 
 def test_there_may_be_no_notebook():
-    """Null means that no notebook is part of the proof."""
-    assert Request.parse(json.dumps(ASKED | {"notebook": None})).notebook is None
+    """With null the proof has no notebook."""
+    assert Request.parse(json.dumps(REQUEST | {"notebook": None})).probe.notebook is None
 
 
 def test_whole_numbers_may_arrive_as_fractions():
-    """Pulumi knows one kind of number; messages and comparisons must not show it."""
+    """Pulumi has no integers; messages and comparisons must not show that."""
     expected = {"workers": 4.0, "threads": 4.0, "memory_bytes": 2.0**32, "workers_per_node": 2.0}
-    request = Request.parse(json.dumps(ASKED | {"expected": expected}))
-    assert "4 4294967296" == f"{request.expected.workers} {request.expected.memory_bytes}"
+    request = Request.parse(json.dumps(REQUEST | {"expected": expected}))
+    expected = request.probe.expected
+    assert "4 4294967296" == f"{expected.workers} {expected.memory_bytes}"
 
 
 def test_there_may_be_a_bucket_to_prove():
-    """With it comes the address of its server, for messages."""
+    """The address of its server is for messages."""
     store = {"bucket": "dask", "endpoint": "https://s3.example.org"}
-    request = Request.parse(json.dumps(ASKED | {"object_store": store}))
+    request = Request.parse(json.dumps(REQUEST | {"object_store": store}))
     assert ("dask", "https://s3.example.org") == (
-        request.object_store.bucket,
-        request.object_store.endpoint,
+        request.probe.object_store.bucket,
+        request.probe.object_store.endpoint,
     )
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps(ASKED | {"colour": "blue"})])
-def test_anything_else_is_refused_with_a_message(text, monkeypatch, capsys):
+@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps(REQUEST | {"colour": "blue"})])
+def test_an_invalid_request_is_refused_with_a_message(text, monkeypatch, capsys):
     """The launcher ends with 1 and one line, not with a traceback."""
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
     assert 1 == launch.main()
@@ -74,12 +75,12 @@ def test_anything_else_is_refused_with_a_message(text, monkeypatch, capsys):
 
 
 def test_a_manager_that_does_not_answer_is_named():
-    """The address is what a person would check first."""
+    """The message has its address."""
     run = subprocess.run(
         [sys.executable, "-m", "health"],
         cwd=ROOT,
         env=os.environ | {"DOCKER_HOST": "unix:///nowhere/docker.sock"},
-        input=json.dumps(ASKED),
+        input=json.dumps(REQUEST),
         check=False,
         capture_output=True,
         text=True,

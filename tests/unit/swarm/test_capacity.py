@@ -1,9 +1,10 @@
-"""Whether what is to be deployed finds room on the nodes, and what helps where it does not."""
+"""Whether the nodes have room for the stack, and the fix where they have not."""
 
 import pytest
 
 from config.settings import parse_settings
-from swarm.capacity import demands, shortages
+from config.workloads import workloads
+from swarm.capacity import shortages
 
 GIB = 2**30
 
@@ -23,7 +24,7 @@ def node(name, role="data-worker", cpus=2, memory=4, availability="active", stat
 
 
 def task(name, cpus=0, memory=0):
-    """Return a running task of another service that has reserved so much of a node."""
+    """Return a running task of another service that reserves so much of a node."""
     reserved = {"NanoCPUs": int(cpus * 10**9), "MemoryBytes": int(memory * GIB)}
     return {
         "NodeID": name,
@@ -33,7 +34,7 @@ def task(name, cpus=0, memory=0):
 
 
 def newcomer():
-    """Return a node that has its certificate and has not connected yet; perhaps it never does."""
+    """Return a node that has its certificate but has not connected yet."""
     return node("n4w", state="unknown") | {"Description": {"Platform": {}, "Resources": {}}}
 
 
@@ -42,21 +43,21 @@ NODES = [node("master", "master"), node("data-1"), node("data-2")]
 
 @pytest.fixture
 def missing(defaults):
-    """Return a function from config, nodes and tasks to what is missing."""
+    """Return a function from config, nodes and tasks to the shortages."""
 
-    def ask(nodes=NODES, tasks=(), **config):
+    def find(nodes=NODES, tasks=(), **config):
         settings = parse_settings(defaults | config, (), {})
-        return shortages(demands(settings), settings.platform, nodes, tasks)
+        return shortages(workloads(settings), settings.cluster.platform, nodes, tasks)
 
-    return ask
+    return find
 
 
 @pytest.mark.parametrize("placement", ["node.labels.role==data-worker", "node.role==worker"])
-def test_a_node_that_has_told_nothing_of_itself_is_no_obstacle(missing, placement):
-    """Nor is it of a wrong platform: where it is needed, it is named."""
+def test_a_node_without_a_description_is_tolerated(missing, placement):
+    """Its platform is not wrong; the message names the node where it is needed."""
     assert not missing(nodes=[*NODES, newcomer()], workerPlacement=placement)
     (problem,) = missing(nodes=[NODES[0], newcomer()])
-    assert "n4w is unknown, active" in problem
+    assert "n4w is unknown, active" in problem.found
 
 
 def test_the_defaults_fit_three_small_nodes(missing):
@@ -65,97 +66,103 @@ def test_the_defaults_fit_three_small_nodes(missing):
 
 
 def test_more_workers_than_nodes_take_are_refused_with_the_number_that_helps(missing):
-    """The nodes would have the CPUs: it is the limit of a node that has to be raised."""
-    (line,) = missing(workers="5")
-    assert "workers: 5 have no room: each reserves 0.5 CPU and 1GiB" in line
-    assert "at most workersPerNode 2" in line
-    assert "Allowed is at most 4 of this size" in line
-    assert line.endswith("pulumi config set workersPerNode 3")
+    """The nodes have the CPUs: the fix raises the limit of workers on a node."""
+    (problem,) = missing(workers="5")
+    assert "workers" == problem.key
+    assert "5 workers have no room; each reserves 0.5 CPU and 1GiB" in problem.found
+    assert "at most workersPerNode 2" in problem.found
+    assert "at most 4 of this size" == problem.expected
+    assert "pulumi config set workersPerNode 3" == problem.fix
 
 
-def test_what_others_have_reserved_is_not_there(missing):
-    """Memory of another service's task leaves room for one worker less."""
-    (line,) = missing(tasks=[task("data-1", memory=2.5), task("master", memory=3)])
-    assert "data-1 has 2 CPU and 1.5GiB unreserved; data-2 has 2 CPU and 4GiB unreserved" in line
-    assert line.endswith("pulumi config set workersPerNode 3")
+def test_resources_that_other_services_reserve_are_not_free(missing):
+    """The memory of another service's task leaves room for one worker less."""
+    (problem,) = missing(tasks=[task("data-1", memory=2.5), task("master", memory=3)])
+    nodes = "data-1 has 2 CPU and 1.5GiB unreserved; data-2 has 2 CPU and 4GiB unreserved"
+    assert nodes in problem.found
+    assert "pulumi config set workersPerNode 3" == problem.fix
 
 
-def test_fewer_workers_are_the_cure_where_nothing_else_is(missing):
-    """No node has anything left for one more."""
-    (line,) = missing(tasks=[task("data-1", cpus=1.5), task("data-2", cpus=1.5)])
-    assert line.endswith("pulumi config set workers 2")
+def test_the_last_fix_is_fewer_workers(missing):
+    """No node has room for another worker."""
+    (problem,) = missing(tasks=[task("data-1", cpus=1.5), task("data-2", cpus=1.5)])
+    assert "pulumi config set workers 2" == problem.fix
 
 
 @pytest.mark.parametrize(
-    ("config", "cure"),
+    ("config", "fix"),
     [
         ({"workerMemory": "1TiB"}, "pulumi config set workerMemory 2048MiB"),
         ({"workerCpus": "4"}, "pulumi config set workerCpus 1"),
     ],
 )
-def test_a_size_that_no_node_has_is_refused_with_one_that_fits(missing, config, cure):
-    """The cure lets all workers in, as many on a node as have to be."""
-    (line,) = missing(**config)
-    assert "Allowed is what a node has left" in line
-    assert line.endswith(cure)
-    key, value = cure.split()[-2:]
+def test_a_size_that_no_node_has_is_refused_with_a_size_that_fits(missing, config, fix):
+    """The fix makes room for all workers."""
+    (problem,) = missing(**config)
+    assert "a size that a node has left" == problem.expected
+    assert fix == problem.fix
+    key, value = fix.split()[-2:]
     assert [] == missing(**{key: value})
 
 
-def test_a_missing_label_is_named_with_its_cure(missing):
-    """Once, whichever services want it."""
-    (line,) = missing(controlPlacement="node.labels.role==boss")
-    assert "controlPlacement: no node carries label role=boss; data-1 has role=data-worker" in line
-    assert line.endswith("docker node update --label-add role=boss <node>")
+def test_a_missing_label_is_reported_once_with_its_fix(missing):
+    """Several services need it."""
+    (problem,) = missing(controlPlacement="node.labels.role==boss")
+    assert "controlPlacement" == problem.key
+    assert "no node carries label role=boss; data-1 has role=data-worker" in problem.found
+    assert "docker node update --label-add role=boss <node>" == problem.fix
 
 
 @pytest.mark.parametrize(
-    ("away", "cure"),
+    ("away", "fix"),
     [
         ({"availability": "drain"}, "docker node update --availability active data-2"),
         ({"state": "down"}, "sudo systemctl start docker, on data-2"),
     ],
 )
-def test_a_node_that_takes_nothing_is_named(missing, away, cure):
-    """It would have room: bringing it back is the cure."""
-    (line,) = missing(nodes=[*NODES[:2], node("data-2", **away)])
-    assert "data-2 is" in line
-    assert "Allowed is at most 2 of this size" in line
-    assert line.endswith(cure)
+def test_an_unavailable_node_is_named(missing, away, fix):
+    """The fix brings back the node, which has room."""
+    (problem,) = missing(nodes=[*NODES[:2], node("data-2", **away)])
+    assert "data-2 is" in problem.found
+    assert "at most 2 of this size" == problem.expected
+    assert fix == problem.fix
 
 
 def test_a_full_master_is_named(missing):
     """Scheduler and notebook need little, but something."""
-    (line, *_) = missing(tasks=[task("master", memory=3.9)])
-    assert "controlPlacement: dask_scheduler has no room: it reserves 0.1 CPU and 256MiB" in line
-    assert line.endswith("docker node ps master")
+    (problem, *_) = missing(tasks=[task("master", memory=3.9)])
+    assert "controlPlacement" == problem.key
+    assert "dask_scheduler has no room; it reserves 0.1 CPU and 256MiB" in problem.found
+    assert "docker node ps master" == problem.fix
 
 
 def test_a_prefect_server_takes_room_too(missing):
     """It shares the master with scheduler and notebook."""
     full = [task("master", memory=3.5)]
     assert [] == missing(tasks=full)
-    (line,) = missing(tasks=full, prefect="managed")
-    assert "controlPlacement: dask_prefect has no room" in line
+    (problem,) = missing(tasks=full, prefect="managed")
+    assert "controlPlacement" == problem.key
+    assert "dask_prefect has no room" in problem.found
 
 
 def test_services_of_one_node_share_it(missing):
-    """On a single node the small ones come first and the workers get the rest."""
+    """On a single node the small services come first, and the workers get the rest."""
     alone = node("laptop", "data-worker", cpus=2.25, memory=8)
     config = {"controlPlacement": "node.role==worker", "workersPerNode": "4"}
     assert [] == missing(nodes=[alone], **config)
     config |= {"caddyMode": "managed", "domain": "localhost", "auth": "basic"}
-    (line,) = missing(nodes=[alone], **config)
-    assert line.endswith("pulumi config set workers 3")
+    (problem,) = missing(nodes=[alone], **config)
+    assert "pulumi config set workers 3" == problem.fix
 
 
 def test_another_platform_is_named(missing):
-    """The nodes' own names for it are translated."""
-    arm = [replace_platform(each, "aarch64") for each in NODES]
+    """The kernel's names of architectures become Docker's."""
+    arm = [replace_platform(described, "aarch64") for described in NODES]
     assert [] == missing(nodes=arm, platform="linux/arm64")
-    lines = missing(nodes=arm)
-    assert "platform: linux/amd64 is not what the nodes of workerPlacement are" in lines[-1]
-    assert lines[-1].endswith("pulumi config set platform linux/arm64")
+    problem = missing(nodes=arm)[-1]
+    assert ("platform", "linux/arm64") == (problem.key, problem.expected)
+    assert "no node of workerPlacement is linux/amd64" == problem.found
+    assert "pulumi config set platform linux/arm64" == problem.fix
 
 
 def replace_platform(described, machine):

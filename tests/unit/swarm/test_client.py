@@ -1,4 +1,4 @@
-"""The way to a manager behind SSH: what ssh is told, and what is made of what it says."""
+"""The client of a manager behind SSH: ssh's options, and its error messages."""
 
 import subprocess
 
@@ -10,7 +10,7 @@ from swarm.ssh import explain
 from tests.conftest import ROOT
 
 ADDRESS = "ssh://deploy@manager.example.org:2222"
-# Stands where ssh would, and answers like an engine behind it.
+# Replaces ssh, and answers like the engine behind it.
 ENGINE = r"""#!/bin/sh
 echo "$@" >>"$0.seen"
 while IFS= read -r line; do
@@ -29,20 +29,20 @@ Host key verification failed.
 
 @pytest.fixture
 def ssh(tmp_path, monkeypatch):
-    """Return a function that puts a program in the place of ssh."""
+    """Return a function that replaces ssh with a script."""
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     program = tmp_path / "ssh"
 
-    def put(text):
+    def install(text):
         program.write_text(text)
         program.chmod(0o755)
         return tmp_path / "ssh.seen"
 
-    return put
+    return install
 
 
 @pytest.mark.parametrize(
-    ("said", "text", "cure"),
+    ("stderr", "reason", "fix"),
     [
         (CHANGED, "its host key is not the known one", "-R '[manager.example.org]:2222'"),
         (
@@ -107,96 +107,96 @@ def ssh(tmp_path, monkeypatch):
         ),
         (
             "kex_exchange_identification: Connection closed by remote host",
-            "it closes the connection before the login",
+            "it closes the connection before login",
             "ssh -v",
         ),
-        ("Bad owner or permissions on config", "others may read or write", "chmod -R go-rwx"),
+        ("Bad owner or permissions on config", "other users may read", "chmod -R go-rwx"),
         ("first\nsomething new\n\n", "something new", f"{ADDRESS} docker version"),
-        ("", "the connection ended without a word", "docker version"),
+        ("", "the connection ended without an error message", "docker version"),
     ],
 )
-def test_what_ssh_says_becomes_one_line_with_its_cure(said, text, cure):
-    """Each way to fail is named, and a command helps."""
-    cause = explain(said, ADDRESS)
-    assert text in cause.text
-    assert cure in cause.cure
-    assert "\n" not in cause.text + cause.cure
+def test_an_error_of_ssh_becomes_one_line_with_a_fix(stderr, reason, fix):
+    """Each failure has a reason, and a command that helps."""
+    failure = explain(stderr, ADDRESS)
+    assert reason in failure.reason
+    assert fix in failure.fix
+    assert "\n" not in str(failure)
 
 
-def test_a_user_and_a_port_that_are_not_named_are_not_invented():
-    """The user's own ssh config may name them."""
-    cause = explain("Permission denied (publickey).", "ssh://manager")
-    assert "it does not let you in" in cause.text
-    assert "ssh-copy-id -p 22 manager" == cause.cure
+def test_a_missing_user_and_a_missing_port_are_not_invented():
+    """The user's ssh config may set them."""
+    failure = explain("Permission denied (publickey).", "ssh://manager")
+    assert "it does not let you in" in failure.reason
+    assert "ssh-copy-id -p 22 manager" == failure.fix
 
 
 class TestClient:
-    def test_speaks_to_an_engine_through_one_ssh(self, ssh):
-        """Several questions, one connection, no shell and no unknown option."""
-        seen = ssh(ENGINE)
+    def test_connects_to_an_engine_through_one_ssh(self, ssh):
+        """Several requests, one connection, no shell and no unknown option."""
+        calls = ssh(ENGINE)
         with client.connect(ADDRESS, seconds=10) as engine:
             assert [{"ID": "node"}] == engine.nodes()
             assert [{"ID": "node"}] == engine.nodes()
         expected = f"-Fswarm/ssh_config -T -- {ADDRESS} docker system dial-stdio"
-        assert [expected] == seen.read_text().splitlines()
+        assert [expected] == calls.read_text().splitlines()
 
-    def test_says_why_ssh_failed(self, ssh):
-        """Not that a connection was aborted, but what ssh had to say."""
+    def test_reports_why_ssh_failed(self, ssh):
+        """The message explains ssh's error, not an aborted connection."""
         ssh("#!/bin/sh\necho 'Host key verification failed.' >&2\nexit 255\n")
-        with pytest.raises(client.SshError, match="not known here; try: ssh-keyscan"):
+        with pytest.raises(client.SshError, match="not known here; fix: ssh-keyscan"):
             client.connect(ADDRESS, seconds=10)
 
-    def test_misses_ssh_itself(self, tmp_path, monkeypatch):
-        """A control host without OpenSSH is told so."""
+    def test_reports_that_ssh_is_not_installed(self, tmp_path, monkeypatch):
+        """With the command that installs it."""
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(client.SshError, match="apt-get install openssh-client"):
             client.connect(ADDRESS, seconds=10)
 
-    def test_does_not_wait_for_ever(self, ssh):
-        """An engine that says nothing is given up, and ssh ended."""
+    def test_does_not_wait_forever(self, ssh):
+        """An engine that does not answer is a timeout, and ssh is ended."""
         ssh("#!/bin/sh\nexec sleep 30\n")
         with pytest.raises(Exception, match="Read timed out"):
             client.connect(ADDRESS, seconds=1)
 
-    def test_gives_certificates_to_an_engine_on_the_network(self, monkeypatch):
-        """Those of DOCKER_CERT_PATH, as the docker command and the provider do."""
+    def test_uses_certificates_for_an_engine_on_the_network(self, monkeypatch):
+        """The certificates in DOCKER_CERT_PATH, as the docker command and the provider do."""
         monkeypatch.setenv("DOCKER_CERT_PATH", "/nowhere")
         with pytest.raises(TLSParameterError):
             client.connect("tcp://127.0.0.1:1", seconds=1)
 
 
 class TestConfig:
-    """What `ssh` itself makes of the project's file."""
+    """How `ssh` reads the project's file."""
 
     @pytest.fixture
     def settings(self, tmp_path, monkeypatch):
-        """Return a function that asks ssh, under a config of the user's own."""
+        """Return a function from the user's ssh config to what ssh uses."""
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("DASK_SWARM_FIRST", "1")
         (tmp_path / ".ssh").mkdir()
 
-        def ask(own):
+        def read(own):
             (tmp_path / ".ssh" / "config").write_text(own)
             call = ["ssh", *client.SSH_OPTIONS, "-G", "manager"]
             done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True)
             return dict(line.split(" ", 1) for line in done.stdout.splitlines())
 
-        return ask
+        return read
 
-    def test_the_users_own_settings_count(self, settings):
+    def test_the_users_settings_are_used(self, settings):
         """A name, a user, a port and a key from ~/.ssh/config."""
-        found = settings("Host manager\nHostname 10.0.0.1\nUser deploy\nPort 2222\n")
+        used = settings("Host manager\nHostname 10.0.0.1\nUser deploy\nPort 2222\n")
         assert ("10.0.0.1", "deploy", "2222") == (
-            found["hostname"], found["user"], found["port"],
+            used["hostname"], used["user"], used["port"],
         )  # fmt: skip
 
-    def test_but_do_not_weaken_the_connection(self, settings):
-        """Keys are checked and nothing is asked or forwarded, whatever stands there."""
-        found = settings(
+    def test_the_users_settings_cannot_weaken_the_connection(self, settings):
+        """Host keys are checked, and nothing is prompted for or forwarded."""
+        used = settings(
             "StrictHostKeyChecking no\nBatchMode no\nForwardAgent yes\nControlMaster auto\n"
         )
-        assert "true" == found["stricthostkeychecking"]
-        assert "yes" == found["batchmode"]
-        assert "no" == found["forwardagent"]
-        assert "false" == found["controlmaster"]
-        assert "yes" == found["clearallforwardings"]
+        assert "true" == used["stricthostkeychecking"]
+        assert "yes" == used["batchmode"]
+        assert "no" == used["forwardagent"]
+        assert "false" == used["controlmaster"]
+        assert "yes" == used["clearallforwardings"]

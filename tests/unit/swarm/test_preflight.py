@@ -1,18 +1,17 @@
-"""What a manager has to be, told from what it says of itself."""
+"""What a manager must be, and the fix where it is not."""
 
-import json
 from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
 from docker.errors import APIError, NotFound
 
-from config.problems import ConfigError
+from config.problems import ConfigError, ProblemError
 from config.settings import parse_settings
 from swarm import preflight, site
 from swarm.client import SshError
-from swarm.preflight import Survey, UnfitManagerError, clock_difference, problems, survey
-from swarm.ssh import Cause
+from swarm.preflight import Survey, clock_difference, problems, survey
+from swarm.ssh import SshFailure
 from tests.unit.swarm.test_capacity import NODES, node, task
 
 HOST = "ssh://deploy@manager"
@@ -23,7 +22,7 @@ NETWORK = {"Name": "caddy-network", "Scope": "swarm", "Driver": "overlay", "Id":
 
 
 class FakeEngine:
-    """A manager as far as it is asked; `image_error` is what its registry says, if anything."""
+    """The answers of a manager; `image_error` is what its registry raises, if anything."""
 
     api_version = "1.41"
 
@@ -55,26 +54,26 @@ class FakeEngine:
         return []
 
     def networks(self, names):
-        return [each for each in self.answers["networks"] if each["Name"] in names]
+        return [network for network in self.answers["networks"] if network["Name"] in names]
 
     def inspect_distribution(self, image):
         assert ":" in image
         if error := self.answers.get("image_error"):
             raise error
-        made_for = [{"os": "linux", "architecture": "amd64"}]
-        return {"Descriptor": {"digest": DIGEST}, "Platforms": made_for}
+        platforms = [{"os": "linux", "architecture": "amd64"}]
+        return {"Descriptor": {"digest": DIGEST}, "Platforms": platforms}
 
 
 def refusal(kind, text, status=500):
-    """Return what the package raises for an engine's error."""
+    """Return the package's exception for an engine's error."""
     return kind(text, response=SimpleNamespace(status_code=status), explanation=text)
 
 
 @pytest.fixture
-def told(defaults, monkeypatch):
-    """Return a function that looks a fake engine up and returns the lines of the error."""
+def find(defaults, monkeypatch):
+    """Return a function that asks a fake engine and returns the problems."""
 
-    def look(engine, **config):
+    def problems_of(engine, **config):
         @contextmanager
         def connect(*_, **__):
             if isinstance(engine, Exception):
@@ -84,14 +83,12 @@ def told(defaults, monkeypatch):
         monkeypatch.setattr(site, "connect", connect)
         settings = parse_settings(defaults | {"dockerHost": HOST} | config, (), {})
         try:
-            site.look_up(settings)
+            site.find(settings)
         except ConfigError as error:
-            headline, *lines = str(error).splitlines()
-            assert "nothing was touched" in headline
-            return lines
+            return list(error.problems)
         return []
 
-    return look
+    return problems_of
 
 
 @pytest.fixture
@@ -100,202 +97,206 @@ def settings(defaults):
 
 
 def surveyed(**changed):
-    """Return what a fit manager says, with some of it changed."""
+    """Return the answers of a fit manager with some of them changed."""
     fit = {"host": HOST, "api_version": "1.41", "clock": 0, "nodes": NODES, "tasks": []}
     return Survey(**fit | {"services": {}} | changed)
 
 
-def test_a_fit_manager_has_no_problems(told):
-    """Nothing is said where there is nothing to say."""
-    assert [] == told(FakeEngine())
+def test_a_fit_manager_has_no_problems(find):
+    """The site is found without an error."""
+    assert [] == find(FakeEngine())
 
 
 @pytest.mark.parametrize(
-    ("swarm", "what", "cure"),
+    ("swarm", "message", "fix"),
     [
         ({"LocalNodeState": "inactive"}, "its Swarm is inactive", "docker swarm init"),
         ({"LocalNodeState": "locked"}, "its Swarm is locked", "docker swarm unlock"),
         (
             {"LocalNodeState": "error", "Error": "certificate expired"},
             "its Swarm is error: certificate expired",
-            "docker info, there",
+            "docker info, on that host",
         ),
         (
             {"LocalNodeState": "active", "RemoteManagers": [{"Addr": "10.0.0.1:2377"}]},
-            "but a worker node. Allowed is a manager's engine, such as 10.0.0.1's",
+            "but a worker node\n      expected: a manager's engine, such as 10.0.0.1's",
             "docker node promote data-1, on a manager",
         ),
     ],
 )
-def test_an_engine_that_manages_nothing_is_told_what_it_is(told, swarm, what, cure):
-    """Not in a Swarm, locked, broken, or one of its workers: each has a cure of its own."""
-    (line,) = told(FakeEngine(info={"Swarm": swarm, "Name": "data-1"}))
-    assert f"dockerHost: {HOST!r} is not a Swarm manager" in line
-    assert what in line
-    assert line.endswith(cure)
+def test_an_engine_that_is_not_a_manager_is_refused(find, swarm, message, fix):
+    """It has no Swarm, is locked, broken, or a worker: each state has a different fix."""
+    (problem,) = find(FakeEngine(info={"Swarm": swarm, "Name": "data-1"}))
+    assert f"dockerHost: {HOST!r} is not a Swarm manager" in str(problem)
+    assert message in str(problem)
+    assert fix == problem.fix
 
 
 @pytest.mark.parametrize(
-    ("said", "text", "cure"),
+    ("error", "message", "fix"),
     [
         (
             "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible…",
             "has no leader",
-            "sudo systemctl start docker, on the others",
+            "sudo systemctl start docker, on the other managers",
         ),
-        ("context deadline exceeded", "has no leader", "on the others"),
-        ("disk full", "does not answer for its Swarm (disk full)", "docker node ls, there"),
+        ("context deadline exceeded", "has no leader", "on the other managers"),
+        ("disk full", "does not answer for its Swarm (disk full)", "docker node ls, on that host"),
     ],
 )
-def test_a_swarm_without_a_quorum_is_told_so(told, said, text, cure):
+def test_a_swarm_without_a_quorum_is_refused(find, error, message, fix):
     """The manager answers, but not for the Swarm."""
-    (line,) = told(FakeEngine(nodes=refusal(APIError, said)))
-    assert text in line
-    assert line.endswith(cure)
+    (problem,) = find(FakeEngine(nodes=refusal(APIError, error)))
+    assert message in problem.found
+    assert problem.fix.endswith(fix)
 
 
-def test_a_host_behind_ssh_is_told_why_and_what_helps(told):
-    """What ssh said, translated, instead of an aborted connection."""
-    cause = Cause(text="its host key is not known here", cure="ssh-keyscan manager")
-    (line,) = told(SshError(cause))
-    assert f"dockerHost: {HOST!r} cannot be reached: its host key is not known here" in line
-    assert line.endswith("ssh-keyscan manager")
+def test_a_host_that_ssh_cannot_reach_is_refused_with_the_reason(find):
+    """The message explains ssh's error, not an aborted connection."""
+    failure = SshFailure(reason="its host key is not known here", fix="ssh-keyscan manager")
+    (problem,) = find(SshError(failure))
+    assert "dockerHost" == problem.key
+    assert f"{HOST!r} cannot be reached: its host key is not known here" == problem.found
+    assert "ssh-keyscan manager" == problem.fix
 
 
 @pytest.mark.parametrize(
     ("version", "old"), [("1.39", True), ("1.40", True), ("1.41", False), ("2.0", False)]
 )
-def test_an_old_engine_is_told_its_version(settings, version, old):
+def test_an_old_engine_is_refused(settings, version, old):
     """The API that the services need came with Docker 20.10."""
-    lines = problems(surveyed(api_version=version), settings)
-    assert old == any(f"speaks API {version}. Allowed is API 1.41" in line for line in lines)
+    found = problems(surveyed(api_version=version), settings)
+    assert old == any(f"speaks API {version}" in problem.found for problem in found)
+    assert old == any("API 1.41" in problem.expected for problem in found)
 
 
 @pytest.mark.parametrize(
     ("version", "old"), [("19.03.15", True), ("20.10.24+dfsg1", False), ("28.1.1", False)]
 )
 def test_an_old_node_is_named(settings, version, old):
-    """Every node runs tasks by its own engine."""
+    """Every node runs tasks with its own engine."""
     other = node("data-3")
     other["Description"]["Engine"] = {"EngineVersion": version}
-    lines = problems(surveyed(nodes=[*NODES, other]), settings)
-    assert old == any(f"the node data-3 runs Docker {version}" in line for line in lines)
+    found = problems(surveyed(nodes=[*NODES, other]), settings)
+    assert old == any(f"the node data-3 runs Docker {version}" == p.found for p in found)
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("manager_time", "expected"),
     [
         ("2027-01-15T08:00:00.123456789Z", 0),
         ("2027-01-15T09:00:00+01:00", 0),
-        ("2027-01-15T08:00:03Z", 0),  # by the time the answer was here
+        ("2027-01-15T08:00:03Z", 0),  # before the answer arrived
         ("2027-01-15T08:02:05Z", 120),
         ("2027-01-15T07:59:00Z", -60),
         ("", 0),
         ("now", 0),
     ],
 )
-def test_the_clocks_difference_leaves_out_the_way_of_the_answer(said, expected):
-    """A slow connection is no wrong clock, and an engine that does not tell has none."""
-    assert expected == clock_difference(said, NOW, NOW + 5)
+def test_the_clock_difference_ignores_a_slow_answer(manager_time, expected):
+    """A slow connection is not a wrong clock, and neither is an answer without a time."""
+    assert expected == clock_difference(manager_time, NOW, NOW + 5)
 
 
 @pytest.mark.parametrize(
     ("clock", "words"), [(31, "31 s ahead of"), (-3600.4, "3600 s behind"), (30, ""), (-30, "")]
 )
-def test_a_wrong_clock_is_told(settings, clock, words):
-    """From half a minute on, in the right direction and with its cure."""
-    lines = problems(surveyed(clock=clock), settings)
-    assert bool(words) == bool(lines)
+def test_a_wrong_clock_is_refused(settings, clock, words):
+    """From half a minute on, with the direction and a fix."""
+    found = problems(surveyed(clock=clock), settings)
+    assert bool(words) == bool(found)
     if words:
-        assert f"the manager's clock is {words} this machine's" in lines[0]
-        assert "sudo timedatectl set-ntp true" in lines[0]
+        assert f"the manager's clock is {words} this machine's" == found[0].found
+        assert "sudo timedatectl set-ntp true" in found[0].fix
 
 
-def test_the_survey_takes_the_managers_own_time():
-    """The difference is that of the answer to `GET /info`."""
+def test_the_survey_uses_the_managers_time():
+    """It comes with the answer to `GET /info`."""
     past = {**MANAGER, "SystemTime": "2020-01-01T00:00:00Z"}
     assert survey(FakeEngine(info=past), HOST).clock < -preflight.CLOCK_SECONDS
 
 
-def test_tasks_that_will_be_replaced_leave_their_room(settings):
-    """A second deployment fits where the first one is; somebody else's service stays."""
+def test_tasks_that_will_be_replaced_do_not_need_room(settings):
+    """A second deployment fits where the first runs; other services stay."""
     tasks = [task("data-1", memory=4) | {"ServiceID": "1"}]
     assert [] == problems(surveyed(tasks=tasks, services={"1": "dask_worker"}), settings)
     assert problems(surveyed(tasks=tasks, services={"1": "other"}), settings)
 
 
-def test_an_engine_without_a_swarm_is_not_asked_for_more():
-    """What follows could only repeat it."""
-    with pytest.raises(UnfitManagerError):
+def test_an_engine_without_a_swarm_gets_no_more_questions():
+    """Its answers could only repeat the problem."""
+    with pytest.raises(ProblemError):
         survey(FakeEngine(info={"Swarm": {}}, nodes=AssertionError()), HOST)
 
 
 class TestImages:
     UNKNOWN = refusal(NotFound, "manifest unknown: manifest unknown", 404)
 
-    def test_a_tag_that_is_not_there_is_told(self, told):
-        """Scheduler's and notebook's image, each by its key."""
-        lines = told(FakeEngine(image_error=self.UNKNOWN))
-        assert ["image", "notebookImage"] == [line.split()[1].rstrip(":") for line in lines]
-        assert "cannot be resolved to a digest (manifest unknown" in lines[0]
+    def test_a_missing_tag_is_refused(self, find):
+        """The images of scheduler and notebook, each with its key."""
+        problems = find(FakeEngine(image_error=self.UNKNOWN))
+        assert ["image", "notebookImage"] == [problem.key for problem in problems]
+        assert "cannot be resolved to a digest (manifest unknown" in problems[0].found
 
-    def test_a_digest_that_its_registry_does_not_have_is_told(self, told):
+    def test_a_digest_that_its_registry_does_not_have_is_refused(self, find):
         """It would fail on every node."""
-        line, _ = told(FakeEngine(image_error=self.UNKNOWN), image=f"r.org/dask:1@{DIGEST}")
-        assert f"image: 'r.org/dask:1@{DIGEST}' is not in its registry" in line
-        assert line.endswith("pulumi config set image r.org/dask:1")
+        problem, _ = find(FakeEngine(image_error=self.UNKNOWN), image=f"r.org/dask:1@{DIGEST}")
+        assert "image" == problem.key
+        assert f"'r.org/dask:1@{DIGEST}' is not in its registry" in problem.found
+        assert "pulumi config set image r.org/dask:1" == problem.fix
 
-    @pytest.mark.parametrize("said", ["connection refused", "unauthorized", "denied"])
-    def test_a_digest_that_only_the_nodes_can_get_is_taken(self, told, said):
-        """The manager may be without a way to the registry, or a login."""
-        engine = FakeEngine(image_error=refusal(APIError, said))
+    @pytest.mark.parametrize("error", ["connection refused", "unauthorized", "denied"])
+    def test_a_digest_that_only_the_nodes_can_pull_is_accepted(self, find, error):
+        """The manager may have no route to the registry, or no login."""
+        engine = FakeEngine(image_error=refusal(APIError, error))
         pinned = {"image": f"r.org/dask:1@{DIGEST}", "notebookImage": f"r.org/n:1@{DIGEST}"}
-        assert [] == told(engine, **pinned)
+        assert [] == find(engine, **pinned)
 
-    def test_another_platform_is_told(self, told):
+    def test_another_platform_is_refused(self, find):
         """An image for amd64 on nodes of arm64, with or without a digest."""
-        lines = told(FakeEngine(), platform="linux/arm64", image=f"r.org/dask:1@{DIGEST}")
-        assert any(line.startswith("  - image: ") and "linux/amd64" in line for line in lines)
+        problems = find(FakeEngine(), platform="linux/arm64", image=f"r.org/dask:1@{DIGEST}")
+        assert any("image" == p.key and "linux/amd64" in p.found for p in problems)
 
 
 class TestNetwork:
-    def test_a_network_of_one_node_is_no_overlay(self, told):
-        """The name alone does not do."""
-        (line,) = told(FakeEngine(networks=[NETWORK | {"Scope": "local", "Driver": "bridge"}]))
-        assert "only the manager a bridge network of that name" in line
-        assert "docker network create --driver overlay caddy-network-overlay" in line
+    def test_a_network_of_one_node_is_not_an_overlay(self, find):
+        """The name is not enough."""
+        (problem,) = find(FakeEngine(networks=[NETWORK | {"Scope": "local", "Driver": "bridge"}]))
+        assert "only the manager has a bridge network of that name" in problem.found
+        assert "docker network create --driver overlay caddy-network-overlay" in problem.fix
 
     @pytest.mark.parametrize("kind", ["Ingress", "ConfigOnly"])
-    def test_a_network_that_services_cannot_join_is_refused(self, told, kind):
-        """The routing mesh's own, or a template of networks."""
-        (line,) = told(FakeEngine(networks=[NETWORK | {kind: True}]))
-        assert "'caddy-network' is no network that a service can join" in line
+    def test_a_network_that_services_cannot_join_is_refused(self, find, kind):
+        """The network of the routing mesh, or a template of networks."""
+        (problem,) = find(FakeEngine(networks=[NETWORK | {kind: True}]))
+        assert "services cannot join the network 'caddy-network'" == problem.found
 
-    def test_a_caddy_in_a_container_needs_an_attachable_one(self, told):
-        """As a service it does not."""
+    def test_a_caddy_in_a_container_needs_an_attachable_network(self, find):
+        """A Caddy in a service does not."""
         config = {
             "domain": "example.org",
             "autheliaPortal": "https://auth.example.org",
             "caddyDirectory": "/srv/caddy",
             "caddyService": "edge",
         }
-        (line,) = told(FakeEngine(), **config)
-        assert "not attachable, and 'edge' is a container" in line
-        assert line.endswith("docker network create --driver overlay --attachable caddy-network")
-        assert [] == told(FakeEngine(networks=[NETWORK | {"Attachable": True}]), **config)
+        (problem,) = find(FakeEngine(), **config)
+        assert "not attachable, but 'edge' is a container" in problem.found
+        fix = "docker network create --driver overlay --attachable caddy-network"
+        assert fix == problem.fix
+        assert [] == find(FakeEngine(networks=[NETWORK | {"Attachable": True}]), **config)
         service = {"ID": "1", "Spec": {"Name": "edge"}}
-        assert [] == told(FakeEngine(services=[service]), **config)
+        assert [] == find(FakeEngine(services=[service]), **config)
 
 
-def test_everything_is_told_at_once(told):
-    """Who has made five mistakes learns of all five."""
+def test_all_problems_are_reported_at_once(find):
+    """Five mistakes make five problems in one error."""
     engine = FakeEngine(
         info={**MANAGER, "SystemTime": "2020-01-01T00:00:00Z"},
         nodes=NODES[:2],
         networks=[],
         image_error=refusal(NotFound, "manifest unknown", 404),
     )
-    lines = told(engine)
-    keys = [line.split()[1] for line in lines]
-    assert ["dockerHost:", "workers:", "image:", "notebookImage:", "caddyNetwork:"] == keys
-    assert "Traceback" not in json.dumps(lines)
+    found = find(engine)
+    keys = [problem.key for problem in found]
+    assert ["dockerHost", "workers", "image", "notebookImage", "caddyNetwork"] == keys
+    assert "Traceback" not in "".join(map(str, found))

@@ -1,4 +1,4 @@
-"""The orderly end: in which order, whom it waits for and for how long."""
+"""The shutdown: its order, the tasks that it waits for, and for how long."""
 
 import io
 import json
@@ -21,7 +21,7 @@ def task(where, state="running", desired="remove"):
 
 
 class Swarm:
-    """A manager whose tasks end one by one, at each look."""
+    """A manager whose tasks end one by one, at each snapshot."""
 
     poll_seconds = 0
 
@@ -55,35 +55,35 @@ def test_all_services_are_scaled_to_zero_in_order():
 
 
 def test_every_task_is_waited_for(capsys):
-    """What is still awaited is told by node."""
+    """The message counts the tasks by node."""
     swarm = Swarm([task("a"), task("b"), task("b", "starting")], [node("a"), node("b")])
     shutdown.shut_down(swarm, NAMES, Progress())
     assert not swarm.left
-    said = capsys.readouterr().err
-    assert "tasks are ending: 1 on host-a, 2 on host-b" in said
-    assert "still running" not in said
+    message = capsys.readouterr().err
+    assert "tasks are ending: 1 on host-a, 2 on host-b" in message
+    assert "still run" not in message
 
 
-def test_what_the_swarm_is_about_to_forget_is_waited_for():
-    """A manager that is told to remove its service meanwhile may panic."""
+def test_ended_tasks_are_waited_for_until_they_are_deleted():
+    """A manager may panic when their service is removed before that."""
     swarm = Swarm([task("a", "shutdown"), task("a", "shutdown")], [node("a")])
     shutdown.shut_down(swarm, NAMES, Progress())
     assert not swarm.left
 
 
 def test_a_node_that_is_down_is_not_waited_for(capsys):
-    """Its tasks cannot tell that they have ended; the message says so."""
+    """It cannot report the end of its tasks; the message says so."""
     swarm = Swarm([task("a"), task("a")], [node("a", "down")])
     shutdown.shut_down(swarm, NAMES, Progress())
     assert 1 == len(swarm.left)
-    assert "2 on host-a; they end when their node's engine answers" in capsys.readouterr().err
+    assert "2 on host-a; they end when the engine of their node answers" in capsys.readouterr().err
 
 
-def test_a_task_that_does_not_end_is_left_alone_in_the_end(monkeypatch, capsys):
-    """The wait is bounded, and the Swarm goes on ending what it was told to."""
-    monkeypatch.setattr(shutdown, "PATIENCE_SECONDS", -1)
+def test_a_task_that_does_not_end_is_waited_for_until_the_timeout(monkeypatch, capsys):
+    """Swarm goes on to end the task."""
+    monkeypatch.setattr(shutdown, "TIMEOUT_SECONDS", -1)
     shutdown.shut_down(Swarm([task("a")] * 9, [node("a")]), NAMES, Progress())
-    assert "still running as far as the Swarm knows: 9 on host-a" in capsys.readouterr().err
+    assert "tasks still run as far as Swarm knows: 9 on host-a" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -91,26 +91,26 @@ def test_a_task_that_does_not_end_is_left_alone_in_the_end(monkeypatch, capsys):
     [("running", True), ("pending", True), ("shutdown", False), ("failed", False)],
 )
 def test_only_tasks_that_have_not_ended_count(state, awaited):
-    """States are those of the API; what has ended before stays in the Swarm's history."""
+    """States are those of the API; ended tasks stay in the Swarm's history."""
     assert awaited == bool(shutdown.ending([task("a", state, "shutdown")], [node("a")]))
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"names": []}'])
-def test_what_is_no_request_is_refused(text, monkeypatch, capsys):
-    """The program talks to nobody before it has understood what it is asked."""
+def test_an_invalid_request_is_refused(text, monkeypatch, capsys):
+    """The program does not connect to the manager before it has read a valid request."""
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
     assert 1 == shutdown.main()
     assert "the request on standard input is not understood" in capsys.readouterr().err
 
 
 def test_a_manager_that_does_not_answer_fails(monkeypatch, capsys):
-    """The destroy stops before it has removed anything, and says whom it asked."""
+    """The destroy stops before it removes anything, and names the manager."""
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"services": NAMES})))
 
     def silent():
         raise ConnectionRefusedError("nobody is there")
 
-    monkeypatch.setattr(shutdown, "Engine", silent)
+    monkeypatch.setattr(shutdown, "Manager", silent)
     assert 1 == shutdown.main()
     assert "unix:///nowhere/docker.sock: nobody is there" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Whether the Swarm runs what was declared: revisions, updates, old tasks, addresses."""
+"""The state of services compared with their declaration: updates, old tasks, addresses."""
 
 import copy
 
@@ -10,13 +10,13 @@ from swarm.snapshot import (
     STALE,
     STARTING,
     Snapshot,
-    absent,
-    addresses,
     outdated,
+    task_by_address,
+    undeclared,
     unsettled,
 )
 
-REVISION = "e1d5e6a2c9f04b7a"
+SPEC_HASH = "e1d5e6a2c9f04b7a"
 TEMPLATE = {
     "ContainerSpec": {"Image": "registry:5000/dask:1@sha256:0", "Args": ["dask", "worker"]},
     "Placement": {"Constraints": ["node.labels.role==data-worker"], "MaxReplicas": 2},
@@ -25,12 +25,12 @@ TEMPLATE = {
 }
 
 
-def service(update=None, revision=REVISION, template=TEMPLATE):
+def service(update=None, declared=SPEC_HASH, template=TEMPLATE):
     found = {
         "ID": "s1",
         "Spec": {
             "Name": "dask_worker",
-            "Labels": {"dask.swarm/revision": revision},
+            "Labels": {"dask.swarm/revision": declared},
             "TaskTemplate": template,
             "Mode": {"Replicated": {"Replicas": 4}},
         },
@@ -55,7 +55,7 @@ def snapshot(found=None, *tasks):
 
 
 def waiting(now, start=None):
-    return unsettled(now, start or snapshot(), {"dask_worker": REVISION})
+    return unsettled(now, start or snapshot(), {"dask_worker": SPEC_HASH})
 
 
 def other(**changes):
@@ -63,8 +63,8 @@ def other(**changes):
     return template | changes
 
 
-def test_a_service_at_its_revision_is_settled():
-    """A new service has no update, and its tasks are made from its spec."""
+def test_a_service_with_its_declared_spec_hash_is_settled():
+    """A new service has no update, and its tasks have its spec."""
     assert {} == waiting(snapshot(service(), task()))
 
 
@@ -73,87 +73,87 @@ def test_a_service_that_does_not_exist_is_waited_for():
     assert {"dask_worker": ABSENT} == waiting(snapshot())
 
 
-def test_another_revision_is_waited_for():
-    """An update that has not begun yet shows as the old label."""
-    assert {"dask_worker": STALE} == waiting(snapshot(service(revision="old")))
+def test_another_spec_hash_is_waited_for():
+    """Before the update it has the old label."""
+    assert {"dask_worker": STALE} == waiting(snapshot(service(declared="old")))
 
 
-def test_a_service_without_labels_is_at_no_revision():
+def test_a_service_without_labels_has_no_spec_hash():
     """The API leaves out labels that are empty."""
     found = service()
     found["Spec"]["Labels"] = None
     assert {"dask_worker": STALE} == waiting(snapshot(found))
 
 
-def test_only_undeclared_services_count_as_absent():
+def test_only_missing_and_stale_services_are_undeclared():
     """A service that is being updated has appeared."""
-    assert ["a", "b"] == absent({"a": ABSENT, "b": STALE, "c": "is being updated"})
+    assert ["a", "b"] == undeclared({"a": ABSENT, "b": STALE, "c": "is being updated"})
 
 
 @pytest.mark.parametrize("state", ["updating", "rollback_started"])
 def test_an_update_is_waited_for(state):
-    """Swarm's own verdict counts, which it gives after its monitoring period."""
+    """Swarm reports its result after the monitoring period."""
     assert "is being updated" in waiting(snapshot(service({"State": state}))).values()
 
 
 @pytest.mark.parametrize("state", ["completed", "rollback_completed"])
 def test_a_finished_update_is_settled(state):
-    """Rolled back to the declared revision is as declared."""
+    """A rollback to the declared spec hash is as declared."""
     assert {} == waiting(snapshot(service({"State": state}), task()))
 
 
 def test_a_paused_update_is_a_failure():
-    """A paused update is never resumed by itself."""
+    """Swarm never resumes it by itself."""
     update = {"State": "paused", "Message": "update paused due to failure of task t1"}
     with pytest.raises(UnfitError, match=r"paused the update of dask_worker: .*task t1"):
         waiting(snapshot(service(update)))
 
 
 def test_a_rollback_is_a_failure():
-    """A rollback puts the old label back."""
+    """The service has the old label again."""
     update = {"State": "rollback_started", "Message": "update rolled back due to failure"}
     with pytest.raises(UnfitError, match="rolled back the update of dask_worker"):
-        waiting(snapshot(service(update, revision="old")))
+        waiting(snapshot(service(update, declared="old")))
 
 
-def test_a_completed_rollback_still_names_the_task_that_failed():
-    """The Swarm's own message has forgotten it by then, and its log is what says why."""
+def test_a_completed_rollback_still_has_the_failed_task():
+    """Swarm's message has lost its id by then, and its log has the reason."""
     update = {"State": "rollback_completed", "Message": "rollback completed"}
     before = [task(other(ForceUpdate=number)) for number in (1, 2, 3)]
     for number, each in enumerate(before):
         each |= {"ID": f"t{number}", "CreatedAt": f"2026-11-23T21:03:4{number}Z"}
         each["Status"] = {"State": "failed"}
     start = snapshot(service(), before[2])
-    now = snapshot(service(update, revision="old"), *before)
+    now = snapshot(service(update, declared="old"), *before)
     with pytest.raises(UnfitError, match=r"rollback completed, after the failure of task t1$"):
-        unsettled(now, start, {"dask_worker": REVISION})
+        unsettled(now, start, {"dask_worker": SPEC_HASH})
 
 
 def test_an_earlier_rollback_is_no_failure():
     """The status of the last update stays until the next one begins."""
-    found = service({"State": "rollback_completed", "StartedAt": "then"}, revision="old")
+    found = service({"State": "rollback_completed", "StartedAt": "then"}, declared="old")
     assert {"dask_worker": STALE} == waiting(snapshot(found), start=snapshot(found))
 
 
 def test_the_end_of_an_earlier_rollback_is_no_failure():
-    """It had begun already, and goes on beside the next update."""
-    before = service({"State": "rollback_started", "StartedAt": "then"}, revision="old")
-    found = service({"State": "rollback_completed", "StartedAt": "then"}, revision="old")
+    """It started before this deployment."""
+    before = service({"State": "rollback_started", "StartedAt": "then"}, declared="old")
+    found = service({"State": "rollback_completed", "StartedAt": "then"}, declared="old")
     assert {"dask_worker": STALE} == waiting(snapshot(found), start=snapshot(before))
 
 
 def test_the_rollback_of_an_update_that_had_begun_is_a_failure():
-    """The Swarm counts both from the start of the update."""
+    """Swarm gives both the start time of the update."""
     before = service({"State": "updating", "StartedAt": "then"})
-    found = service({"State": "rollback_started", "StartedAt": "then"}, revision="old")
+    found = service({"State": "rollback_started", "StartedAt": "then"}, declared="old")
     with pytest.raises(UnfitError, match="rolled back the update of dask_worker"):
         waiting(snapshot(found), start=snapshot(before))
 
 
-def test_the_rollback_of_an_update_to_something_else_is_no_failure():
-    """An interrupted deployment had begun it, and this one declares something else after it."""
-    before = service({"State": "updating", "StartedAt": "then"}, revision="interrupted")
-    found = service({"State": "rollback_started", "StartedAt": "then"}, revision="old")
+def test_the_rollback_of_an_update_to_another_spec_is_no_failure():
+    """An interrupted deployment had started it; this deployment declares another spec."""
+    before = service({"State": "updating", "StartedAt": "then"}, declared="interrupted")
+    found = service({"State": "rollback_started", "StartedAt": "then"}, declared="old")
     assert {"dask_worker": STALE} == waiting(snapshot(found), start=snapshot(before))
 
 
@@ -167,23 +167,23 @@ def test_the_rollback_of_an_update_to_something_else_is_no_failure():
         (["running", "running"], None),
     ],
 )
-def test_what_the_probe_cannot_prove_has_to_be_healthy(states, awaited):
-    """On every node where it is wanted, at least on one."""
+def test_services_that_the_probe_cannot_prove_must_be_healthy(states, awaited):
+    """All tasks that should run must run, and at least one."""
     found = service() | {"Spec": service()["Spec"] | {"Mode": {"Global": {}}}}
     tasks = [task() | {"Status": {"State": state}} for state in states]
     now = snapshot(found, *tasks, task(desired="shutdown") | {"Status": {"State": "failed"}})
-    waiting = unsettled(now, snapshot(), {"dask_worker": REVISION}, ["dask_worker"])
+    waiting = unsettled(now, snapshot(), {"dask_worker": SPEC_HASH}, ["dask_worker"])
     assert awaited == waiting.get("dask_worker")
 
 
 def test_old_tasks_are_waited_for():
-    """Between a service's change and the first step of its update there is no status."""
+    """Before the first step of an update the service has no update status."""
     old = task(other(ForceUpdate=1))
     assert {"dask_worker": "still runs old tasks"} == waiting(snapshot(service(), old))
 
 
 def test_old_tasks_that_are_stopping_do_not_count():
-    """A grace period is no reason to wait: the probe counts the workers that are left."""
+    """The probe waits for old workers itself."""
     old = task(other(ForceUpdate=1), desired="shutdown")
     assert {} == waiting(snapshot(service(), old, task()))
 
@@ -198,19 +198,19 @@ def test_old_tasks_that_are_stopping_do_not_count():
     ],
 )
 def test_a_changed_placement_does_not_outdate_a_task(changed):
-    """Swarm keeps a task whose node meets the changed placement, whatever of it has changed."""
+    """Swarm keeps a task whose node meets the new placement."""
     assert not outdated(task(other(Placement=changed)), service())
 
 
-def test_a_task_of_another_spec_is_outdated_wherever_it_runs():
-    """The placement alone is not looked at."""
+def test_a_task_with_another_spec_is_outdated():
+    """Only its placement may differ."""
     changed = other(Placement={"MaxReplicas": 3}, ForceUpdate=1)
     assert outdated(task(changed), service())
 
 
 def test_addresses_are_those_of_the_network_and_of_wanted_tasks():
-    """A stopped task's address may belong to another one by now."""
+    """The address of a stopped task may belong to another task."""
     kept, stopped = task(), task(ip="10.0.1.8/24", desired="shutdown")
-    assert {"10.0.1.7": kept} == addresses([kept, stopped], "n1")
-    assert {} == addresses([kept], "n2")
-    assert {} == addresses([{**kept, "NetworksAttachments": None}], "n1")
+    assert {"10.0.1.7": kept} == task_by_address([kept, stopped], "n1")
+    assert {} == task_by_address([kept], "n2")
+    assert {} == task_by_address([{**kept, "NetworksAttachments": None}], "n1")

@@ -2,13 +2,17 @@
 
 import os
 import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
+from pulumi.automation import CommandError
 
 from bench.measure import report
+from tests.conftest import ROOT
 from tools import deploy
 from tools.deploy import summary
-from tools.runners import PulumiCli, Rehearsal
+from tools.runners import CliMissingError, PulumiRunner
 
 OUTPUTS = {
     "scheduler_address": "tcp://scheduler:8786",
@@ -84,7 +88,8 @@ def test_the_summary_tells_what_could_not_be_tried():
 def test_the_token_command_can_be_pasted():
     """It brings along what the dev stack's backend needs, the empty passphrase included."""
     settings = {"PULUMI_BACKEND_URL": "file:///a b", "PULUMI_CONFIG_PASSPHRASE": ""}
-    command = PulumiCli(stack="dev", settings=settings).token_command()
+    cli = SimpleNamespace(command="pulumi")
+    command = PulumiRunner(stack="dev", cli=cli, settings=settings).token_command()
     assert command.startswith(
         "PULUMI_BACKEND_URL='file:///a b' PULUMI_CONFIG_PASSPHRASE='' pulumi"
     )
@@ -98,8 +103,8 @@ def test_the_bench_compares_neighbours():
     assert "  second                                            2.0     6.0   10.0   2.00" in table
 
 
-class Asked:
-    """A runner that keeps what it is asked, and with which switches."""
+class FakeRunner:
+    """Keeps what it is asked to run, and with which switches."""
 
     offline = ("--refresh=false",)
 
@@ -131,15 +136,93 @@ class Asked:
 )
 def test_each_target_is_one_run(monkeypatch, arguments, expected):
     """What `make` is told becomes an action, its options and the program's switches."""
-    runner = Asked()
+    runner = FakeRunner()
     monkeypatch.setattr(deploy, "runner_for", lambda _: runner)
     monkeypatch.setattr(os, "environ", {"PATH": os.environ["PATH"]})
     assert 0 == deploy.main(arguments)
     assert [expected] == runner.runs
 
 
-def test_drift_is_not_denied_without_the_engine(monkeypatch, capsys):
-    """The rehearsal sees less, and says so instead of finding nothing."""
-    monkeypatch.setattr(deploy, "runner_for", lambda stack: Rehearsal(stack=stack))
-    assert 2 == deploy.main(["drift"])
-    assert "takes the Pulumi CLI" in capsys.readouterr().err
+def test_a_stack_that_cannot_be_created_is_reported(monkeypatch, capsys):
+    """The CLI's own words are all there is to know."""
+
+    def refuse():
+        raise CommandError("stderr: error: incorrect passphrase")
+
+    monkeypatch.setattr(deploy, "runner_for", lambda _: SimpleNamespace(create=refuse))
+    assert 1 == deploy.main(["up"])
+    assert "incorrect passphrase" in capsys.readouterr().err
+
+
+def test_without_the_cli_nothing_is_deployed(monkeypatch, capsys):
+    """Only the dev stack has another way."""
+
+    def refuse(_):
+        raise CliMissingError("The Pulumi CLI is not on PATH. Fix: install it")
+
+    monkeypatch.setattr(deploy, "runner_for", refuse)
+    assert 1 == deploy.main(["up", "--stack", "production"])
+    assert "The Pulumi CLI is not on PATH. Fix: install it\n" == capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stack", "action", "module"),
+    [
+        ("production", "up", "tools.deploy --stack production up"),
+        ("production", "preview", "tools.deploy --stack production preview"),
+        ("production", "drift", "tools.deploy --stack production drift"),
+        ("dev", "up", "lab.dev up"),
+        ("dev", "destroy", "lab.dev destroy"),
+    ],
+)
+def test_only_the_dev_stack_has_the_lab(stack, action, module):
+    """Of any other stack `make` starts nothing that could set up a Swarm."""
+    make = ["make", "--dry-run", "--old-file=.venv/installed", action, f"STACK={stack}"]
+    done = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [f".venv/bin/python -m {module}"] == done.stdout.strip().splitlines()
+
+
+CLI = """#!/bin/sh
+echo "$@" >> CALLS
+case "$1" in
+  version) echo v3.999.0 ;;
+  up) exit 3 ;;
+esac
+"""
+# Runs what `make up` runs, and ends at once when that touches anything but the CLI.
+DEPLOY = """
+import sys
+def audit(event, args):
+    if event == "import" and args[0].partition(".")[0] == "lab":
+        raise SystemExit("the lab is imported")
+    if event == "socket.connect":
+        raise SystemExit(f"{args[1]} is contacted")
+    if event == "subprocess.Popen" and args[0] != "pulumi":
+        raise SystemExit(f"{args[0]} is started")
+sys.addaudithook(audit)
+from tools import deploy
+sys.exit(deploy.main(["up", "--stack", "production"]))
+"""
+
+
+def test_a_stack_without_a_manager_only_runs_the_cli(tmp_path):
+    """`dockerHost` is then this machine's engine, which must not be made a Swarm for it."""
+    cli, calls = tmp_path / "pulumi", tmp_path / "calls"
+    cli.write_text(CLI.replace("CALLS", str(calls)))
+    cli.chmod(0o755)
+    assert not (ROOT / "Pulumi.production.yaml").exists()
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [sys.executable, "-c", DEPLOY],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (3, "") == (done.returncode, done.stderr)
+    assert [
+        "version",
+        "--non-interactive stack select --stack production",
+        "up --stack production --yes --skip-preview",
+    ] == calls.read_text().splitlines()

@@ -1,8 +1,9 @@
-"""The scripts of the workflows, with a stand-in for GitHub's client; the linters hold the rest."""
+"""The workflows' rights and guards, and their scripts with a stub of GitHub's client."""
 
 import os
 import re
 import subprocess
+from importlib.util import find_spec
 
 import pytest
 import yaml
@@ -10,11 +11,11 @@ import yaml
 from tests.conftest import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+LONGEST = 65_536  # characters that GitHub accepts in an issue
 GH = """#!/bin/bash
 case "$*" in
 "issue list "*"--json author,number,title"*".author.is_bot"*) echo "$OPEN" ;;
-"run download 1 --name drift-2 --dir report")
-  mkdir report; echo "~ dask_worker update" >report/drift.txt ;;
+"run download 1 --name drift-2 --dir report") cp -P "$FOUND" report/drift.txt ;;
 *) printf '%s|' "$@" >>"$LOG"; if [[ -e issue.md ]]; then cat issue.md >>"$LOG"; fi ;;
 esac
 """
@@ -22,16 +23,19 @@ esac
 
 @pytest.fixture
 def drift(tmp_path):
-    """Return what runs the drift workflow's script and returns what it did on GitHub."""
+    """Return a function that runs the script of the drift workflow and returns its calls of gh."""
     (tmp_path / "gh").write_text(GH)
     (tmp_path / "gh").chmod(0o755)
+    (tmp_path / "report").mkdir()
+    found, log = tmp_path / "found.txt", tmp_path / "log"
 
-    def run(status, is_open=""):
-        log = tmp_path / "log"
+    def run(status, text=b"~ dask_worker update\n", is_open=""):
         log.unlink(missing_ok=True)
-        told = {"STATUS": str(status), "OPEN": is_open, "LOG": str(log), "PAGE": "https://run"}
-        told |= {"STACK": "prod", "RUN": "1", "REPORT": "drift-2", "PYTHONPATH": str(ROOT)}
-        environment = os.environ | told | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        if not found.is_symlink():
+            found.write_bytes(text)
+        given = {"STATUS": str(status), "OPEN": is_open, "LOG": str(log), "PAGE": "https://run"}
+        given |= {"STACK": "prod", "RUN": "1", "ARTIFACT": "drift-2", "FOUND": str(found)}
+        environment = os.environ | given | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
         script = ROOT / ".github" / "drift.sh"
         subprocess.run([script], cwd=tmp_path, env=environment, check=True, timeout=60)
         return log.read_text() if log.exists() else ""
@@ -40,29 +44,64 @@ def drift(tmp_path):
 
 
 def test_drift_opens_one_issue(drift):
-    """What was found is in it, as text, with the way out."""
+    """The issue has the report, as text, and says what to do."""
     done = drift(7)
     assert done.startswith("issue|create|--title|Drift of the stack prod|")
-    assert "```diff\n~ dask_worker update\n```" in done
-    assert "`pulumi up` repairs what was changed by hand" in done
+    assert "### Drift check: https://run\n\n```diff\n~ dask_worker update\n```\n" in done
+    assert "`pulumi up` undoes the drift." in done
 
 
-def test_a_look_that_fails_is_not_told_as_drift(drift):
-    """Neither a backend nor a manager out of reach is cured by an `up`."""
+def test_a_failed_check_is_not_reported_as_drift(drift):
+    """An `up` repairs neither a backend nor a manager out of reach."""
     done = drift(1)
-    assert "The look itself failed, so that nobody knows of drift" in done
+    assert "The drift check failed, so drift is unknown." in done
     assert "pulumi up" not in done
 
 
 def test_drift_that_stays_updates_the_issue(drift):
-    """There are never two."""
+    """There are never two issues."""
     assert drift(7, is_open="7").startswith("issue|edit|7|")
 
 
 def test_drift_that_is_gone_closes_the_issue(drift):
-    """And says where that was seen; without an issue nothing is done."""
-    assert "issue|close|7|--comment|Gone: https://run|" == drift(0, is_open="7")
+    """The comment names the run; without an issue nothing happens."""
+    assert "issue|close|7|--comment|The drift is gone: https://run|" == drift(0, is_open="7")
     assert "" == drift(0)
+
+
+@pytest.mark.parametrize("ticks", [b"```", b"````", b"`" * 40])
+def test_the_report_cannot_leave_its_code_block(drift, ticks):
+    """Text after it would be Markdown that mentions people and loads images."""
+    lines = drift(7, b"a\n%b\n@everybody <img src=x>" % ticks).splitlines()
+    ends = [number for number, line in enumerate(lines) if line.startswith("```")]
+    assert ["```diff", "a", "'" * len(ticks), "@everybody <img src=x>", "```"] == lines[
+        ends[0] : ends[-1] + 1
+    ]
+    assert 2 == len(ends)
+
+
+def test_the_report_has_no_control_characters(drift):
+    """Colours of a terminal, bells, carriage returns, characters that turn or hide text."""
+    text = "\x1b[31mred\x1b[0m\x07 a\u202eb\u200bc\td\r\x00e".encode() + b"\xff\xfe"
+    assert "\nred? a???b???c\td??e??\n" in drift(7, text)
+
+
+@pytest.mark.parametrize("length", [LONGEST, 2_000_000])
+def test_a_long_report_loses_its_middle(drift, length):
+    """GitHub refuses longer ones; the error is at the end."""
+    done = drift(7, b"begin" + b"x" * length + b"end")
+    assert len(done) < LONGEST
+    assert "\n... the middle is left out here: see the run ...\n" in done
+    assert "\nbegin" in done
+    assert "end\n```\n" in done
+
+
+def test_a_link_in_the_artifact_is_refused(drift, tmp_path):
+    """The link could point at any file of the runner."""
+    (tmp_path / "found.txt").symlink_to("/etc/passwd")
+    with pytest.raises(subprocess.CalledProcessError):
+        drift(7)
+    assert not (tmp_path / "log").exists()
 
 
 @pytest.mark.parametrize(
@@ -73,8 +112,8 @@ def test_drift_that_is_gone_closes_the_issue(drift):
     ],
     ids=["no SSH", "SSH"],
 )
-def test_the_manager_is_let_in_by_key(tmp_path, given, written):
-    """Only this user reads the key; the manager's own must be the known one."""
+def test_ssh_to_the_manager_is_set_up(tmp_path, given, written):
+    """Only this user can read the key; the manager's host key must be known."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)} | given
     subprocess.run([ROOT / ".github" / "ssh.sh"], env=environment, check=True, timeout=60)
     key = tmp_path / ".ssh" / "id_deploy"
@@ -84,8 +123,8 @@ def test_the_manager_is_let_in_by_key(tmp_path, given, written):
         assert "StrictHostKeyChecking yes" in (tmp_path / ".ssh" / "config").read_text()
 
 
-def test_a_key_without_a_known_manager_is_refused(tmp_path):
-    """Nobody is trusted at first sight."""
+def test_a_key_without_known_hosts_is_refused(tmp_path):
+    """SSH would trust any manager at first sight."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SSH_KEY": "key"}
     script = ROOT / ".github" / "ssh.sh"
     done = subprocess.run([script], env=environment, capture_output=True, text=True, check=False)
@@ -95,8 +134,8 @@ def test_a_key_without_a_known_manager_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_workflow_has_no_right_but_its_jobs_own(path):
-    """Every action is one commit, nothing is granted to all jobs, no fork is trusted."""
+def test_a_workflow_grants_rights_to_single_jobs_only(path):
+    """Every action is pinned to a commit, and no event gives a fork's code rights or secrets."""
     text = path.read_text()
     workflow = yaml.safe_load(text)
     assert {} == workflow["permissions"]
@@ -105,10 +144,10 @@ def test_a_workflow_has_no_right_but_its_jobs_own(path):
         assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", action)
 
 
-# What a job may not do without, by what it does.
+# The right that a job needs for a command, an action or an action's input.
 NEEDED = {
     "gh run download": ("actions", "read"),
-    "gh pr comment": ("pull-requests", "write"),
+    "comment-on-pr: true": ("pull-requests", "write"),
     "gh issue ": ("issues", "write"),
     "actions/checkout@": ("contents", "read"),
 }
@@ -116,58 +155,121 @@ NEEDED = {
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_job_has_the_rights_that_it_needs_and_no_other(path):
-    """GitHub refuses a job's token what is not granted: no linter tells, only the run would."""
+    """No linter knows them: only the run on GitHub would fail."""
     for job in yaml.safe_load(path.read_text())["jobs"].values():
-        steps = [each.get("run", each.get("uses")) for each in job["steps"]]
-        scripts = [ROOT / step for step in steps if step.startswith(".github/")]
-        done = "\n".join([*steps, *(script.read_text() for script in scripts)])
+        scripts = [step["run"] for step in job["steps"] if "run" in step]
+        files = [ROOT / script for script in scripts if script.startswith(".github/")]
+        done = "\n".join([yaml.safe_dump(job["steps"]), *(file.read_text() for file in files)])
         assert dict(right for what, right in NEEDED.items() if what in done) == job["permissions"]
 
 
-def steps_of(name, job):
-    """Return the steps of a workflow's job by their names."""
-    workflow = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())
-    return {each["name"]: each for each in workflow["jobs"][job]["steps"]}
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_runs_modules_that_exist(path):
+    """No linter looks into the scripts."""
+    for module in re.findall(r"python3? -m ([\w.]+)", path.read_text()):
+        assert find_spec(module), module
 
 
-def test_a_pull_request_is_compared_with_what_it_is_merged_into():
-    """Whatever the base was when the event was sent."""
-    steps = steps_of("preview", "preview")
-    assert 2 == steps["Check out"]["with"]["fetch-depth"]
-    assert steps["Check out what it is merged into"]["run"].endswith(" .lab/base HEAD^")
+def job_of(name, job):
+    """Return a job of a workflow."""
+    return yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())["jobs"][job]
 
 
-@pytest.mark.parametrize(("name", "job"), [("preview", "preview"), ("drift", "look")])
-def test_every_attempt_hands_on_its_own_report(name, job):
-    """A second attempt of a run does not replace what the first one has kept."""
-    [kept] = [
-        each["with"]["name"]
-        for each in steps_of(name, job).values()
-        if "upload" in each.get("uses", "")
+def pulumi_step(name, job):
+    """Return the job's step that runs Pulumi's action."""
+    (step,) = [
+        step
+        for step in job_of(name, job)["steps"]
+        if step.get("uses", "").startswith("pulumi/actions@")
     ]
-    assert f"{name}-${{{{ github.run_attempt }}}}" == kept
-    text = (ROOT / f".github/workflows/{name}.yml").read_text()
-    assert f"REPORT: ${{{{ needs.{job}.outputs.report }}}}" in text
+    return step
 
 
-def test_a_report_waits_for_no_test():
-    """What a change means is wanted most where it breaks one."""
-    steps = [*steps_of("preview", "preview")]
-    assert "Hold the program against the rules" == steps[-1]
+def test_a_pull_request_is_previewed_by_one_job():
+    """A pull request of the repository gets the real stack, every other one the dev stack."""
+    same = "github.event.pull_request.head.repo.full_name {} github.repository"
+    assert f"vars.STACK != '' && {same.format('==')}" == job_of("preview", "preview")["if"]
+    assert f"vars.STACK == '' || {same.format('!=')}" == job_of("preview", "fork")["if"]
 
 
-@pytest.mark.parametrize(("name", "job"), [("deploy", "deploy"), ("drift", "look")])
-def test_what_is_deployed_and_looked_for_is_main(name, job):
+@pytest.mark.parametrize("job", ["preview", "fork"])
+def test_a_preview_does_not_ask_the_swarm(job):
+    """The runner does not reach it."""
+    step = pulumi_step("preview", job)
+    assert "preview" == step["with"]["command"]
+    assert "1" == step["env"]["DASK_SWARM_OFFLINE"]
+    # The action has no input for it, and `refresh: always` in Pulumi.yaml would refresh.
+    assert "false" == step["env"]["PULUMI_OPTION_REFRESH"]
+
+
+def test_a_preview_of_the_stack_is_a_comment():
+    """Reviewers read there what `up` would do to the deployed stack."""
+    step = pulumi_step("preview", "preview")
+    assert "${{ vars.STACK }}" == step["with"]["stack-name"]
+    assert step["with"]["comment-on-pr"] is True
+    assert not {"upsert", "config-map"} & step["with"].keys()
+
+
+def test_a_fork_gets_neither_secrets_nor_rights():
+    """Anybody can open a pull request with any code in it."""
+    job = job_of("preview", "fork")
+    assert "environment" not in job
+    assert not re.search(r"secrets|github\.token|GITHUB_TOKEN", yaml.safe_dump(job))
+    assert {"contents": "read"} == job["permissions"]
+    step = pulumi_step("preview", "fork")
+    assert "file://${{ runner.temp }}" == step["env"]["PULUMI_BACKEND_URL"]
+    assert step["with"]["comment-on-summary"] is True
+    assert "comment-on-pr" not in step["with"]
+
+
+@pytest.mark.parametrize(
+    ("name", "job"), [("preview", "preview"), ("preview", "fork"), ("test", "test")]
+)
+def test_the_cli_is_as_new_as_the_sdk(name, job):
+    """An older CLI of the runner's image would be refused by the tests."""
+    pinned = re.search(r"^pulumi==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned[1] == pulumi_step(name, job)["with"]["pulumi-version"]
+
+
+def test_the_tests_find_the_cli():
+    """Plain `sudo` has a PATH without it, and the Swarm suites would skip the engine."""
+    assert "command" not in pulumi_step("test", "test")["with"]
+    assert 'sudo env PATH="$PATH" .ci/run' == job_of("test", "test")["steps"][-1]["run"]
+
+
+def test_every_attempt_has_an_artifact_with_another_name():
+    """A second attempt of a run must not report what the first one saw."""
+    (kept,) = [
+        step["with"]["name"]
+        for step in job_of("drift", "detect")["steps"]
+        if "upload" in step.get("uses", "")
+    ]
+    assert "drift-${{ github.run_attempt }}" == kept
+    assert kept == job_of("drift", "detect")["outputs"]["artifact"]
+    text = (ROOT / ".github/workflows/drift.yml").read_text()
+    assert "ARTIFACT: ${{ needs.detect.outputs.artifact }}" in text
+
+
+@pytest.mark.parametrize(("name", "job"), [("deploy", "deploy"), ("drift", "detect")])
+def test_only_main_is_deployed_and_checked(name, job):
     """By hand a workflow can be started for any branch."""
     workflow = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())
     assert "workflow_dispatch" in workflow[True]
     assert "vars.STACK != '' && github.ref == 'refs/heads/main'" == workflow["jobs"][job]["if"]
 
 
-@pytest.mark.parametrize(("name", "job"), [("deploy", "deploy"), ("drift", "look")])
-def test_a_deployment_is_never_cancelled_nor_alone_with_the_drift(name, job):
-    """One at a time; what waits is cancelled for the next, but never for the other workflow."""
+@pytest.mark.parametrize(("name", "job"), [("deploy", "deploy"), ("drift", "detect")])
+def test_deployment_and_drift_check_neither_overlap_nor_cancel_each_other(name, job):
+    """A newer run replaces one that waits, but never one of the other workflow."""
     workflow = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())
     assert {"group": name, "cancel-in-progress": False} == workflow["concurrency"]
     both = {"group": "swarm", "cancel-in-progress": False}
     assert both == workflow["jobs"][job]["concurrency"]
+
+
+@pytest.mark.parametrize("name", ["deploy", "drift", "preview"])
+def test_no_workflow_of_a_stack_runs_the_lab(name):
+    """A runner must not become a Swarm: `make up` of the dev stack would make it."""
+    text = (ROOT / ".github" / "workflows" / f"{name}.yml").read_text()
+    lines = [line.partition("#")[0] for line in text.splitlines()]
+    assert not [line for line in lines if re.search(r"make (up|destroy|lab)|-m lab", line)]

@@ -1,4 +1,4 @@
-"""The proof of a bucket: which workers, what is left behind, and what a failure says."""
+"""The proof of a bucket: its workers, its cleanup, and its error messages."""
 
 import pytest
 
@@ -31,7 +31,7 @@ class Future:
 
 
 class Cluster:
-    """Workers that act on objects in memory, and the client of them."""
+    """Workers that store objects in memory, and their client."""
 
     def __init__(self, monkeypatch):
         self.objects, self.calls, self.refused, self.workers = {}, [], {}, [A, B]
@@ -66,7 +66,7 @@ def prove(cluster):
 
 
 def test_one_worker_writes_and_another_reads(cluster):
-    """And nothing is left in the bucket."""
+    """The bucket is empty afterwards."""
     proof = prove(cluster)
     assert ("dask", 2**20) == (proof["bucket"], proof["bytes"])
     assert [(A, "_pipe_file"), (B, "_cat_file"), (B, "_rm_file")] == cluster.calls
@@ -82,12 +82,12 @@ def test_one_worker_writes_and_another_reads(cluster):
     ],
 )
 def test_the_reader_is_as_far_away_as_can_be(hosts, ends):
-    """On another host, or at least another worker."""
+    """On another host if possible, else another worker."""
     assert ends == bucket.two_ends(hosts)
 
 
 def test_other_bytes_fail(cluster, monkeypatch):
-    """A server that loses writes is not one to keep data on."""
+    """The server has lost a write."""
     monkeypatch.setitem(bucket.ACTIONS, "read", lambda _: 1)
     with pytest.raises(UnprovenError, match=r"https://s3.example.org: .* reads other bytes"):
         prove(cluster)
@@ -95,8 +95,8 @@ def test_other_bytes_fail(cluster, monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["_cat_file", "_rm_file"])
-def test_a_failure_says_what_the_server_said(cluster, method):
-    """Which worker, what it did, where, the server's words and a cure; no key."""
+def test_a_failure_has_the_error_of_the_server(cluster, method):
+    """The message has worker, action, address, the server's error and a fix, but no key."""
     cluster.refused[method] = PermissionError("An error occurred (AccessDenied): no")
     with pytest.raises(UnprovenError) as caught:
         prove(cluster)
@@ -110,7 +110,7 @@ def test_a_failure_says_what_the_server_said(cluster, method):
 
 
 def test_an_object_that_cannot_be_read_is_deleted(cluster):
-    """A failed proof leaves as little behind as a good one."""
+    """A failed proof leaves no object behind."""
     cluster.refused["_cat_file"] = OSError("gone")
     with pytest.raises(UnprovenError):
         prove(cluster)
@@ -118,15 +118,15 @@ def test_an_object_that_cannot_be_read_is_deleted(cluster):
 
 
 def test_the_deadline_does_not_leave_the_object(cluster):
-    """The alarm may come in the middle of a read."""
+    """The alarm may interrupt a read."""
     cluster.refused["_cat_file"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         prove(cluster)
     assert {} == cluster.objects
 
 
-def test_workers_that_went_away_are_no_failure(cluster):
-    """The proof starts again with those that came."""
+def test_a_change_of_workers_is_no_failure(cluster):
+    """The proof starts again with the new workers."""
     cluster.refused["_cat_file"] = OSError("gone")
     cluster.workers = [A, C]
     with pytest.raises(MovedError):
@@ -134,7 +134,7 @@ def test_workers_that_went_away_are_no_failure(cluster):
 
 
 @pytest.mark.parametrize(
-    ("error", "cure"),
+    ("error", "fix"),
     [
         ("ModuleNotFoundError: No module named 's3fs'", "add s3fs to extraPipPackages"),
         ("An error occurred (NoSuchBucket) when calling", "create the bucket"),
@@ -147,21 +147,21 @@ def test_workers_that_went_away_are_no_failure(cluster):
         ("An error occurred (404) when calling the PutObject operation", "s3PathStyle"),
     ],
 )
-def test_each_error_has_its_cure(error, cure):
-    """By the key that has to change."""
-    assert cure in bucket.cure(error)
+def test_every_error_has_a_fix(error, fix):
+    """The fix names the config key."""
+    assert fix in bucket.fix(error)
 
 
-def test_the_words_are_those_of_the_server():
-    """s3fs puts errors of its own over them."""
+def test_the_error_is_the_innermost():
+    """s3fs wraps the server's error in its own."""
     below = ValueError("An error occurred (SignatureDoesNotMatch)")
     above = PermissionError("Forbidden")
     above.__cause__ = below
-    assert "ValueError: An error occurred (SignatureDoesNotMatch)" == bucket.words(above)
+    assert "ValueError: An error occurred (SignatureDoesNotMatch)" == bucket.innermost(above)
 
 
-def test_a_connection_that_fails_says_why():
-    """botocore keeps the reason apart from its message."""
+def test_a_failed_connection_has_its_reason():
+    """botocore keeps the reason out of its message."""
     error = OSError("Could not connect")
     error.kwargs = {"error": OSError("Connect call failed ('10.0.0.1', 9000)")}
-    assert "(Connect call failed ('10.0.0.1', 9000))" in bucket.words(error)
+    assert "(Connect call failed ('10.0.0.1', 9000))" in bucket.innermost(error)

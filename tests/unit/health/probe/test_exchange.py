@@ -1,4 +1,4 @@
-"""Arrays and frames that come back as they were sent, or whose way is named."""
+"""Arrays and frames that come back unchanged, or an error with the worker."""
 
 import pytest
 
@@ -7,14 +7,14 @@ from health.probe.members import workers_of
 
 
 def test_an_array_comes_back_from_every_worker(client):
-    """What numpy makes here, a worker reads and sends back."""
+    """A worker reads the client's array and sends it back."""
     kinds = [kind for kind, _, _ in exchange.samples()]
     assert any("an array of numpy" in kind for kind in kinds)
     exchange.exchange(client, sorted(workers_of(client)))
 
 
 def test_a_worker_that_cannot_read_is_named(client, monkeypatch):
-    """With what it could not read, and its own words."""
+    """The message has the kind of the sample and the worker's error."""
     monkeypatch.setattr(exchange, "echo", lambda _: 1 / 0)
     first, other = sorted(workers_of(client))
     with pytest.raises(UnprovenError, match=f"{first} cannot read an array of numpy .*Division"):
@@ -22,7 +22,7 @@ def test_a_worker_that_cannot_read_is_named(client, monkeypatch):
 
 
 def test_a_changed_array_is_an_error(client, monkeypatch):
-    """A worker whose numpy reads something else is no use."""
+    """The worker's numpy reads other values."""
     monkeypatch.setattr(exchange, "echo", lambda sample: sample + 1)
     with pytest.raises(UnprovenError, match=r"an array of numpy .* came back changed"):
         exchange.exchange(client, sorted(workers_of(client)))

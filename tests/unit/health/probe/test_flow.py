@@ -1,4 +1,4 @@
-"""What is proven of a Prefect server, by stand-ins for it and for a flow that has ended."""
+"""The proof of a Prefect server, with a stub server and flows that have ended."""
 
 import json
 import os
@@ -18,7 +18,7 @@ WORKERS = ["tcp://10.0.1.5:1", "tcp://10.0.1.6:1"]
 
 
 class Server(BaseHTTPRequestHandler):
-    """Answers the question for its health."""
+    """Answers health checks."""
 
     status = 200
 
@@ -42,12 +42,12 @@ def serving():
 
 
 def client_of(workers):
-    """Return a client of a scheduler that knows these workers."""
+    """Return the client of a scheduler with these workers."""
     return SimpleNamespace(scheduler_info=lambda **_: {"workers": dict.fromkeys(workers)})
 
 
 def ended(kind, message=None, result=()):
-    """Return the state in which a flow has ended, as Prefect hands it on."""
+    """Return the last state of a flow, as Prefect returns it."""
     return SimpleNamespace(
         type=SimpleNamespace(value=kind),
         message=message,
@@ -58,90 +58,94 @@ def ended(kind, message=None, result=()):
 
 @pytest.fixture
 def prove(monkeypatch):
-    """Return a function that proves a flow which ended so, and the names that were forgotten."""
-    forgotten = []
+    """Return a function that proves a flow with this last state; it has the deleted flows."""
+    deleted = []
 
-    def run(state, recorded=("COMPLETED", 2), there=WORKERS):
+    def run(state, recorded=("COMPLETED", 2), workers=WORKERS):
         monkeypatch.setattr(flow, "check_installed", lambda: None)
         monkeypatch.setattr(flow, "RECORD_SECONDS", 0)
         monkeypatch.setattr(flow, "run_flow", lambda *_: state)
         monkeypatch.setattr(flow, "recorded", lambda _: recorded)
-        monkeypatch.setattr(flow, "forget", forgotten.append)
+        monkeypatch.setattr(flow, "delete_flow", deleted.append)
         monkeypatch.setattr(os, "environ", {})
         with serving() as url:
             server = Prefect(api_url=url, managed=True)
-            return flow.prove_flow(client_of(there), server, "tcp://scheduler:8786", WORKERS)
+            return flow.prove_flow(client_of(workers), server, "tcp://scheduler:8786", WORKERS)
 
-    run.forgotten = forgotten
+    run.deleted = deleted
     return run
 
 
-def test_a_flow_with_a_task_on_every_worker_is_proven_and_forgotten(prove):
-    """The proof has its state and its tasks; the server keeps nothing of it."""
-    found = prove(ended("COMPLETED", result=WORKERS))
-    assert ("COMPLETED", 2) == (found["state"], found["tasks"])
-    assert found["seconds"] >= 0
-    (name,) = prove.forgotten
+def test_a_flow_with_a_task_on_every_worker_is_proven_and_deleted(prove):
+    """The proof has its state and its tasks; the server keeps no record."""
+    proof = prove(ended("COMPLETED", result=WORKERS))
+    assert ("COMPLETED", 2) == (proof["state"], proof["tasks"])
+    assert proof["seconds"] >= 0
+    (name,) = prove.deleted
     assert name.startswith("dask-swarm-proof-")
 
 
-def test_a_flow_that_fails_is_told_in_prefects_words(prove):
-    """With the address of the server, and forgotten all the same."""
-    said = r"a flow at http://127.0.0.1:\d+/api to end COMPLETED, found FAILED: 1/2 tasks failed"
-    with pytest.raises(UnprovenError, match=said):
+def test_a_failed_flow_is_reported_and_deleted(prove):
+    """The message has the address of the server and Prefect's error."""
+    message = (
+        r"a flow at http://127.0.0.1:\d+/api to end COMPLETED, found FAILED: 1/2 tasks failed"
+    )
+    with pytest.raises(UnprovenError, match=message):
         prove(ended("FAILED", "1/2 tasks failed"))
-    assert 1 == len(prove.forgotten)
+    assert 1 == len(prove.deleted)
 
 
-def test_a_server_that_does_not_have_the_tasks_is_told(prove):
-    """A worker that cannot reach the server still does its task."""
+def test_a_server_without_the_tasks_fails(prove):
+    """A worker that cannot reach the server still runs its task."""
     with pytest.raises(UnprovenError, match=r"2 completed tasks, found COMPLETED with 1"):
         prove(ended("COMPLETED", result=WORKERS), recorded=("COMPLETED", 1))
 
 
 def test_a_worker_without_a_task_is_named(prove):
-    """Every worker has to have run one."""
-    with pytest.raises(UnprovenError, match=r"a task of a flow on tcp://10\.0\.1\.6:1, found it"):
+    """Every worker must run a task."""
+    with pytest.raises(UnprovenError, match=r"a flow task on tcp://10\.0\.1\.6:1, found none"):
         prove(ended("COMPLETED", result=[WORKERS[0]] * 2))
 
 
 @pytest.mark.parametrize("state", [ended("FAILED"), ended("COMPLETED", result=["tcp://else:1"])])
-def test_workers_that_came_or_went_start_the_proof_again(prove, state):
-    """What the flow did then says nothing about those there now."""
+def test_a_change_of_workers_starts_the_proof_again(prove, state):
+    """The flow proves nothing about the new workers."""
     with pytest.raises(MovedError):
-        prove(state, there=[WORKERS[0]])
+        prove(state, workers=[WORKERS[0]])
 
 
-def test_a_deadline_ends_a_flow_that_does_not(prove, monkeypatch):
-    """Prefect itself would take the error for the flow's own."""
+def test_the_deadline_ends_a_flow(prove, monkeypatch):
+    """Inside a flow Prefect would catch the error."""
     over = threading.Event()
-    monkeypatch.setattr(flow, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(flow, "CHECK_SECONDS", 0.05)
     monkeypatch.setattr(flow, "run_flow", lambda *_: over.wait(5))
     with pytest.raises(UnprovenError, match="not proven in time"), deadline(0.2):
-        flow.run_apart(client_of(WORKERS), "name", "tcp://scheduler:8786", WORKERS)
+        flow.run_in_thread(client_of(WORKERS), "name", "tcp://scheduler:8786", WORKERS)
     over.set()
 
 
-def test_an_own_server_is_waited_for(monkeypatch):
+def test_a_managed_server_is_waited_for(monkeypatch):
     """It starts together with the cluster; the deadline ends the wait."""
     monkeypatch.setattr(flow, "SILENT_SECONDS", 0)
     with pytest.raises(UnprovenError, match="not proven in time"), deadline(0.3):
         flow.wait_for_server(Prefect(api_url="http://127.0.0.1:1/api", managed=True))
 
 
-def test_a_server_of_somebody_else_that_does_not_answer_is_told(monkeypatch):
-    """With what was set, what was found and what to do."""
+def test_an_external_server_that_does_not_answer_fails(monkeypatch):
+    """The message has the address, the error and the config key."""
     monkeypatch.setattr(flow, "SILENT_SECONDS", 0)
-    with pytest.raises(UnprovenError, match=r"127.0.0.1:1/api/health .* found no answer") as told:
+    with pytest.raises(
+        UnprovenError, match=r"127.0.0.1:1/api/health .* found no answer"
+    ) as failed:
         flow.wait_for_server(Prefect(api_url="http://127.0.0.1:1/api", managed=False))
-    assert "correct prefectApiUrl" in str(told.value)
+    assert "correct prefectApiUrl" in str(failed.value)
     monkeypatch.setattr(Server, "status", 503)
     with serving() as url, pytest.raises(UnprovenError, match="found an answer of 503"):
         flow.wait_for_server(Prefect(api_url=url, managed=False))
 
 
-def test_a_flow_has_the_environment_of_work(tmp_path):
-    """An existing server's key among it; the address is the deployment's."""
+def test_a_flow_has_the_environment_of_the_deployment(tmp_path):
+    """It may contain the key of an external server; the address is the deployment's."""
     file = tmp_path / "environment"
     file.write_text(json.dumps({"PREFECT_API_AUTH_STRING": "s3cret", "PREFECT_API_URL": "other"}))
     found = flow.variables(Prefect(api_url="http://x/api", managed=False, variables_file=file))
@@ -150,8 +154,8 @@ def test_a_flow_has_the_environment_of_work(tmp_path):
     )
 
 
-def test_an_image_without_prefect_is_told(monkeypatch):
-    """Before anything tries to import it."""
+def test_an_image_without_prefect_fails(monkeypatch):
+    """The check comes before any import."""
     monkeypatch.setattr(flow, "find_spec", lambda _: None)
     with pytest.raises(UnprovenError, match="to have prefect, prefect_dask, found nothing"):
         flow.check_installed()

@@ -1,4 +1,4 @@
-"""A cell of the notebook, with a kernel that answers as the tests say."""
+"""A cell of the notebook, with a stub kernel."""
 
 import json
 
@@ -11,7 +11,7 @@ FOUND = {"workers": 4, "sums": [45] * 4, "mismatches": []}
 
 
 class Answers:
-    """A server with one kernel; it answers a cell with messages, each its type and content."""
+    """A server with one kernel; it answers a cell with messages of (type, content)."""
 
     def __init__(self, *messages, started=201):
         self.messages, self.started = list(messages), started
@@ -49,9 +49,9 @@ BUSY = ("status", {"execution_state": "busy"})
 
 
 def test_a_cell_that_computes_on_all_workers_is_proven():
-    """What others print is not the cell's; the kernel is ended."""
-    stranger = ("stream", {"text": "nothing"}, "another cell")
-    server = Answers(BUSY, stranger, ("status", {"execution_state": "idle"}, "x"), printed(), IDLE)
+    """The output of other cells is ignored; the kernel is deleted."""
+    other = ("stream", {"text": "nothing"}, "another cell")
+    server = Answers(BUSY, other, ("status", {"execution_state": "idle"}, "x"), printed(), IDLE)
     assert {"workers": 4} == compute_in_notebook(server, 4)
     channels = ("open", "/api/kernels/k1/channels")
     assert [("POST", "/api/kernels"), channels, ("DELETE", "/api/kernels/k1")] == server.asked
@@ -70,8 +70,8 @@ def test_a_cell_that_computes_on_all_workers_is_proven():
         ([printed(mismatches=["numpy 1, 2"]), IDLE], "versions are not the .*numpy 1, 2"),
     ],
 )
-def test_a_cell_that_fails_is_named_and_its_kernel_ended(messages, message):
-    """Whatever goes wrong, no kernel is left behind."""
+def test_a_failed_cell_is_reported_and_its_kernel_deleted(messages, message):
+    """No error leaves a kernel behind."""
     server = Answers(*messages)
     with pytest.raises(CellError, match=message):
         compute_in_notebook(server, 4)
@@ -79,7 +79,7 @@ def test_a_cell_that_fails_is_named_and_its_kernel_ended(messages, message):
     assert server.closed
 
 
-def test_a_server_that_starts_no_kernel_is_named():
-    """For example one that lets a visitor read and no more."""
+def test_a_server_that_starts_no_kernel_fails():
+    """For example a server with read-only access."""
     with pytest.raises(CellError, match="expected 201, found 403"):
         compute_in_notebook(Answers(started=403), 4)

@@ -1,4 +1,4 @@
-"""As many workers as expected, as large, and still the same."""
+"""The number of workers, their size, and whether they change."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def member(threads=1, memory=GIB):
 
 
 def test_the_right_size_passes():
-    """Threads and memory count together."""
+    """Threads and memory are sums over all workers."""
     check_size(
         {"a": member(), "b": member()}, Expected(workers=2, threads=2, memory_bytes=2 * GIB)
     )
@@ -29,14 +29,14 @@ def test_the_right_size_passes():
         ({"a": member(memory=GIB + 1), "b": member()}, r"2147483649 bytes"),
     ],
 )
-def test_another_size_is_told_by_worker(members, message):
-    """Neither less nor more is what was declared."""
+def test_a_wrong_size_is_reported_by_worker(members, message):
+    """Too little and too much both fail."""
     with pytest.raises(UnprovenError, match=message):
         check_size(members, Expected(workers=2, threads=2, memory_bytes=2 * GIB))
 
 
-def test_workers_that_came_or_went_are_no_failure(client, monkeypatch):
-    """The proof starts again instead of blaming those that are there now."""
+def test_a_change_of_workers_is_no_failure(client, monkeypatch):
+    """The proof starts again with the new workers."""
     one, other = workers_of(client)
-    assert isinstance(moved_or(client, [one], "complaint"), MovedError)
-    assert isinstance(moved_or(client, [one, other], "complaint"), UnprovenError)
+    assert isinstance(moved_or(client, [one], "problem"), MovedError)
+    assert isinstance(moved_or(client, [one, other], "problem"), UnprovenError)

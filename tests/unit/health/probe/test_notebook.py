@@ -1,4 +1,4 @@
-"""Whom a notebook has to let in and whom not, by stand-ins for one."""
+"""The notebook's login, with stub notebooks."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +17,7 @@ TOKEN = "not-a-real-token"
 
 
 class Jupyter(BaseHTTPRequestHandler):
-    """Answers as Jupyter does; `open_to_all` and `open_to_any_key` break it."""
+    """Answers like Jupyter; `open_to_all` and `open_to_any_key` break its login."""
 
     open_to_all = open_to_any_key = False
 
@@ -35,7 +35,7 @@ class Jupyter(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def notebook(monkeypatch, tmp_path):
-    """Return a notebook below a path, and the file of its token."""
+    """Return a notebook below a path, with the file of its token."""
     token_file = tmp_path / "token"
     token_file.write_text(f"{TOKEN}\n")
     with ThreadingHTTPServer(("127.0.0.1", 0), Jupyter) as server:
@@ -45,34 +45,36 @@ def notebook(monkeypatch, tmp_path):
         server.shutdown()
 
 
-def test_a_notebook_that_knows_its_owner_passes(notebook):
-    """It answers, refuses strangers and takes its token."""
+def test_a_good_notebook_passes(notebook):
+    """It answers, refuses requests without a login and accepts its token."""
     wait_for_notebook(notebook)
 
 
 def test_a_notebook_open_to_all_is_refused(notebook, monkeypatch):
     """The worst case, because everything seems to work."""
     monkeypatch.setattr(Jupyter, "open_to_all", True)
-    with pytest.raises(UnprovenError, match=r"refuse a stranger \(403\), found 200"):
+    with pytest.raises(
+        UnprovenError, match=r"refuse a request without a login \(403\), found 200"
+    ):
         wait_for_notebook(notebook)
 
 
 def test_a_notebook_open_to_forged_front_keys_is_refused(notebook, monkeypatch):
-    """Only Caddy knows the key; anybody on the network can send a header."""
+    """Only Caddy has the key, but every client on the network can send the header."""
     monkeypatch.setattr(Jupyter, "open_to_any_key", True)
     with pytest.raises(UnprovenError, match=r"refuse a forged front key \(403\), found 200"):
         wait_for_notebook(notebook)
 
 
 def test_a_notebook_with_another_token_is_refused(notebook, tmp_path):
-    """The message does not hold the token."""
+    """The message does not contain the token."""
     (tmp_path / "token").write_text("another-token")
     with pytest.raises(UnprovenError, match="accept the notebook's token") as refused:
         wait_for_notebook(notebook)
     assert "another-token" not in str(refused.value)
 
 
-def test_an_absent_notebook_is_waited_for():
+def test_a_missing_notebook_is_waited_for():
     """It may still be starting; the deadline ends the wait."""
     absent = Notebook(url="http://127.0.0.1:9", kind="token", secret_file="", cell=False)
     with pytest.raises(UnprovenError, match="not proven in time"), deadline(0.3):
@@ -81,7 +83,7 @@ def test_an_absent_notebook_is_waited_for():
 
 @pytest.fixture
 def kernels(tmp_path, run_application):
-    """Return a notebook with kernels, which are real in tests/swarm, and a password."""
+    """Return a notebook with a password and stub kernels; tests/swarm has real ones."""
     secret_file = tmp_path / "secret"
     secret_file.write_text(JUPYTER_PASSWORD)
     url = run_application(upstream())
@@ -89,7 +91,7 @@ def kernels(tmp_path, run_application):
 
 
 def test_a_password_opens_the_notebook(kernels, tmp_path):
-    """By the form of the login page; another one does not."""
+    """With the form of the login page; a wrong password fails."""
     Session(kernels.url, JUPYTER_PASSWORD)
     with pytest.raises(UnprovenError, match="accept the notebook's token or password") as refused:
         Session(kernels.url, "another password")
@@ -97,14 +99,14 @@ def test_a_password_opens_the_notebook(kernels, tmp_path):
 
 
 def test_a_cell_of_the_notebook_computes(kernels):
-    """With cookies and the token against forged requests, as JupyterLab does it."""
+    """With cookies and the XSRF token, like JupyterLab."""
     compute(kernels, 4)
     with pytest.raises(UnprovenError, match="compute on 5 workers"):
         compute(kernels, 5)
 
 
-def test_a_notebook_that_goes_away_is_named(kernels, monkeypatch):
-    """Its address is in the message."""
+def test_a_notebook_that_goes_away_fails(kernels, monkeypatch):
+    """The message has its address."""
     monkeypatch.setattr(notebook_module, "compute_in_notebook", lose)
     with pytest.raises(UnprovenError, match=f"{kernels.url} broke off while it ran a cell: gone"):
         compute(kernels, 4)

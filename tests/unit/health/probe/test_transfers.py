@@ -1,4 +1,4 @@
-"""Which transfers there are, and what is said of one that does not arrive."""
+"""The routes of the transfers, and the message for a transfer that does not arrive."""
 
 from collections import Counter
 from itertools import pairwise, permutations
@@ -11,7 +11,7 @@ from health.probe.members import workers_of
 
 @pytest.mark.parametrize("sizes", [[1], [1, 1], [2, 2], [1, 2, 3], [1] * 7, [5, 1, 4, 2]])
 def test_transfers_go_from_every_host_to_every_other(sizes):
-    """Within one round each host sends once and receives once, never to itself."""
+    """In a round every host sends once and receives once, never to itself."""
     hosts = {f"h{i}": [f"w{i}.{k}" for k in range(size)] for i, size in enumerate(sizes)}
     host_of = {worker: host for host, workers in hosts.items() for worker in workers}
     covered = []
@@ -24,20 +24,20 @@ def test_transfers_go_from_every_host_to_every_other(sizes):
 
 
 def test_the_workers_of_a_host_take_turns():
-    """A host's workers share what it has to hold."""
+    """The workers of a host share the memory for the transfers."""
     hosts = {"a": ["a1", "a2"], "b": ["b1", "b2"], "c": ["c1", "c2"]}
     senders = [{source for source, _ in routes} for routes in transfers.rounds(hosts)]
     assert all(one.isdisjoint(other) for one, other in pairwise(senders))
 
 
 def test_data_moves_between_hosts(client):
-    """Each worker stands for a host of its own where containers have names of their own."""
+    """Containers with their own host names count as hosts."""
     one, other = workers_of(client)
     routes = transfers.transfer(client, {one: "host-1", other: "host-2"})
     assert {(one, other), (other, one)} == set(routes)
 
 
-def test_a_way_for_small_packets_only_is_named(client, monkeypatch):
+def test_a_route_for_small_packets_only_is_reported(client, monkeypatch):
     """Connections open and data does not arrive: the packets are too large."""
     monkeypatch.setattr(transfers, "TRANSFER_SECONDS", 0)
     one, other = workers_of(client)
@@ -45,10 +45,10 @@ def test_a_way_for_small_packets_only_is_named(client, monkeypatch):
         transfers.transfer(client, {one: "host-1", other: "host-2"})
 
 
-def test_a_closed_way_is_named(client, monkeypatch):
-    """Not even a connection opens."""
+def test_a_closed_route_is_reported(client, monkeypatch):
+    """No connection opens."""
     monkeypatch.setattr(transfers, "TRANSFER_SECONDS", 0)
-    monkeypatch.setattr(transfers, "knocks", lambda _: False)
+    monkeypatch.setattr(transfers, "accepts_connection", lambda _: False)
     one, other = workers_of(client)
     with pytest.raises(UnprovenError, match="nothing gets through; open 4789/udp"):
         transfers.transfer(client, {one: "host-1", other: "host-2"})

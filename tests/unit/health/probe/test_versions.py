@@ -1,9 +1,9 @@
-"""One version everywhere, and packages in the versions that were asked for."""
+"""The same versions everywhere, and packages as required."""
 
 import pytest
 
 from health.probe import UnprovenError
-from health.probe.versions import COMPARED, common_versions, everyone, package_versions
+from health.probe.versions import COMPARED, by_owner, common_versions, package_versions
 
 
 def versions(**packages):
@@ -12,24 +12,24 @@ def versions(**packages):
 
 
 def test_common_versions_are_returned():
-    """Python's version is spelled as people know it; what is nowhere is left out."""
+    """Python's version is short; packages that no owner has are left out."""
     owners = {"the scheduler": versions(), "the notebook's image": versions(), "w": versions()}
     expected = dict.fromkeys(COMPARED, "1") | {"python": "3.12.1"}
     del expected["pyarrow"]
     assert expected == common_versions(owners)
 
 
-def test_everyone_is_compared():
-    """The client has the notebook's image."""
-    found = {"scheduler": 1, "client": 2, "workers": {"tcp://1": 3}}
-    assert {"the scheduler": 1, "the notebook's image": 2, "tcp://1": 3} == everyone(found)
+def test_scheduler_workers_and_client_are_compared():
+    """The client runs the notebook's image."""
+    reported = {"scheduler": 1, "client": 2, "workers": {"tcp://1": 3}}
+    assert {"the scheduler": 1, "the notebook's image": 2, "tcp://1": 3} == by_owner(reported)
 
 
 @pytest.mark.parametrize("package", COMPARED)
 @pytest.mark.parametrize("owner", ["the scheduler", "the notebook's image", "tcp://2"])
 @pytest.mark.parametrize("version", ["2", None])
-def test_another_version_is_named_with_its_owner(package, owner, version):
-    """Both are named, since the majority may be wrong; a missing package is another version."""
+def test_a_different_version_is_reported_with_its_owner(package, owner, version):
+    """A missing package counts as a different version."""
     owners = dict.fromkeys(
         ["the scheduler", "the notebook's image", "tcp://1", "tcp://2"], versions(pyarrow="1")
     )
@@ -49,9 +49,9 @@ def test_another_version_is_named_with_its_owner(package, owner, version):
     ],
 )
 def test_packages_satisfy_their_requirements(requirement, message):
-    """A package that is there in another version is not the one that was asked for."""
-    each = {"packages": {"s3fs": "2026.9.0", "absent": None}}
-    workers = {"w1": each, "w2": each}
+    """A package outside its requirement counts as missing."""
+    owner = {"packages": {"s3fs": "2026.9.0", "absent": None}}
+    workers = {"w1": owner, "w2": owner}
     if message is None:
         assert {"s3fs": "2026.9.0"} == package_versions(workers, [requirement])
         return

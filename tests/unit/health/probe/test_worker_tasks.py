@@ -1,4 +1,4 @@
-"""What a worker finds out about its packages."""
+"""A worker's checks of its packages."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from health.probe import worker_tasks
     [("pytest", ["_pytest", "py", "pytest"]), ("PyYAML", ["_yaml", "yaml"]), ("absent", None)],
 )
 def test_modules_of_a_distribution(name, expected):
-    """The names differ more often than not."""
+    """The names of distribution and modules often differ."""
     if expected is None:
         with pytest.raises(ImportError):
             worker_tasks.modules(name)
@@ -19,28 +19,28 @@ def test_modules_of_a_distribution(name, expected):
 
 
 def test_modules_are_found_without_import():
-    """Finding one costs nothing, importing it may cost seconds."""
-    assert worker_tasks.findable("json")
-    assert not worker_tasks.findable("no_such_module")
-    assert not worker_tasks.findable("no_such_package.module")
+    """An import may take seconds."""
+    assert worker_tasks.is_installed("json")
+    assert not worker_tasks.is_installed("no_such_module")
+    assert not worker_tasks.is_installed("no_such_package.module")
 
 
-def test_an_import_that_fails_is_told():
-    """By an interpreter of its own, with the last line of its traceback."""
+def test_a_failed_import_is_reported():
+    """The error is the last line of the traceback."""
     assert "" == worker_tasks.import_error(["json", "csv"])
     assert "No module named 'no_such_module'" in worker_tasks.import_error(["no_such_module"])
 
 
-def test_only_what_a_container_installs_itself_is_imported(monkeypatch, tmp_path):
+def test_only_packages_installed_at_start_are_imported(monkeypatch, tmp_path):
     """The mark is as old as the container."""
     mark = tmp_path / "mark"
     monkeypatch.setattr(worker_tasks, "CONTAINER_MARK", mark)
-    assert not worker_tasks.installed_here("pytest")
+    assert not worker_tasks.installed_at_start("pytest")
     mark.touch()
-    assert not worker_tasks.installed_here("pytest")
+    assert not worker_tasks.installed_at_start("pytest")
     made = tmp_path / "made-1.0.dist-info"
     made.mkdir()
     (made / "METADATA").write_text("Metadata-Version: 2.1\nName: made\nVersion: 1.0\n")
     (made / "RECORD").write_text("made-1.0.dist-info/METADATA,,\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert worker_tasks.installed_here("made")
+    assert worker_tasks.installed_at_start("made")

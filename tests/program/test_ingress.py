@@ -1,4 +1,4 @@
-"""The front as the program declares it: each mode, each login, and where the secrets go."""
+"""The ingress as the program declares it: all modes, all logins, and the path of the secrets."""
 
 import base64
 import json
@@ -24,23 +24,22 @@ FILES = [
 
 
 def files_of(program, service="dask_caddy_reloader"):
-    """Return the text of each file that a service has, by default what Caddy is handed."""
-    data = {each.name: each.inputs["data"] for each in program.of_type(CONFIG)}
-    mounted = program.container(service)["configs"]
+    """Return the text of a service's files by name, by default the files of the managed Caddy."""
+    data = {config.name: config.inputs["data"] for config in program.of_type(CONFIG)}
     return {
-        each["fileName"].removeprefix("/etc/caddy/"): base64.b64decode(
-            data[each["configId"].removesuffix("-id")]
+        config["fileName"].removeprefix("/etc/caddy/"): base64.b64decode(
+            data[config["configId"].removesuffix("-id")]
         ).decode()
-        for each in mounted
+        for config in program.container(service)["configs"]
     }
 
 
 class TestManaged:
-    def test_all_files_are_mounted_as_configs_without_a_name(self, run):
-        """A changed file is a new config, so that the old one can serve until the end."""
+    def test_all_files_are_auto_named_configs(self, run):
+        """A changed file is a new config; the old config stays until no task needs it."""
         program = run(**LOCAL)
         assert FILES == sorted(files_of(program))
-        assert not [each for each in program.of_type(CONFIG) if "name" in each.inputs]
+        assert not [config for config in program.of_type(CONFIG) if "name" in config.inputs]
 
     @pytest.mark.parametrize(
         "change",
@@ -50,8 +49,8 @@ class TestManaged:
         ],
         ids=lambda change: next(iter(change)),
     )
-    def test_no_change_of_the_sites_touches_a_task_but_the_reloaders(self, run, change):
-        """The files are the reloader's; new tasks would cut off websockets and end kernels."""
+    def test_a_change_of_the_sites_restarts_the_reloader_only(self, run, change):
+        """A restart of Caddy would cut off websockets; of the notebook, stop kernels."""
         before, after = run(**LOCAL), run(**LOCAL | change)
         assert ["boot.caddy"] == list(files_of(before, "dask_caddy"))
         for service in ("dask_caddy", "dask_notebook"):
@@ -59,14 +58,14 @@ class TestManaged:
         assert files_of(before, "dask_caddy") == files_of(after, "dask_caddy")
         assert files_of(before) != files_of(after)
 
-    def test_the_reloader_is_wherever_caddy_may_be(self, run):
-        """One on each node that takes Caddy, on the same volume, with nothing but the files."""
+    def test_the_reloader_runs_on_every_node_that_fits_caddy(self, run):
+        """With the same placement and volume, without ports and networks."""
         program = run(**LOCAL, controlPlacement="node.role==manager")
         caddy, reloader = (program.service(f"dask_caddy{end}") for end in ("", "_reloader"))
         assert {"global": True} == reloader["mode"]
-        specs = [each["taskSpec"] for each in (caddy, reloader)]
+        specs = [service["taskSpec"] for service in (caddy, reloader)]
         assert specs[0]["placement"] == specs[1]["placement"]
-        containers = [each["containerSpec"] for each in specs]
+        containers = [spec["containerSpec"] for spec in specs]
         for key in ("image", "mounts", "user", "capAdds", "capDrops"):
             assert containers[0][key] == containers[1][key]
         assert "ports" not in reloader["endpointSpec"]
@@ -75,8 +74,8 @@ class TestManaged:
         )
         assert not specs[1].get("networksAdvanceds")
 
-    def test_caddy_and_reloader_name_the_same_socket(self, run):
-        """Before and after the Caddyfile is loaded, it is on the volume that both mount."""
+    def test_caddy_and_reloader_use_the_same_socket(self, run):
+        """Before and after Caddy loads the Caddyfile, the socket is on the volume of both."""
         program = run(**LOCAL)
         files = files_of(program) | files_of(program, "dask_caddy")
         (mount,) = program.container("dask_caddy")["mounts"]
@@ -85,43 +84,43 @@ class TestManaged:
         assert f"\tadmin unix/{socket}\n" in files["Caddyfile"]
         assert f"socket={socket}\n" in files["reloader.sh"]
 
-    def test_the_network_is_the_stacks_own(self, run):
-        """Caddy, notebook and scheduler share a network that the stack creates."""
+    def test_the_stack_creates_caddys_network(self, run):
+        """Caddy, notebook and scheduler share it."""
         program = run(**LOCAL, caddyNetwork="front-network")
-        names = [each.inputs["name"] for each in program.of_type(NETWORK)]
+        names = [network.inputs["name"] for network in program.of_type(NETWORK)]
         assert ["dask-network", "front-network"] == sorted(names)
         for name in ("dask_caddy", "dask_notebook", "dask_scheduler"):
             networks = program.service(name)["taskSpec"]["networksAdvanceds"]
-            assert "front-network-id" in [each["id"] for each in networks]
+            assert "front-network-id" in [network["id"] for network in networks]
         networks = program.service("dask_caddy")["taskSpec"]["networksAdvanceds"]
-        assert ["front-network-id"] == [each["id"] for each in networks]
+        assert ["front-network-id"] == [network["id"] for network in networks]
 
-    def test_only_caddy_publishes_and_only_http(self, run):
-        """80 and 443 on the node that it runs on, without the routing mesh."""
+    def test_only_caddy_publishes_ports(self, run):
+        """80 and 443 on its node, without the routing mesh."""
         program = run(**LOCAL)
         endpoint = program.service("dask_caddy")["endpointSpec"]
         assert "dnsrr" == endpoint["mode"]
-        ports = [(each["publishedPort"], each["targetPort"]) for each in endpoint["ports"]]
+        ports = [(port["publishedPort"], port["targetPort"]) for port in endpoint["ports"]]
         assert [(80, 80), (443, 443)] == ports
-        assert {"host"} == {each["publishMode"] for each in endpoint["ports"]}
+        assert {"host"} == {port["publishMode"] for port in endpoint["ports"]}
         for name in ("dask_scheduler", "dask_worker", "dask_notebook"):
             assert {"mode": "dnsrr"} == program.service(name)["endpointSpec"]
 
-    def test_caddy_is_no_root_and_may_bind_ports_alone(self, run):
-        """An ordinary user with the one capability that its program carries."""
+    def test_caddy_is_not_root_and_may_only_bind_ports(self, run):
+        """An ordinary user with the one capability of Caddy's binary."""
         container = run(**LOCAL).container("dask_caddy")
         assert "1000:1000" == container["user"]
         assert (["ALL"], ["NET_BIND_SERVICE"]) == (container["capDrops"], container["capAdds"])
 
     def test_certificates_are_on_a_volume_that_outlives_the_service(self, run):
-        """A new version of Caddy finds the certificates of the old one."""
+        """A new version of Caddy uses the certificates of the old version."""
         container = run(**LOCAL).container("dask_caddy")
         (mount,) = container["mounts"]
         assert ("volume", "dask-caddy-data") == (mount["type"], mount["source"])
         assert {"XDG_DATA_HOME": mount["target"]} == container["env"]
 
-    def test_caddy_is_as_well_formed_as_every_service(self, run):
-        """Digest, platform, limits, restart, health check: nothing is left to defaults."""
+    def test_caddys_service_is_well_formed(self, run):
+        """Digest, limits, restart policy and health check: nothing is left to defaults."""
         program = run(**LOCAL)
         service, container = program.service("dask_caddy"), program.container("dask_caddy")
         assert "@sha256:" in container["image"]
@@ -133,36 +132,36 @@ class TestManaged:
         assert 1 == program.service("dask_caddy")["mode"]["replicated"]["replicas"]
 
     def test_the_probe_waits_for_caddy_too(self, run):
-        """The deployment is not proven while Caddy is replaced, or has not got its files."""
+        """The deployment is not proven while Caddy is updated or has no Caddyfile."""
         program = run(**LOCAL)
         probe = program.command("dask-health-run")
-        asked = json.loads(probe.inputs["stdin"])
-        assert ["dask_caddy", "dask_caddy_reloader"] == asked["healthy"]
-        assert set(asked["healthy"]) < set(asked["services"])
+        request = json.loads(probe.inputs["stdin"])
+        assert ["dask_caddy", "dask_caddy_reloader"] == request["healthy"]
+        assert set(request["healthy"]) < set(request["services"])
 
-    def test_a_destroy_ends_caddy_too(self, run):
-        """It is on a network of the stack's own, which must be free to be removed."""
+    def test_a_destroy_stops_caddy_too(self, run):
+        """Caddy is on a network of the stack, which can be removed only when it is unused."""
         shutdown = run(**LOCAL).command("dask-shutdown-run")
-        ended = json.loads(shutdown.inputs["stdin"])["services"]
-        assert "dask_caddy" in ended
-        # The Swarm refuses to scale a service that is on every node; this one is on no network.
-        assert "dask_caddy_reloader" not in ended
+        stopped = json.loads(shutdown.inputs["stdin"])["services"]
+        assert "dask_caddy" in stopped
+        # Swarm refuses to scale a global service; the reloader is on no network.
+        assert "dask_caddy_reloader" not in stopped
 
-    def test_under_localhost_caddy_is_its_own_authority(self, run):
-        """No certificate authority can reach such a name."""
+    def test_under_localhost_caddy_issues_its_certificates(self, run):
+        """No public certificate authority can reach these names."""
         assert "local_certs" in files_of(run(**LOCAL))["certificates.caddy"]
 
     def test_a_real_domain_gets_its_certificates_by_acme(self, run):
-        """Contact and directory are the config's."""
+        """Email and directory are from the config."""
         program = run(**REAL, acmeDirectory="https://ca.example.org/acme/acme/directory")
         text = files_of(program)["certificates.caddy"]
         assert "email admin@example.org\n" in text
         assert "acme_ca https://ca.example.org/acme/acme/directory\n" in text
 
 
-DELIVERED = AUTHELIA | {"caddyDirectory": "/srv/sites/"}
+INSTALLED = AUTHELIA | {"caddyDirectory": "/srv/sites/"}
 BASIC = {"auth": "basic"}
-# What of the text for an existing Caddy is a secret: a password's hash, the front key.
+# Whether the text for an existing Caddy is a secret: it may hold a password's hash or the key.
 SECRET_TEXTS = [
     ({}, True),
     ({"auth": "basic"}, True),
@@ -171,14 +170,14 @@ SECRET_TEXTS = [
 ]
 
 
-class TestDelivery:
-    def delivery_of(self, program):
+class TestInstallation:
+    def installation_of(self, program):
         return program.command("front-delivery")
 
     def test_puts_the_text_where_caddy_imports_it(self, run):
-        """On the manager's own machine unless the manager is reached by SSH."""
-        program = run(**DELIVERED, caddyService="edge_caddy")
-        inputs = self.delivery_of(program).inputs
+        """On this machine, if the manager is not reached by SSH."""
+        program = run(**INSTALLED, caddyService="edge_caddy")
+        inputs = self.installation_of(program).inputs
         expected = {
             "host": "",
             "directory": "/srv/sites",
@@ -198,35 +197,35 @@ class TestDelivery:
             ({"dockerHost": "tcp://manager:2376", "caddyHost": "ssh://a@b"}, "ssh://a@b"),
         ],
     )
-    def test_goes_by_ssh_where_caddy_is_elsewhere(self, run, config, host):
-        """To the manager as Docker is reached, or to a host of its own."""
-        delivery = self.delivery_of(run(**DELIVERED, **config))
-        assert host == json.loads(delivery.inputs["stdin"])["host"]
+    def test_uses_ssh_to_another_host(self, run, config, host):
+        """To the manager as for Docker, or to `caddyHost`."""
+        installation = self.installation_of(run(**INSTALLED, **config))
+        assert host == json.loads(installation.inputs["stdin"])["host"]
 
-    def test_a_changed_text_is_an_update_and_another_place_a_replacement(self, run):
-        """The old place is cleaned up, and an update in one place never leaves it empty."""
-        before = self.delivery_of(run(**DELIVERED)).inputs
-        renamed = self.delivery_of(run(**DELIVERED, notebookName="lab")).inputs
-        moved = self.delivery_of(run(**DELIVERED, caddyHost="ssh://a@b")).inputs
+    def test_another_text_updates_and_another_place_replaces_the_resource(self, run):
+        """The old file is removed, and an update never removes the file."""
+        before = self.installation_of(run(**INSTALLED)).inputs
+        renamed = self.installation_of(run(**INSTALLED, notebookName="lab")).inputs
+        moved = self.installation_of(run(**INSTALLED, caddyHost="ssh://a@b")).inputs
         assert before["stdin"] != renamed["stdin"]
         assert before["triggers"] == renamed["triggers"]
         assert before["triggers"] != moved["triggers"]
 
     @pytest.mark.parametrize(("config", "secret"), SECRET_TEXTS)
-    def test_a_key_or_hash_in_it_is_a_secret(self, run, config, secret):
-        """A text that holds one is encrypted in the state."""
-        assert secret == ("stdin" in self.delivery_of(run(**DELIVERED | config)).secret)
+    def test_a_text_with_a_key_or_hash_is_a_secret(self, run, config, secret):
+        """Pulumi encrypts it in the state."""
+        assert secret == ("stdin" in self.installation_of(run(**INSTALLED | config)).secret)
 
-    def test_what_is_delivered_is_proven(self, run):
-        """The deployment brought it about, so it answers for it."""
-        program = run(**DELIVERED)
+    def test_installed_sites_are_proven(self, run):
+        """The deployment is responsible for them."""
+        program = run(**INSTALLED)
         assert program.command("front-proof-run")
         assert "front" in program.outputs["health"]
 
 
 class TestDocumentation:
     def test_joins_an_existing_caddy_and_authelia_in_five_lines(self, run):
-        """The lines that it gives are enough for sites that are delivered and proven."""
+        """The page's lines are enough for sites that are installed and proven."""
         page = (ROOT / "docs" / "ingress.md").read_text(encoding="utf-8")
         section = page.partition("## With the Caddy that you have")[2]
         block = section.partition("```sh\n")[2].partition("```")[0]
@@ -236,19 +235,19 @@ class TestDocumentation:
         assert "https://notebook.example.org" == program.outputs["notebook_url"]
         assert "forward_auth authelia:9091" in program.outputs["caddyfile"]
         assert {"front-delivery", "front-proof-run"} <= {
-            each.name for each in program.of_type(COMMAND)
+            command.name for command in program.of_type(COMMAND)
         }
 
 
 class TestExternal:
-    def test_nothing_of_caddy_is_declared(self, run):
+    def test_no_caddy_is_declared(self, run):
         """An existing Caddy keeps its network, its service and its files."""
         program = run(**AUTHELIA)
         assert 3 == len(program.of_type("docker:index/service:Service"))
-        assert ["dask-network"] == [each.inputs["name"] for each in program.of_type(NETWORK)]
+        assert ["dask-network"] == [network.inputs["name"] for network in program.of_type(NETWORK)]
 
-    def test_the_text_is_an_output_for_those_who_paste(self, run):
-        """Both sites and the login, in an order in which Caddy understands them."""
+    def test_the_text_is_an_output(self, run):
+        """A user can paste it: snippets first, then the sites, as Caddy needs them."""
         text = run(**AUTHELIA).outputs["caddyfile"]
         parts = ["(dask_swarm_site)", "(dask_swarm_login)", "notebook.example.org {"]
         assert sorted(parts, key=text.index) == parts
@@ -258,8 +257,8 @@ class TestExternal:
 
 
 @pytest.mark.parametrize(("mode", "domain"), [("external", ""), ("none", "example.org")])
-def test_without_a_front_there_is_none(run, mode, domain):
-    """Nothing is rendered, published or generated; the addresses are the Swarm's own."""
+def test_without_ingress_no_site_is_declared(run, mode, domain):
+    """No Caddyfile, no login, no Caddy; the URLs are those of the Swarm's services."""
     program = run(caddyMode=mode, domain=domain)
     assert "" == program.outputs["caddyfile"]
     assert "http://dask_notebook:8888" == program.outputs["notebook_url"]
@@ -268,8 +267,8 @@ def test_without_a_front_there_is_none(run, mode, domain):
 
 
 @pytest.mark.parametrize("config", [LOCAL, REAL, AUTHELIA], ids=["local", "managed", "external"])
-def test_the_addresses_are_the_names(run, config):
-    """Who deploys is told where notebook and dashboard are."""
+def test_the_urls_have_the_names_of_the_sites(run, config):
+    """As outputs for the user."""
     outputs = run(**config, notebookName="lab").outputs
     assert f"https://lab.{config['domain']}" == outputs["notebook_url"]
     assert f"https://dashboard.{config['domain']}/status" == outputs["dashboard_url"]
@@ -277,25 +276,25 @@ def test_the_addresses_are_the_names(run, config):
 
 class TestAuthelia:
     def test_the_current_endpoint_is_the_default(self, run):
-        """Authelia 4.38 and later know their portal by themselves."""
+        """Authelia 4.38 and later know the URL of their portal."""
         text = run(**AUTHELIA).outputs["caddyfile"]
         assert "forward_auth authelia:9091 {\n\t\turi /api/authz/forward-auth\n" in text
 
-    def test_the_legacy_endpoint_is_told_the_portal(self, run):
-        """Older ones have to be told."""
+    def test_the_legacy_endpoint_gets_the_portals_url(self, run):
+        """Older versions do not know it."""
         text = run(**AUTHELIA, autheliaEndpoint="/api/verify").outputs["caddyfile"]
         assert "uri /api/verify?rd=https://auth.example.org\n" in text
 
-    def test_an_address_may_be_of_https_and_have_a_path(self, run):
-        """The check is below the path, the certificate that of the name."""
+    def test_an_address_may_have_a_scheme_and_a_path(self, run):
+        """The endpoint is below the path, the upstream is HTTPS."""
         config = {"autheliaAddress": "https://example.org/auth", "autheliaEndpoint": "/api/verify"}
         portal = {"autheliaPortal": "https://example.org/auth"}
         text = run(**AUTHELIA | portal, **config).outputs["caddyfile"]
         assert "forward_auth https://example.org {\n" in text
         assert "uri /auth/api/verify?rd=https://example.org/auth\n" in text
 
-    def test_address_and_cookie_are_the_configs(self, run):
-        """An Authelia set up otherwise fits too."""
+    def test_address_and_cookie_are_from_the_config(self, run):
+        """Authelia may have another port and another cookie."""
         program = run(**AUTHELIA, autheliaAddress="login:80", autheliaCookie="sso")
         text = program.outputs["caddyfile"]
         assert "forward_auth login:80 {" in text
@@ -304,15 +303,14 @@ class TestAuthelia:
 
 class TestBasic:
     def hash_of(self, program):
-        (line,) = [
-            each for each in files_of(program)["login.caddy"].splitlines() if "$2b$" in each
-        ]
-        user, found = line.split()
+        login = files_of(program)["login.caddy"]
+        (line,) = [line for line in login.splitlines() if "$2b$" in line]
+        user, password_hash = line.split()
         assert "dask" == user
-        return found
+        return password_hash
 
-    def test_a_password_is_generated_and_told_as_a_secret(self, run):
-        """Who deploys reads it with --show-secrets."""
+    def test_a_generated_password_is_a_secret_output(self, run):
+        """The user reads it with --show-secrets."""
         program = run(**LOCAL)
         assert ("dask", "t" * 48) == (
             program.outputs["login_user"],
@@ -321,29 +319,29 @@ class TestBasic:
         assert {"login_password", "notebook_token"} <= program.secret_outputs
         assert bcrypt.checkpw(b"t" * 48, self.hash_of(program).encode())
 
-    def test_a_password_from_the_config_is_nowhere_in_plain(self, run):
-        """Only its hash reaches Caddy."""
+    def test_a_password_from_the_config_is_nowhere_in_plain_text(self, run):
+        """Caddy gets its hash only."""
         program = run(**LOCAL, basicPassword=PASSWORD)
         encoded = base64.b64encode(PASSWORD.encode()).decode()
-        for each in program.resources:
-            plain = {key: value for key, value in each.inputs.items() if key not in each.secret}
+        for resource in program.resources:
+            plain = {k: v for k, v in resource.inputs.items() if k not in resource.secret}
             assert PASSWORD not in json.dumps(plain)
-            assert encoded not in json.dumps(each.inputs)
+            assert encoded not in json.dumps(resource.inputs)
         assert "login_password" in program.secret_outputs
         assert bcrypt.checkpw(PASSWORD.encode(), self.hash_of(program).encode())
 
-    def test_the_hash_does_not_change_by_itself(self, run):
-        """A second deployment leaves Caddy alone."""
+    def test_the_hash_stays_the_same(self, run):
+        """A second deployment changes no file of Caddy."""
         assert files_of(run(**LOCAL)) == files_of(run(**LOCAL))
 
     @pytest.mark.parametrize(("config", "secret"), SECRET_TEXTS)
     def test_a_text_with_a_key_or_hash_is_a_secret_output(self, run, config, secret):
-        """It is shown to those only who ask for it."""
+        """Pulumi shows it only with --show-secrets."""
         assert secret == ("caddyfile" in run(**AUTHELIA | config).secret_outputs)
 
-    @pytest.mark.parametrize(("config", "cookie"), [(LOCAL, True), (DELIVERED | BASIC, False)])
-    def test_a_cookie_stands_for_the_password_where_caddy_has_a_file(self, run, config, cookie):
-        """Its secret is Caddy's alone; an existing Caddy asks for the password each time."""
+    @pytest.mark.parametrize(("config", "cookie"), [(LOCAL, True), (INSTALLED | BASIC, False)])
+    def test_a_managed_caddy_accepts_a_cookie_instead_of_the_password(self, run, config, cookie):
+        """Only Caddy mounts the cookie's secret; an existing Caddy always needs the password."""
         program = run(**config)
         text = program.outputs["caddyfile"]
         assert cookie == ("{file./run/secrets/front_session}" in text)
@@ -358,15 +356,15 @@ class TestBasic:
 
 
 class TestKey:
-    """The front key, by which the notebook knows whom Caddy has let in."""
+    """The ingress key, by which Caddy opens the notebook to logged-in users."""
 
     def key_of(self, program, service):
-        """Return the id of the secret that a service has as its key, None without one."""
+        """Return the id of a service's secret with the key, None without a key."""
         secrets = program.container(service)["secrets"]
         return next((s["secretId"] for s in secrets if s["fileName"] == "front_key"), None)
 
     def test_a_managed_caddy_reads_it_from_a_swarm_secret(self, run):
-        """Caddy and notebook have the same file, and no text or config holds the key."""
+        """Caddy and notebook mount the same secret; no file of Caddy holds the key."""
         program = run(**LOCAL)
         assert "front-key-id" == self.key_of(program, "dask_caddy")
         assert "front-key-id" == self.key_of(program, "dask_notebook")
@@ -374,8 +372,8 @@ class TestKey:
         assert expected in files_of(program)["key.caddy"]
         assert KEY not in "".join(files_of(program).values())
 
-    def test_an_existing_caddy_is_handed_the_key_itself(self, run):
-        """Its host is not the stack's to put files on; the whole text is a secret."""
+    def test_an_existing_caddy_gets_the_key_in_its_text(self, run):
+        """The stack cannot mount a file there."""
         program = run(**AUTHELIA)
         assert "front-key-id" == self.key_of(program, "dask_notebook")
         assert f"header_up Proxy-Authorization {KEY}\n" in program.outputs["caddyfile"]
@@ -390,8 +388,8 @@ class TestKey:
         ],
         ids=["external", "managed", "no-login", "external-no-login"],
     )
-    def test_where_jupyter_asks_for_its_own_login_caddy_passes_none(self, run, config):
-        """A client's own header is removed, and the proof logs in at Jupyter."""
+    def test_where_jupyter_asks_for_a_login_caddy_sends_no_key(self, run, config):
+        """Caddy removes a client's header, and the proof logs in at Jupyter."""
         program = run(**config)
         text = program.outputs["caddyfile"]
         assert "header_up -Proxy-Authorization\n" in text
@@ -402,16 +400,16 @@ class TestKey:
                 assert KEY == json.loads(command.inputs["stdin"])["notebook_token"]
 
     @pytest.mark.parametrize("config", [{}, AUTHELIA | {"caddyMode": "none"}])
-    def test_without_a_front_there_is_none(self, run, config):
-        """The notebook's own token opens it, whatever `notebookLogin` says."""
+    def test_without_ingress_no_site_is_declared(self, run, config):
+        """The notebook's token opens it, with any `notebookLogin`."""
         program = run(**config)
         assert ["notebook_token"] == [
             secret["fileName"] for secret in program.container("dask_notebook")["secrets"]
         ]
         assert KEY == program.outputs["notebook_token"]
 
-    def test_is_in_no_spec_and_no_config(self, run):
-        """Whoever inspects services and configs finds neither key nor token."""
+    def test_is_in_no_plain_input(self, run):
+        """Neither key nor token is visible in services and configs."""
         for resource in run(**LOCAL).resources:
             plain = {k: v for k, v in resource.inputs.items() if k not in resource.secret}
             assert KEY not in json.dumps(plain)
@@ -420,19 +418,20 @@ class TestKey:
 
 class TestProof:
     def request_of(self, program):
-        (proof,) = [each for each in program.of_type(COMMAND) if each.name.startswith("front")]
+        commands = program.of_type(COMMAND)
+        (proof,) = [command for command in commands if command.name.startswith("front")]
         assert {"stdin"} <= proof.secret
         return json.loads(proof.inputs["stdin"])
 
     def test_joins_the_health_output(self, run):
-        """Who deploys sees one proof; it is no secret."""
+        """The user sees one proof, which is not secret."""
         program = run(**LOCAL)
         assert 4 == program.outputs["health"]["workers"]
         assert program.outputs["health"]["front"]["login_tried"]
         assert "health" not in program.secret_outputs
 
-    def test_tries_the_generated_password_alone(self, run):
-        """With a basic login there always are credentials, and they are enough."""
+    def test_uses_the_generated_password_only(self, run):
+        """A basic login always has credentials, and they open the notebook too."""
         request = self.request_of(run(**LOCAL))
         assert {"notebook": "notebook.localhost", "dashboard": "dashboard.localhost"} == request[
             "names"
@@ -451,33 +450,33 @@ class TestProof:
         [({}, "t" * 48, ""), ({"notebookPassword": PASSWORD}, "", PASSWORD)],
         ids=["token", "password"],
     )
-    def test_logs_in_at_jupyter_where_that_asks(self, run, config, token, password):
-        """Behind the login in front, by what opens the notebook itself."""
+    def test_logs_in_at_jupyter_if_jupyter_asks(self, run, config, token, password):
+        """Behind Caddy's login, with the notebook's token or password."""
         request = self.request_of(run(**LOCAL, notebookLogin="true", **config))
         assert (token, password) == (request["notebook_token"], request["notebook_password"])
 
-    def test_a_password_of_the_notebook_is_not_asked_for_by_default(self, run):
-        """It is for those who come without Caddy."""
+    def test_does_not_use_the_notebooks_password_by_default(self, run):
+        """The ingress key opens the notebook."""
         request = self.request_of(run(**LOCAL, notebookPassword=PASSWORD))
         assert ("", "") == (request["notebook_token"], request["notebook_password"])
 
-    def test_a_real_domain_is_looked_up_and_its_certificate_verified(self, run):
-        """As any visitor would."""
+    def test_uses_dns_and_verifies_certificates_of_a_real_domain(self, run):
+        """As a browser does."""
         request = self.request_of(run(**REAL))
         assert ([], True) == (request["addresses"], request["verified"])
         assert ("authelia", "https://auth.example.org") == (request["auth"], request["portal"])
         assert ("", "") == (request["user"], request["password"])
 
-    def test_an_account_of_authelia_is_used_where_there_is_one(self, run):
-        """The half of the proof behind the login needs somebody to log in as."""
+    def test_logs_in_at_authelia_if_it_has_an_account(self, run):
+        """The part of the proof behind the login needs a user."""
         program = run(**REAL, autheliaUser="probe", autheliaPassword=PASSWORD)
         request = self.request_of(program)
         assert ("probe", PASSWORD) == (request["user"], request["password"])
 
-    def test_is_left_to_who_pastes_the_text(self, run):
-        """What the deployment does not bring about, it cannot prove."""
+    def test_does_not_run_where_the_user_installs_the_text(self, run):
+        """The deployment cannot know when the sites are served."""
         program = run(**AUTHELIA)
-        names = {each.name for each in program.of_type(COMMAND)}
+        names = {command.name for command in program.of_type(COMMAND)}
         assert {"dask-health-run", "dask-shutdown-run"} == names
         assert "front" not in program.outputs["health"]
 
@@ -487,20 +486,20 @@ class TestProof:
         ids=lambda change: next(iter(change)),
     )
     def test_runs_again_when_what_it_depends_on_changes(self, run, change):
-        """A changed name or password is proven, an unchanged front is not proven again."""
+        """A new name or password is proven; unchanged sites are not proven again."""
 
         def keepers(program):
             (attempt,) = [
-                each
-                for each in program.of_type("random:index/randomId:RandomId")
-                if each.name == "front-proof-attempt"
+                resource
+                for resource in program.of_type("random:index/randomId:RandomId")
+                if resource.name == "front-proof-attempt"
             ]
             return attempt.inputs["keepers"]
 
         assert keepers(run(**LOCAL)) == keepers(run(**LOCAL))
         assert keepers(run(**LOCAL)) != keepers(run(**LOCAL, **change))
 
-    def test_comes_after_the_clusters_proof(self, run):
-        """Both at once would compete, and the front has nothing to show before."""
-        names = [each.name for each in run(**LOCAL).of_type(COMMAND)]
+    def test_runs_after_the_health_probe(self, run):
+        """Before, the sites have no upstreams."""
+        names = [command.name for command in run(**LOCAL).of_type(COMMAND)]
         assert names.index("dask-health-run") < names.index("front-proof-run")

@@ -1,0 +1,35 @@
+"""What the services of the cluster share: settings and wiring that each needs in the same form."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+
+from components.dask_config import Config
+from components.object_store import ObjectStore
+from components.service import MountedFile
+from config.types import Platform
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """Settings and wiring of the whole cluster; `caddy_network_id` is None without Caddy.
+
+    `image` is that of all services but the notebook.
+    """
+
+    image: str
+    platform: Platform
+    packages: Sequence[str]
+    dask_config: Config
+    environment: MountedFile | None
+    object_store: ObjectStore
+    scheduler_address: str
+    network_id: pulumi.Input[str]
+    caddy_network_id: pulumi.Input[str] | None
+
+    @property
+    def work_secrets(self) -> list[MountedFile]:
+        """The secrets of the services that run users' code."""
+        environment = [self.environment] if self.environment else []
+        return [*environment, *self.object_store.secrets]

@@ -1,0 +1,49 @@
+"""The rehearsal as a runner, where the Pulumi CLI cannot be had."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.runners import ROOT, Finished, call
+
+
+@dataclass(frozen=True, kw_only=True)
+class RehearsalRunner:
+    """The rehearsal on one stack, for Swarms of this machine alone."""
+
+    stack: str
+    config_file: Path | None = None
+    wrapper: Sequence[str] = ()  # a command that runs the rehearsal's
+    name: str = "rehearsal"
+    offline: Sequence[str] = ()
+
+    def create(self) -> None:
+        """A stack of the rehearsal needs no creation."""
+
+    def run(self, action: str, *options: str, capture: bool = False) -> Finished:
+        """Run `action` by `lab.rehearsal`."""
+        config = ["--config-file", str(self.config_file)] if self.config_file else []
+        return self._call([action, *config, *options], capture=capture)
+
+    def outputs(self, *, secrets: bool = False) -> dict[str, Any]:
+        """Ask the rehearsal for the outputs."""
+        show = ["--show-secrets"] if secrets else []
+        done = self._call(["output", "--json", *show], capture=True)
+        done.check_returncode()
+        outputs: dict[str, Any] = json.loads(done.stdout)
+        return outputs
+
+    def token_command(self) -> str:
+        """Return the rehearsal's command."""
+        output = f"output notebook_token --show-secrets --stack {self.stack}"
+        return f".venv/bin/python -m lab.rehearsal {output}"
+
+    def _call(self, arguments: Sequence[str], *, capture: bool) -> Finished:
+        action, *options = arguments
+        program = [*self.wrapper, sys.executable, "-m", "lab.rehearsal"]
+        command = [*program, action, "--stack", self.stack, *options]
+        return call(command, ROOT, os.environ, capture=capture)
