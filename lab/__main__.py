@@ -17,7 +17,7 @@ from requests.exceptions import RequestException
 
 import lab
 from config.problems import ConfigError
-from lab import cluster, context, single, usual_socket
+from lab import cluster, context, single
 from lab.config import stack_file
 from lab.engine import answers
 from lab.layout import Lab, chosen_lab
@@ -119,7 +119,7 @@ def _ready(chosen: argparse.Namespace) -> None:
         return  # on another machine: not to be touched
     address = _ready_here(chosen)
     if not manager:
-        usual_socket.offer(address)
+        single.link_socket(address)
 
 
 def _dev_manager() -> str:

@@ -1,4 +1,4 @@
-"""The three-node lab as a whole: up, down, and how it is."""
+"""The three-node lab as a whole: up, down, and its state."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,7 @@ from shutil import rmtree
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from lab import network, processes, swarm, usual_socket
+from lab import network, processes, single, swarm
 from lab.debian import BASE, ensure_base, ensure_packages, let_services_start
 from lab.engine import connect, start_engines
 from lab.images import STEP_SECONDS, Image, is_pulled, publish, pull, wanted
@@ -31,7 +31,7 @@ def up(lab: Lab) -> None:
 def down(lab: Lab) -> None:
     """Remove every trace of a lab in any state; `LabError` when something stays."""
     let_services_start()
-    usual_socket.withdraw(lab.directory)
+    single.unlink_socket(lab.directory)
     processes.end(lab.cgroup)
     network.remove_network(lab)
     processes.remove_cgroups(lab.cgroup)
@@ -43,7 +43,7 @@ def down(lab: Lab) -> None:
 def provide_images(lab: Lab) -> None:
     """Build what changed, and have every node pull what it lacks; `LabError` if that fails."""
     if not network.is_raised(lab):
-        raise LabError("the lab: not up. Run `python -m lab up`, which provides the images too")
+        raise LabError("the lab is not up. Run `python -m lab up`, which provides the images too")
     images = wanted(lab.registry, BASE)
     if stale := [image for image in images if not image.published()]:
         _build(lab, stale)
@@ -59,7 +59,7 @@ def check(lab: Lab) -> None:
     for node, state in states.items():
         print(f"{node.hostname:<12} {node.role:<12} {node.address:<12} {state}")
     if unready := [node.hostname for node, state in states.items() if state != _READY]:
-        raise LabError(f"{', '.join(unready)}: not ready. Run `python -m lab up`")
+        raise LabError(f"not ready: {', '.join(unready)}. Run `python -m lab up`")
 
 
 def _state(node: Node, images: Sequence[Image]) -> str:

@@ -1,7 +1,8 @@
 """Make an engine of this machine, a laptop's for example, ready for a deployment.
 
 Owns what a deployment expects of a single-node Swarm: the Swarm itself, a role, Caddy's network,
-a registry on `localhost` and the images in it. A Swarm of several nodes is not changed.
+a registry on `localhost` and the images in it, and the link at the usual place of an engine's
+socket, where the dev stack and Docker clients look first. A Swarm of several nodes is not changed.
 """
 
 import os
@@ -20,8 +21,9 @@ from lab.engine import answers, connect
 from lab.images import STEP_SECONDS, is_pulled, publish, pull, wanted
 from lab.shell import LabError, say
 
+_USUAL = Path("/var/run/docker.sock")
 _SOCKETS = (
-    "/var/run/docker.sock",
+    _USUAL,
     "~/.docker/run/docker.sock",
     "~/.docker/desktop/docker.sock",
 )
@@ -59,6 +61,29 @@ def prepare(address: str, host: str) -> None:
             official = _is_within_reach(engine, address, registry.OFFICIAL)
             registry.start(engine, host, None if official else base)
         _ensure_images(engine, host, base)
+
+
+def link_socket(address: str) -> None:
+    """Make a local engine answer at the usual place too; `LabError` where it cannot."""
+    socket = Path(address.removeprefix("unix://"))
+    if _USUAL.resolve() == socket.resolve():
+        return
+    try:
+        if _USUAL.is_symlink() and not answers(f"unix://{_USUAL}"):
+            _USUAL.unlink()
+        _USUAL.symlink_to(socket)
+    except OSError as error:
+        raise LabError(
+            f"the engine at {address} is not at {_USUAL} ({error.strerror}), where the dev stack"
+            f" looks for it. Run: pulumi config set --stack dev dockerHost {address}"
+        ) from None
+    say(f"{_USUAL} leads to {socket}")
+
+
+def unlink_socket(directory: Path) -> None:
+    """Remove the link at the usual place if it leads to a socket below a directory."""
+    if _USUAL.is_symlink() and _USUAL.readlink().is_relative_to(directory):
+        _USUAL.unlink()
 
 
 def _ensure_swarm(engine: "docker.APIClient", address: str) -> None:

@@ -175,7 +175,7 @@ def test_a_node_that_is_not_ready_is_named(states, unready, monkeypatch, capsys)
     monkeypatch.setattr(
         cluster, "_state", lambda node, _: states.get(node.hostname, cluster._READY)
     )
-    with pytest.raises(LabError, match=rf"{unready}: not ready\. Run `python -m lab up`"):
+    with pytest.raises(LabError, match=rf"not ready: .*{unready}\. Run `python -m lab up`"):
         cluster.check(Lab())
     assert 4 == capsys.readouterr().out.count("\n")
 
@@ -256,3 +256,30 @@ def test_a_socket_without_engine_does_not_answer(tmp_path):
 def test_a_node_that_has_not_reported_has_no_name():
     """A node's first moments in the Swarm are without a description."""
     assert "" == swarm._hostname({"Description": {}})
+
+
+class TestUsualSocket:
+    @pytest.fixture(autouse=True)
+    def usual(self, monkeypatch, tmp_path):
+        """Return the usual place of an engine's socket."""
+        monkeypatch.setattr(single, "_USUAL", tmp_path / "docker.sock")
+        return tmp_path / "docker.sock"
+
+    def test_it_leads_to_the_lab(self, usual, tmp_path):
+        """Docker clients reach the lab without DOCKER_HOST, until the lab is gone."""
+        single.link_socket(f"unix://{tmp_path}/lab/docker.sock")
+        assert tmp_path / "lab" / "docker.sock" == usual.readlink()
+        single.unlink_socket(tmp_path / "lab")
+        assert not usual.is_symlink()
+
+    def test_another_link_stays(self, usual, tmp_path):
+        """The end of the lab removes the lab's link only."""
+        usual.symlink_to(tmp_path / "other" / "docker.sock")
+        single.unlink_socket(tmp_path / "lab")
+        assert usual.is_symlink()
+
+    def test_another_socket_is_not_replaced(self, usual, tmp_path):
+        """The message names the command that tells the dev stack the address."""
+        usual.touch()
+        with pytest.raises(LabError, match="pulumi config set --stack dev dockerHost unix:///x"):
+            single.link_socket("unix:///x")
