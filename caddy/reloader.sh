@@ -38,7 +38,8 @@ load() {
     *)
       # Long lines are cut where they are shown, so print the reason only.
       reason=${message##*: loading new config: }
-      printf 'Caddy refuses the Caddyfile: %s\n' "${reason%'\"}\n"}'}" >&2
+      reason=${reason%'\"}\n"}'}  # as a line of JSON
+      printf 'Caddy refuses the Caddyfile: %s\n' "${reason%'"}'}" >&2  # as text, by older Caddys
       exit 78
       ;;
   esac

@@ -17,20 +17,23 @@ from requests.exceptions import RequestException
 
 import lab
 from config.problems import ConfigError
-from lab import cluster, lock, single, status, usual_socket
+from lab import cluster, context, single
 from lab.config import stack_file
 from lab.engine import answers
-from lab.guard import RefusedError, check_machine, only_one
 from lab.layout import Lab, chosen_lab
-from lab.shell import LabError, say
+from lab.shell import LabError, only_one, say
 
 ROOT = Path(__file__).parent.parent
+
+
+class RefusedError(LabError):
+    """The command cannot work on this machine or for this user."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     chosen = _parser().parse_args(arguments)
-    # Where root's PATH is a user's, as after `su`, the tools of the system are not on it.
+    # After `su`, root's PATH is the user's and lacks the tools of the system.
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     try:
         chosen.run(chosen)
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(error))
         return 1
     except KeyboardInterrupt:
-        say("interrupted: `up` goes on from here, `down` removes what there is")
+        say("interrupted. `up` goes on from here, `down` removes the lab")
         return 130
     return 0
 
@@ -56,9 +59,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_machine() -> None:
+    """Raise `RefusedError` where there are no network namespaces or no right to make them."""
+    if sys.platform != "linux":
+        raise RefusedError(
+            "the lab needs Linux network namespaces. On this system, start Docker Desktop and run"
+            " `python -m lab ready`"
+        )
+    if os.geteuid() != 0:
+        raise RefusedError(
+            "the lab makes network namespaces. Run this as root, or start a Docker engine and run"
+            " `python -m lab ready`"
+        )
+
+
 @contextmanager
 def _the_lab() -> Iterator[Lab]:
-    check_machine()
+    _check_machine()
     chosen = chosen_lab()
     with only_one(chosen.directory):
         yield chosen
@@ -79,9 +96,9 @@ def _down(_: argparse.Namespace) -> None:
 
 
 def _status(_: argparse.Namespace) -> None:
-    """Print how the nodes are."""
-    check_machine()
-    status.check(chosen_lab())
+    """Print the state of the nodes."""
+    _check_machine()
+    cluster.check(chosen_lab())
 
 
 def _env(_: argparse.Namespace) -> None:
@@ -102,7 +119,7 @@ def _ready(chosen: argparse.Namespace) -> None:
         return  # on another machine: not to be touched
     address = _ready_here(chosen)
     if not manager:
-        usual_socket.offer(address)
+        single.link_socket(address)
 
 
 def _dev_manager() -> str:
@@ -124,7 +141,7 @@ def _ready_here(chosen: argparse.Namespace) -> str:
 
 def _lock(_: argparse.Namespace) -> None:
     """Renew the locked requirements of the images."""
-    lock.renew()
+    context.renew_locks()
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {

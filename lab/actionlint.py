@@ -1,6 +1,6 @@
-"""actionlint over the workflows, as `make lint` runs it.
+"""Check the workflows with actionlint, as `make lint` does.
 
-It is built from its source, because its packages on PyPI are empty and fetch it from elsewhere.
+actionlint is built from its source: its packages on PyPI only download it from elsewhere.
 """
 
 import subprocess
@@ -16,15 +16,14 @@ _MODULE = "github.com/rhysd/actionlint/cmd/actionlint"
 
 
 def main() -> int:
-    """Return 0 when it has no finding, else 1; its findings are printed."""
+    """Print the findings; return 0 when there are none, else 1."""
     try:
         actionlint = built("actionlint", _MODULE, VERSION)
     except LabError as error:
         say(str(error))
         return 1
-    # By the set-up's own shellcheck, for the scripts in the workflows.
-    beside = Path(sys.executable).parent
-    shellcheck = which("shellcheck", path=str(beside)) or ""
+    # The set-up's own shellcheck, for the scripts in the workflows.
+    shellcheck = which("shellcheck", path=str(Path(sys.executable).parent)) or ""
     command = [str(actionlint), "-shellcheck", shellcheck, "-pyflakes", ""]
     return subprocess.run(command, check=False).returncode
 

@@ -1,25 +1,27 @@
-"""The three-node lab as a whole: up, down, and how it is."""
+"""The three-node lab as a whole: up, down, and its state."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from shutil import rmtree
 
-from lab import network, processes, swarm, usual_socket
-from lab.base import TAG, ensure_base
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+
+from lab import network, processes, single, swarm
+from lab.debian import BASE, ensure_base, ensure_packages, let_services_start
 from lab.engine import connect, start_engines
 from lab.images import STEP_SECONDS, Image, is_pulled, publish, pull, wanted
 from lab.layout import Lab, Node
-from lab.packages import ensure_packages, let_services_start
 from lab.services import start_services
-from lab.shell import LabError, run, say, step, wait_for
+from lab.shell import LabError, run, say, step
 
 _MODULES = ("overlay", "veth", "vxlan")
+_READY = "active, images current"
 
 
 def up(lab: Lab) -> None:
-    """Bring up what is missing; `LabError` says what would not come."""
+    """Bring up what is missing; `LabError` says what failed."""
     ensure_packages()
     with step("three nodes"):
         _raise_nodes(lab)
@@ -27,13 +29,12 @@ def up(lab: Lab) -> None:
 
 
 def down(lab: Lab) -> None:
-    """Remove every trace, in whatever state the lab is; `LabError` when something stays."""
+    """Remove every trace of a lab in any state; `LabError` when something stays."""
     let_services_start()
-    usual_socket.withdraw(lab.directory)
-    processes.end(lab.directory, lab.cgroup)
+    single.unlink_socket(lab.directory)
+    processes.end(lab.cgroup)
     network.remove_network(lab)
-    _unmount(lab.directory)
-    _remove_cgroups(lab.cgroup)
+    processes.remove_cgroups(lab.cgroup)
     if lab.directory.exists():
         with step(f"removing {lab.directory}"):
             rmtree(lab.directory)
@@ -42,12 +43,34 @@ def down(lab: Lab) -> None:
 def provide_images(lab: Lab) -> None:
     """Build what changed, and have every node pull what it lacks; `LabError` if that fails."""
     if not network.is_raised(lab):
-        raise LabError("the lab is not up: run `python -m lab up`, it provides the images too")
-    images = wanted(lab.registry, TAG)
+        raise LabError("the lab is not up. Run `python -m lab up`, which provides the images too")
+    images = wanted(lab.registry, BASE)
     if stale := [image for image in images if not image.published()]:
         _build(lab, stale)
     with step("images on every node"), ThreadPoolExecutor() as pool:
         list(pool.map(lambda node: _pull(node, images), lab.nodes))
+
+
+def check(lab: Lab) -> None:
+    """Print the state of the nodes; `LabError` when a node is not ready for a deployment."""
+    images = wanted(lab.registry, BASE)
+    states = {node: _state(node, images) for node in lab.nodes}
+    print(f"manager {lab.docker_host}, registry {lab.registry}")
+    for node, state in states.items():
+        print(f"{node.hostname:<12} {node.role:<12} {node.address:<12} {state}")
+    if unready := [node.hostname for node, state in states.items() if state != _READY]:
+        raise LabError(f"not ready: {', '.join(unready)}. Run `python -m lab up`")
+
+
+def _state(node: Node, images: Sequence[Image]) -> str:
+    try:
+        with connect(node.docker_host, seconds=5) as engine:
+            membership = str(swarm.membership(engine)["LocalNodeState"])
+            missing = [image.repository for image in images if not is_pulled(engine, image)]
+    except (DockerException, RequestException):
+        return "engine down"
+    images_state = f"lacks {', '.join(missing)}" if missing else "images current"
+    return f"{membership}, {images_state}"
 
 
 def _build(lab: Lab, images: Sequence[Image]) -> None:
@@ -57,7 +80,7 @@ def _build(lab: Lab, images: Sequence[Image]) -> None:
             base = ensure_base(engine, lab.builder.directory / "base")
             publish(engine, images, base)
     finally:
-        processes.end(lab.builder.directory, lab.builder.cgroup)
+        processes.end(lab.builder.cgroup)
 
 
 def _pull(node: Node, images: Sequence[Image]) -> None:
@@ -72,34 +95,12 @@ def _raise_nodes(lab: Lab) -> None:
     _load_modules()
     network.raise_network(lab)
     start_engines(lab.nodes, dns=[lab.name_server])
-    start_services(lab)  # second: what an engine leaves of a node is ended before it starts anew
+    start_services(lab)  # second: the start of an engine ends what is left of its node
     swarm.form(lab.nodes)
 
 
 def _load_modules() -> None:
-    """A kernel may have them built in, or no modules at all; the engine says what it misses."""
+    """A kernel may have them built in, or have no modules; the engine says what it misses."""
     for module in _MODULES:
         with suppress(LabError):
             run(["modprobe", "--quiet", module], seconds=10)
-
-
-def _unmount(directory: Path) -> None:
-    """Undo mounts below a directory, those of a base image cut short, for example."""
-    table = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    for mount in sorted((m for m in table if m.startswith(f"{directory}/")), reverse=True):
-        run(["umount", "--lazy", mount], seconds=10)
-
-
-def _remove_cgroups(cgroup: str) -> None:
-    def removed() -> bool:
-        for top in processes.cgroup_directories(cgroup):
-            _remove_tree(top)
-        return not processes.cgroup_directories(cgroup)
-
-    wait_for(f"the removal of the control group {cgroup}", removed, seconds=20)
-
-
-def _remove_tree(top: Path) -> None:
-    for directory in sorted(top.glob("**/"), reverse=True):
-        with suppress(OSError):  # busy while its last process is taken apart
-            directory.rmdir()

@@ -1,8 +1,8 @@
-"""A computation that goes on while the cluster changes, and what then became of it.
+"""A computation that goes on while the cluster changes, and a report of what it lost.
 
-It travels as text: `python -c <this file> <workers> <blocks> <tasks>` in the notebook's container.
-With its data and the results of its first tasks on so many workers it makes `COMPUTING`, then goes
-on to compute until somebody makes `CHANGED`, and prints one JSON object.
+Sent as text: `python -c <this file> <workers> <blocks> <tasks>` in the notebook's container.
+It makes the file `COMPUTING` when its data and the results of its first tasks are on `workers`
+workers. It computes until the file `CHANGED` exists, then prints one JSON object.
 """
 
 import json
@@ -19,18 +19,18 @@ Future = Any
 
 BLOCK_BYTES = 2**20
 TASK_SECONDS = 0.5
-COMPUTING, CHANGED = Path("/tmp/computing"), Path("/tmp/changed")  # noqa: S108  a container's own
+COMPUTING, CHANGED = Path("/tmp/computing"), Path("/tmp/changed")  # noqa: S108  in a container
 
 
 def work(number: int, topic: str) -> int:
-    """Take a while, and leave a mark for each time that this is run."""
+    """Take a while, and log an event for each run."""
     time.sleep(TASK_SECONDS)
     distributed.get_worker().log_event(topic, number)
     return number
 
 
 def compute(client: Client, workers: int, blocks: int, tasks: int) -> dict[str, Any]:
-    """Return what was lost, moved and repeated between the two marks."""
+    """Return what was lost, moved and repeated between the two files."""
     topic = f"runs-{time.time()}"
     client.wait_for_workers(workers, timeout=60)
     data = client.scatter([os.urandom(BLOCK_BYTES) for _ in range(blocks)], hash=False)
@@ -39,11 +39,11 @@ def compute(client: Client, workers: int, blocks: int, tasks: int) -> dict[str, 
     client.gather(futures)
     go_on(client, futures, 2 * workers, topic)
     results = client.gather(futures)
-    after = client.who_has([each for each in data if not each.cancelled()])
+    after = client.who_has([block for block in data if not block.cancelled()])
     kept = [key for key, owners in after.items() if owners]
     moved = [key for key in kept if not {*before[key]} & {*after[key]}]
     return {
-        "workers": len({each for owners in before.values() for each in owners}),
+        "workers": len({worker for owners in before.values() for worker in owners}),
         "blocks": blocks,
         "lost_blocks": blocks - len(kept),
         "moved_bytes": len(moved) * BLOCK_BYTES,
@@ -54,9 +54,9 @@ def compute(client: Client, workers: int, blocks: int, tasks: int) -> dict[str, 
 
 
 def go_on(client: Client, futures: list[Future], at_once: int, topic: str) -> None:
-    """Add tasks, so that as many are always under way, until the cluster has changed."""
+    """Keep `at_once` tasks under way until the cluster has changed."""
     while not CHANGED.exists():
-        if sum(not each.done() for each in futures) < at_once:
+        if sum(not future.done() for future in futures) < at_once:
             futures.append(client.submit(work, len(futures), topic=topic, pure=False))
         else:
             COMPUTING.touch()
@@ -64,11 +64,11 @@ def go_on(client: Client, futures: list[Future], at_once: int, topic: str) -> No
 
 
 if __name__ == "__main__":
-    for mark in (COMPUTING, CHANGED):
-        mark.unlink(missing_ok=True)
+    for file in (COMPUTING, CHANGED):
+        file.unlink(missing_ok=True)
     connect: Any = distributed.Client
     try:
         with connect("scheduler:8786", timeout="60s") as cluster:
             print(json.dumps(compute(cluster, *map(int, sys.argv[1:]))))
     finally:
-        COMPUTING.touch()  # nobody needs to wait for one that has failed
+        COMPUTING.touch()  # a waiting program goes on after a failure too

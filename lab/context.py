@@ -1,6 +1,7 @@
-"""What `docker build` is sent: the files of images/ and how this machine reaches a package index.
+"""The files of images/: their locks, and what `docker build` is sent.
 
-The index settings serve the build stages only; the final images never hold them.
+It is also sent how this machine reaches a package index: for the build stages only, the final
+images never hold that.
 """
 
 import hashlib
@@ -11,9 +12,11 @@ import ssl
 import subprocess
 import sys
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
+from shutil import which
 
-from lab.shell import LabError
+from lab.shell import LabError, run, step
 
 CADDY = "Dockerfile.caddy"
 SOURCE = Path(__file__).parent.parent / "images"
@@ -24,25 +27,40 @@ _COPIED = (
 _INDEX_SETTINGS = {
     "extra-index-url", "index-url", "proxy", "retries", "timeout", "trusted-host",
 }  # fmt: skip
+_LOCKS = ("dask", "notebook")  # in this order: the notebook's lock is held to dask's
+_COMPILE = [
+    "uv", "pip", "compile", "--quiet", "--upgrade", "--universal", "--python-version", "3.11",
+    "--fork-strategy", "fewest", "--generate-hashes", "--no-annotate",
+    "--custom-compile-command", "python -m lab lock",
+]  # fmt: skip
+
+
+def renew_locks() -> None:
+    """Lock the newest versions that images/*.in allow; `LabError` where uv is missing or fails."""
+    if not which("uv"):
+        raise LabError("uv: missing. `pip install uv`, then run this again")
+    for name in _LOCKS:
+        with step(f"locking {name}.txt"):
+            files = ["--output-file", str(SOURCE / f"{name}.txt"), str(SOURCE / f"{name}.in")]
+            run([*_COMPILE, *files], seconds=300)
 
 
 def dask_version() -> str:
     """The Dask version in the lock, which names the images."""
-    found = re.search(
-        r"^dask==(\S+)", (SOURCE / "dask.txt").read_text(encoding="utf-8"), re.MULTILINE
-    )
-    if not found:
-        raise LabError(f"{SOURCE / 'dask.txt'} locks no dask: run `python -m lab lock`")
-    return found[1]
+    lock = (SOURCE / "dask.txt").read_text(encoding="utf-8")
+    version = re.search(r"^dask==(\S+)", lock, re.MULTILINE)
+    if not version:
+        raise LabError(f"{SOURCE / 'dask.txt'}: locks no dask. Run `python -m lab lock`")
+    return version[1]
 
 
 def default_base() -> str:
     """The base image that the Dockerfile names."""
     text = (SOURCE / "Dockerfile").read_text(encoding="utf-8")
-    found = re.search(r"^ARG BASE_IMAGE=(\S+)", text, re.MULTILINE)
-    if not found:
-        raise LabError(f"{SOURCE / 'Dockerfile'} gives BASE_IMAGE no default: add one")
-    return found[1]
+    base = re.search(r"^ARG BASE_IMAGE=(\S+)", text, re.MULTILINE)
+    if not base:
+        raise LabError(f"{SOURCE / 'Dockerfile'}: BASE_IMAGE has no default. Add a default")
+    return base[1]
 
 
 def content_hash(base: str) -> str:
@@ -54,16 +72,8 @@ def content_hash(base: str) -> str:
 
 
 def archive() -> io.BytesIO:
-    """The build context as a tar file; equal files give equal bytes."""
-    contents = {_name(path): path.read_bytes() for path in _files()} | _index_access()
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as tar:
-        for name, content in contents.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-    stream.seek(0)
-    return stream
+    """The build context of the Dask images as a tar file."""
+    return _pack({_name(path): path.read_bytes() for path in _files()} | _index_access())
 
 
 def caddy_hash(base: str, version: str) -> str:
@@ -74,20 +84,25 @@ def caddy_hash(base: str, version: str) -> str:
 
 def caddy_archive(program: Path) -> io.BytesIO:
     """The build context of Caddy's image, its program included."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as tar:
-        for name, path, mode in (("Dockerfile", SOURCE / CADDY, 0o644), ("caddy", program, 0o755)):
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = path.stat().st_size, mode
-            with path.open("rb") as file:
-                tar.addfile(entry, file)
-    stream.seek(0)
-    return stream
+    files = {"Dockerfile": (SOURCE / CADDY).read_bytes(), "caddy": program.read_bytes()}
+    return _pack(files, mode=0o755)
 
 
 def proxies() -> dict[str, str]:
     """Proxy variables; Docker knows them and keeps them out of an image's history."""
     return {key: value for key, value in os.environ.items() if key.lower().endswith("_proxy")}
+
+
+def _pack(files: Mapping[str, bytes], mode: int = 0o644) -> io.BytesIO:
+    """A tar file. Equal files give equal bytes, whatever the checkout's clock, user and umask."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), mode
+            tar.addfile(entry, io.BytesIO(content))
+    stream.seek(0)
+    return stream
 
 
 def _files() -> list[Path]:
@@ -102,12 +117,12 @@ def _name(path: Path) -> str:
 def _index_access() -> dict[str, bytes]:
     """A pip.conf, and the certificates that this machine trusts, as the build stages want them."""
     settings = _pip_settings()
-    told = {key: value for key, value in settings.items() if key in _INDEX_SETTINGS}
+    sent = {key: value for key, value in settings.items() if key in _INDEX_SETTINGS}
     files: dict[str, bytes] = {}
     if bundle := _ca_bundle(settings.get("cert")):
         files["ca.pem"] = bundle.read_bytes()
-        told["cert"] = "/build/ca.pem"
-    lines = ["[global]", *(f"{key} = {value}" for key, value in told.items()), ""]
+        sent["cert"] = "/build/ca.pem"
+    lines = ["[global]", *(f"{key} = {value}" for key, value in sent.items()), ""]
     return files | {"pip.conf": "\n".join(lines).encode()}
 
 
@@ -115,12 +130,11 @@ def _ca_bundle(named: str | None) -> Path | None:
     system = ssl.get_default_verify_paths()  # SSL_CERT_FILE first
     debian = f"{system.capath}/ca-certificates.crt"
     names = (named, os.environ.get("REQUESTS_CA_BUNDLE"), system.cafile, debian)
-    found = [Path(name) for name in names if name and Path(name).is_file()]
-    return found[0] if found else None
+    return next((Path(name) for name in names if name and Path(name).is_file()), None)
 
 
 def _pip_settings() -> dict[str, str]:
-    """What this machine's pip goes by; empty without a pip."""
+    """The settings of this machine's pip; empty without a pip."""
     listing = [sys.executable, "-m", "pip", "config", "list"]
     done = subprocess.run(listing, capture_output=True, text=True, timeout=60, check=False)
     pattern = r"^(global|install|:env:)\.([a-z-]+)='(.*)'$"

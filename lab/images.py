@@ -1,19 +1,20 @@
-"""Building the project's images with one engine and publishing them in one registry.
+"""Build the project's images with one engine and publish them in one registry.
 
-A reference `<registry>/dask-swarm:<Dask version>` moves with the content; beside it each content
-has a tag of its own, by which a finished build is found again.
+A reference `<registry>/dask-swarm:<Dask version>` moves with the content. A second tag names the
+content, so that a finished build is known.
 """
 
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import docker
 from docker.errors import APIError, ImageNotFound
 
 from lab import caddy, context, registry
-from lab.base import TAG
-from lab.shell import LabError, say, step, tail
+from lab.debian import BASE
+from lab.engine import follow
+from lab.shell import LabError, say, step
 
 TARGETS = {"dask": "dask-swarm", "notebook": "dask-swarm-notebook"}
 CADDY = "caddy"
@@ -22,7 +23,7 @@ STEP_SECONDS = 900  # the longest silence of an engine while it builds or pulls
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """One of the images: what it is built from and how it is referred to."""
+    """An image: what it is built from and how it is referred to."""
 
     target: str
     registry: str
@@ -47,17 +48,17 @@ class Image:
 
     def published(self) -> str | None:
         """The digest of this content if the registry has it under both its tags."""
-        found = {
+        digests = {
             registry.digest(self.registry, self.repository, tag)
             for tag in (self.version, self.content_tag)
         }
-        return found.pop() if len(found) == 1 else None
+        return digests.pop() if len(digests) == 1 else None
 
 
 def wanted(host: str, base: str) -> list[Image]:
     """The images as the files in images/ describe them now, for the registry at `host:port`."""
     version, content = context.dask_version(), context.content_hash(base)
-    own = [
+    dask_images = [
         Image(
             target=target,
             registry=host,
@@ -67,14 +68,14 @@ def wanted(host: str, base: str) -> list[Image]:
         )
         for target, repository in TARGETS.items()
     ]
-    front = Image(
+    caddy_image = Image(
         target=CADDY,
         registry=host,
         repository="dask-swarm-caddy",
-        version=caddy.VERSION,
+        version=caddy.SERIES,
         content=context.caddy_hash(base, caddy.VERSION),
     )
-    return [*own, front]
+    return [*dask_images, caddy_image]
 
 
 def publish(engine: "docker.APIClient", images: Iterable[Image], base: str) -> None:
@@ -84,7 +85,7 @@ def publish(engine: "docker.APIClient", images: Iterable[Image], base: str) -> N
             if image.target == CADDY:
                 _provide_caddy(engine, image, base)
             else:
-                _build(engine, image, base)
+                _build(engine, image, base, context.archive())
         with step(f"pushing {image.reference}"):
             for tag in (image.content_tag, image.version):
                 engine.tag(image.reference, image.name, tag)
@@ -105,51 +106,26 @@ def pull(engine: "docker.APIClient", image: Image) -> None:
     follow(engine.pull(image.name, image.version, stream=True, decode=True), image.reference)
 
 
-def follow(progress: Iterable[dict[str, Any]], what: str) -> None:
-    """Say each step; raises `LabError` with the last lines of output when one fails."""
-    output = ""
-    for message in progress:
-        text = message.get("stream", "")
-        output += text
-        if text.startswith("Step "):
-            say(text.strip())
-        if "error" in message:
-            raise LabError(f"{what}: {message['error']}\n{tail(output, 15)}")
-
-
 def _provide_caddy(engine: "docker.APIClient", image: Image, base: str) -> None:
-    """Take the official image where it can be had, else build one from Caddy's source."""
-    official = f"{CADDY}:{image.version}"
-    # A base made from Debian's packages says that no public registry is within reach.
-    if base != TAG:
+    """Take the official image where it can be had, else build an image around the program."""
+    official = f"{CADDY}:{caddy.VERSION}"
+    program = None
+    if base == BASE:  # made from packages: no public registry is within reach
+        program = caddy.packaged_caddy()
+    else:
         try:
-            follow(engine.pull(CADDY, image.version, stream=True, decode=True), official)
+            follow(engine.pull(CADDY, caddy.VERSION, stream=True, decode=True), official)
         except (LabError, APIError) as error:
-            say(f"{official} cannot be pulled ({error}): building one instead")
+            say(f"{official}: cannot be pulled ({error}). Building an image instead")
         else:
             engine.tag(official, image.name, image.version)
             return
-    _build_caddy(engine, image, base)
+    _build(engine, image, base, context.caddy_archive(program or caddy.built_caddy()))
 
 
-def _build_caddy(engine: "docker.APIClient", image: Image, base: str) -> None:
+def _build(engine: "docker.APIClient", image: Image, base: str, archive: io.BytesIO) -> None:
     progress = engine.build(
-        fileobj=context.caddy_archive(caddy.built_caddy()),
-        custom_context=True,
-        encoding=None,
-        tag=image.reference,
-        buildargs={"BASE_IMAGE": base, **context.proxies()},
-        network_mode="host",
-        rm=True,
-        forcerm=True,
-        decode=True,
-    )
-    follow(progress, image.reference)
-
-
-def _build(engine: "docker.APIClient", image: Image, base: str) -> None:
-    progress = engine.build(
-        fileobj=context.archive(),
+        fileobj=archive,
         custom_context=True,
         encoding=None,
         tag=image.reference,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STATE = Path("/var/lib")
-CGROUPS = Path("/sys/fs/cgroup")
 NAMESPACES = Path("/run/netns")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,11}")
 
@@ -23,7 +22,7 @@ class Engine:
 
     @property
     def inside(self) -> list[str]:
-        """What runs a command on the engine's network: put it in front."""
+        """The words in front of a command that make it run on the engine's network."""
         return ["nsenter", f"--net={self.namespace}"] if self.namespace else []
 
     @property
@@ -44,7 +43,7 @@ class Engine:
 
 @dataclass(frozen=True, kw_only=True)
 class Node(Engine):
-    """A machine of the lab's Swarm: one engine in a network namespace of its own."""
+    """A machine of the lab's Swarm: an engine in its own network namespace."""
 
     namespace: Path
     role: str
@@ -53,35 +52,35 @@ class Node(Engine):
 
 @dataclass(frozen=True, kw_only=True)
 class Lab:
-    """One lab; `name` sets a second one apart from the usual one, which has none."""
+    """A lab. The usual lab has no name; a second lab has a name."""
 
     name: str = ""
 
     def __post_init__(self) -> None:
         if self.name and not _NAME.fullmatch(self.name):
             raise ValueError(
-                f"DASK_SWARM_LAB={self.name!r} cannot name a lab: at most 12 of a-z, 0-9 and '-',"
-                " a letter first, for example 'second'"
+                f"DASK_SWARM_LAB: {self.name!r} cannot name a lab. Allowed are at most 12 of a-z,"
+                " 0-9 and '-', a letter first, for example 'second'"
             )
 
     @property
     def offset(self) -> int:
-        """Sets subnet and port apart: 0 for the usual lab, 1 to 99 for a named one."""
+        """Sets subnet and port apart: 0 for the usual lab, 1 to 99 for a named lab."""
         return 1 + zlib.crc32(self.name.encode()) % 99 if self.name else 0
 
     @property
     def prefix(self) -> str:
-        """What the names of namespaces and control groups start with."""
+        """The start of the names of namespaces and control groups."""
         return f"dasklab-{self.name}" if self.name else "dasklab"
 
     @property
     def cgroup(self) -> str:
-        """The control group of all containers."""
+        """The control group of all engines, containers and other programs."""
         return f"/{self.prefix}"
 
     @property
     def directory(self) -> Path:
-        """The only place on disk; the name keeps `lab down` from ever emptying another one."""
+        """The only place on disk; its name keeps `lab down` from removing anything else."""
         return STATE / (f"dask-swarm-lab-{self.name}" if self.name else "dask-swarm-lab")
 
     @property
@@ -101,7 +100,7 @@ class Lab:
 
     @property
     def name_server(self) -> str:
-        """The address that nodes ask for the names they do not know; the bridge's own."""
+        """The address that nodes ask for the names they do not know; the bridge has it."""
         return self._address(2)
 
     @property
@@ -163,5 +162,5 @@ class Lab:
 
 
 def chosen_lab() -> Lab:
-    """The lab named by the environment variable `DASK_SWARM_LAB`, the usual one without it."""
+    """The lab named by the environment variable `DASK_SWARM_LAB`, or else the usual lab."""
     return Lab(name=os.environ.get("DASK_SWARM_LAB", ""))

@@ -1,7 +1,7 @@
 """Network namespaces, one for each node, and a bridge that joins them to this machine.
 
-The bridge lives in a namespace of its own. On this machine it would pass every frame through the
-FORWARD chain of the firewall; there, no rule of this machine is needed nor can one get in the way.
+The bridge has its own namespace. In this machine's, every frame would pass the FORWARD chain of
+its firewall; in the bridge's, the lab needs no rule and no rule can block it.
 """
 
 from contextlib import suppress
@@ -16,17 +16,17 @@ _MOUNTS = 64  # one above the other, where `ip` was interrupted or ran in severa
 
 
 def raise_network(lab: Lab) -> None:
-    """Make what is missing of the lab's network; what is there stays as it is.
+    """Make what is missing of the lab's network.
 
-    A program keeps the namespace that it was started in, so those of a lost one are ended.
+    Programs keep the namespace they were started in: where it is lost, they are ended.
     """
     if not _machine_is_joined(lab):
-        processes.end(lab.directory, lab.cgroup)
+        processes.end(lab.cgroup)
         remove_network(lab)
         _make_switch(lab)
     for node in lab.nodes:
         if not _node_is_joined(node):
-            processes.end(node.directory, node.cgroup)
+            processes.end(node.cgroup)
             _remove_node(lab, node)
             _make_node(lab, node)
 
@@ -97,7 +97,7 @@ def _remove_if_empty(namespaces: Path) -> None:
     """Undo the mount that the first namespace of a machine brings with it."""
     if not namespaces.exists() or any(namespaces.iterdir()):
         return
-    with suppress(OSError, LabError):  # in use by somebody else
+    with suppress(OSError, LabError):  # another program uses it
         for _ in range(_MOUNTS):
             if namespaces.is_mount():
                 run(["umount", str(namespaces)], seconds=10)

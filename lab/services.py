@@ -1,42 +1,46 @@
-"""What the nodes find on their network: a registry and a name server.
+"""What the nodes reach on their network: a registry and a name server.
 
 The registry is one storage, served on the loopback of every node and of this machine: then
 `localhost:<port>` names the same images everywhere, as it will on a laptop; engines trust
 `localhost` without further settings, and nothing is open to any network.
+
+The name server knows no name. The nodes have no way out: without it, the lookup of a name that an
+engine does not know would hang for 20 s, where a real Swarm's fails at once.
 """
 
-import json
-import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import nameserver, processes
-from lab.daemons import Daemon, start
+from lab import processes, registry
 from lab.layout import Lab, Node
+
+_DNSMASQ = ("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file",
+            "--log-facility=-", "--no-resolv", "--no-hosts", "--address=/#/", "--bind-interfaces",
+            "--except-interface=lo")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Service:
-    """A program that listens; `file` sets it apart from others of its kind."""
+    """A program that listens on a port of one network namespace."""
 
     what: str
     command: tuple[str, ...]
-    file: Path
+    log: Path
+    cgroup: str
     port: int
     table: str  # of /proc/net
 
     def listens(self) -> bool:
-        pids = processes.running(self.file)
+        pids = processes.running(self.cgroup)
         return any(_has_port(Path(f"/proc/{pid}/net/{self.table}"), self.port) for pid in pids)
 
-    def start(self) -> Daemon:
-        return start(self.what, self.command, self.file.with_suffix(".log"))
+    def start(self) -> processes.Daemon:
+        return processes.start(self.what, self.command, self.log, self.cgroup)
 
 
 def start_services(lab: Lab) -> None:
-    """Start those that are missing; `LabError` when one does not come up within 20 s."""
+    """Start the services that are missing; `LabError` when one does not listen within 20 s."""
     for directory in (lab.registry_directory, *(node.directory for node in lab.nodes)):
         directory.mkdir(parents=True, exist_ok=True)
     services = [_name_server(lab), _own_registry(lab), *(_registry(lab, n) for n in lab.nodes)]
@@ -46,49 +50,39 @@ def start_services(lab: Lab) -> None:
 
 
 def _name_server(lab: Lab) -> _Service:
-    # A copy: it names the lab it belongs to and outlives the checkout.
-    script = lab.directory / "nameserver.py"
-    shutil.copy(nameserver.__file__, script)
     inside = ("nsenter", f"--net={lab.switch}")
     return _Service(
         what="the name server",
-        command=(*inside, sys.executable, str(script), lab.name_server),
-        file=script,
+        command=(*inside, *_DNSMASQ, f"--listen-address={lab.name_server}"),
+        log=lab.directory / "nameserver.log",
+        cgroup=f"{lab.cgroup}/nameserver",
         port=53,
         table="udp",
     )
 
 
 def _own_registry(lab: Lab) -> _Service:
-    return _registry_in(lab, lab.registry_directory, "this machine", [])
+    return _registry_in(lab, lab.registry_directory, "this machine", [], lab.cgroup)
 
 
 def _registry(lab: Lab, node: Node) -> _Service:
-    return _registry_in(lab, node.directory, node.name, node.inside)
+    return _registry_in(lab, node.directory, node.name, node.inside, node.cgroup)
 
 
-def _registry_in(lab: Lab, directory: Path, name: str, inside: Sequence[str]) -> _Service:
+def _registry_in(
+    lab: Lab, directory: Path, name: str, inside: Sequence[str], cgroup: str
+) -> _Service:
     config = directory / "registry.yml"
     storage = lab.registry_directory / "storage"
-    config.write_text(registry_config(storage, f"127.0.0.1:{lab.registry_port}"))
+    config.write_text(registry.render_config(storage, f"127.0.0.1:{lab.registry_port}"))
     return _Service(
         what=f"the registry for {name}",
         command=(*inside, "docker-registry", "serve", str(config)),
-        file=config,
+        log=directory / "registry.log",
+        cgroup=f"{cgroup}/registry",
         port=lab.registry_port,
         table="tcp",
     )
-
-
-def registry_config(storage: Path, address: str) -> str:
-    """The settings of a registry that keeps images in `storage` and asks nobody for a password."""
-    config = {
-        "version": 0.1,
-        "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(storage)}},
-        "http": {"addr": address},
-    }
-    return json.dumps(config)  # JSON is YAML
 
 
 def _has_port(table: Path, port: int) -> bool:
@@ -96,6 +90,6 @@ def _has_port(table: Path, port: int) -> bool:
     try:
         rows = [line.split() for line in table.read_text().splitlines()[1:]]
     except OSError:
-        return False  # it has ended
+        return False  # the process has ended
     unconnected = "00000000:0000"
     return any(row[1].endswith(f":{port:04X}") and row[2] == unconnected for row in rows)

@@ -1,14 +1,18 @@
-"""Commands, waits and progress, as every module of the lab needs them."""
+"""Commands, waits, locks and progress, as every module of the lab needs them."""
 
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+
+_LOCK_SECONDS = 900  # a first `up` with its images takes about 250
 
 
 class LabError(Exception):
-    """One sentence for the person at the terminal: what is wrong and what cures it."""
+    """One sentence for the person at the terminal: what is wrong and how to fix it."""
 
 
 def say(text: str) -> None:
@@ -18,7 +22,7 @@ def say(text: str) -> None:
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Say what begins, and afterwards how many seconds it took."""
+    """Say what begins and, at its end, how many seconds it took."""
     say(f"{what} …")
     start = time.monotonic()
     yield
@@ -30,7 +34,7 @@ def run(command: Sequence[str], *, seconds: float = 60) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True)
     except FileNotFoundError:
-        raise LabError(f"`{command[0]}` is missing: `python -m lab up` installs it") from None
+        raise LabError(f"`{command[0]}` is missing. `python -m lab up` installs it") from None
     except subprocess.TimeoutExpired:
         raise LabError(f"`{' '.join(command)}` did not end within {seconds:.0f} s") from None
     except subprocess.CalledProcessError as error:
@@ -46,6 +50,34 @@ def wait_for(what: str, ready: Callable[[], bool], *, seconds: float) -> None:
         if time.monotonic() > deadline:
             raise LabError(f"{what} did not happen within {seconds:.0f} s")
         time.sleep(0.05)
+
+
+@contextmanager
+def only_one(directory: Path, *, seconds: float = _LOCK_SECONDS) -> Iterator[None]:
+    """Keep a second command out; `LabError` when the first does not end in time."""
+    if sys.platform != "linux":
+        yield  # such sockets are Linux's, and so is the lab
+        return
+    # An address in no directory: it goes with its process and leaves no file behind.
+    with socket.socket(socket.AF_UNIX) as lock:
+        _wait_for_turn(lock, f"\0{directory}", seconds)
+        yield
+
+
+def _wait_for_turn(lock: socket.socket, address: str, seconds: float) -> None:
+    if not _is_bound(lock, address):
+        say("waiting for another lab command to end")
+        wait_for(
+            "the end of another lab command", lambda: _is_bound(lock, address), seconds=seconds
+        )
+
+
+def _is_bound(lock: socket.socket, address: str) -> bool:
+    try:
+        lock.bind(address)
+    except OSError:
+        return False
+    return True
 
 
 def tail(text: str, lines: int = 5) -> str:

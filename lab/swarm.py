@@ -1,4 +1,4 @@
-"""Membership, labels and the outside network of a Swarm."""
+"""A Swarm's members, their labels, and the network of Caddy."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ _PORT = 2377
 
 
 def form(nodes: Sequence[Node]) -> None:
-    """Make one Swarm of the nodes, the first of them its only manager; resumes a half-made one.
+    """Join the nodes to one Swarm, the first as its only manager; goes on after an interruption.
 
     Raises `LabError` when a node is not ready within 60 s.
     """
@@ -36,9 +36,9 @@ def form(nodes: Sequence[Node]) -> None:
 
 
 def membership(engine: "docker.APIClient") -> dict[str, Any]:
-    """What an engine knows of its Swarm: node id, whether it manages, how many nodes there are."""
-    found: dict[str, Any] = engine.info()["Swarm"]
-    return found
+    """What an engine knows of its Swarm: node id, whether it manages, the number of nodes."""
+    swarm: dict[str, Any] = engine.info()["Swarm"]
+    return swarm
 
 
 def label(manager: "docker.APIClient", hostname: str, role: str) -> None:
@@ -52,7 +52,7 @@ def label(manager: "docker.APIClient", hostname: str, role: str) -> None:
 
 
 def ensure_network(manager: "docker.APIClient", name: str) -> None:
-    """Create an overlay network that exists apart from any stack."""
+    """Create an overlay network that belongs to no stack."""
     if not manager.networks(names=[name]):
         manager.create_network(name, driver="overlay", attachable=True)
 
@@ -78,14 +78,14 @@ def _leave(engine: "docker.APIClient") -> None:
 
 
 def _forget(manager: "docker.APIClient", hostname: str) -> None:
-    """Remove what a node was in the Swarm before it lost its own memory of it."""
+    """Remove a node from the Swarm that no longer knows of its membership."""
     for node in manager.nodes():
         if _hostname(node) == hostname:
             manager.remove_node(node["ID"], force=True)
 
 
 def _settled(engine: "docker.APIClient") -> str:
-    """The state once a restarted engine has found its Swarm again, or failed to for 30 s."""
+    """The state of a restarted engine that is back in its Swarm, or has tried to for 30 s."""
 
     def settled() -> bool:
         return bool(membership(engine)["LocalNodeState"] != "pending")

@@ -1,4 +1,4 @@
-"""Change a cluster during a computation, and find out what became of the computation."""
+"""Change a cluster during a computation, and report what the computation lost."""
 
 import json
 from collections.abc import Callable
@@ -23,18 +23,18 @@ def under_computation(
     change: Callable[[], object],
     service: str = "dask_notebook",
 ) -> dict[str, Any]:
-    """Call `change` while so many blocks and results are on so many workers, and more to come.
+    """Call `change` while `lab.computation` computes, and return what it prints.
 
-    Return what `lab.computation` prints. Its client runs in the container of `service`, which the
-    change must not replace; `docker_host` is that container's engine.
+    Its client runs in the container of `service` on the engine `docker_host`. The change must not
+    replace that container.
     """
     with closing(docker.DockerClient(docker_host)) as engine, ThreadPoolExecutor() as pool:
         (container,) = engine.containers.list(
             filters={"label": f"com.docker.swarm.service.name={service}"}
         )
-        # What an earlier computation has left must not pass for this one's.
+        # Files of an earlier computation must not count for this one.
         _call(container, "rm", "-f", str(computation.COMPUTING), str(computation.CHANGED))
-        sizes = [str(each) for each in (workers, blocks, tasks)]
+        sizes = [str(size) for size in (workers, blocks, tasks)]
         computing = pool.submit(_call, container, "python", "-c", PROGRAM, *sizes)
         try:
             _call(
@@ -43,12 +43,12 @@ def under_computation(
             change()
         finally:
             _call(container, "touch", str(computation.CHANGED))
-        found: dict[str, Any] = json.loads(computing.result())
-        return found
+        losses: dict[str, Any] = json.loads(computing.result())
+        return losses
 
 
 def _call(container: Any, *command: str) -> str:  # noqa: ANN401  typed in part only
-    # Apart, because distributed writes of what is lost while the program ends.
+    # Two streams: distributed logs lost connections while the program ends.
     status, (out, err) = container.exec_run(["timeout", str(SECONDS), *command], demux=True)
     if status:
         text = (err or b"").decode()

@@ -11,7 +11,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from components.notebook import CONFIG_SOURCE, notebook_args
-from lab.guard import only_one
+from lab.shell import only_one
 from tests.conftest import ROOT
 
 LOCK = ROOT / "images" / "notebook.txt"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lab.packages import ensure_packages
+from lab.debian import ensure_packages
 
 PORT = 2222  # where a user has docker and nothing else
 SHELL_PORT = 2223  # where a user has what the machine has, as who delivers files must

@@ -11,7 +11,7 @@ import docker
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from lab.packages import ensure_packages
+from lab.debian import ensure_packages
 from tests.conftest import ROOT
 from tests.front.portal import PASSWORD, USER
 from tests.swarm.fronts import OWN_CADDY, container_of, healthy, joining

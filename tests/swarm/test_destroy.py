@@ -56,7 +56,7 @@ def state_of(swarm, node):
 @contextlib.contextmanager
 def without_engine(node, swarm):
     """Stop the engine of a node with all that runs on it, and bring it back."""
-    processes.end(node.directory, node.cgroup)
+    processes.end(node.cgroup)
     try:
         wait_until(lambda: state_of(swarm, node.hostname) == "down", "the node to be down")
         yield

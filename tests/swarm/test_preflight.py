@@ -109,7 +109,7 @@ def test_an_engine_without_a_swarm_is_told_how_to_begin_one(preview, managers):
 def test_a_swarm_without_its_quorum_is_named(preview, two_managers):
     """One of two managers is not more than half."""
     away = two_managers.nodes[1]
-    processes.end(away.directory, away.cgroup)
+    processes.end(away.cgroup)
     with connect(two_managers.docker_host) as engine:
         wait_for(lambda: lost_its_leader(engine))
     (line,) = preview(dockerHost=two_managers.docker_host)
@@ -129,7 +129,7 @@ def lost_its_leader(engine):
 def test_a_locked_manager_is_named(preview, two_managers):
     """Its engine was started anew, and nobody has given it the key."""
     one = two_managers.nodes[0]
-    processes.end(one.directory, one.cgroup)
+    processes.end(one.cgroup)
     start_what_is_not_there()
     (line,) = preview(dockerHost=one.docker_host)
     assert "its Swarm is locked" in line

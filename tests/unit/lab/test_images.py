@@ -5,7 +5,8 @@ import tarfile
 
 import pytest
 
-from lab import base, caddy, context, images
+from lab import caddy, context, engine, images
+from lab.debian import BASE
 from lab.shell import LabError
 
 
@@ -21,7 +22,7 @@ def source(tmp_path, monkeypatch):
 
 @pytest.fixture
 def clean(monkeypatch):
-    """Take away what this machine says of package indexes."""
+    """Remove this machine's settings for package indexes."""
     for name in ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
 
@@ -50,12 +51,12 @@ class TestContent:
         """Another base image is another image."""
         assert context.content_hash("one") != context.content_hash("two")
 
-    def test_the_version_is_the_locks(self):
-        """Images are named by the Dask that is in them."""
+    def test_the_version_is_the_one_in_the_lock(self):
+        """Images are named by their Dask version."""
         assert "2030.1.0" == context.dask_version()
 
     def test_a_lock_without_dask_is_refused(self, source):
-        """The message names the cure."""
+        """The message names the fix."""
         (source / "dask.txt").write_text("numpy==2.0\n")
         with pytest.raises(LabError, match="python -m lab lock"):
             context.dask_version()
@@ -67,27 +68,27 @@ class TestContent:
 
 @pytest.mark.usefixtures("source", "clean")
 class TestArchive:
-    def test_the_index_settings_go_along(self, monkeypatch):
+    def test_the_index_settings_are_sent(self, monkeypatch):
         """A mirror that this machine uses serves the build too."""
         monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
         assert (
             "index-url = https://mirror.example/simple" in contents(context.archive())["pip.conf"]
         )
 
-    def test_the_certificates_go_along(self, monkeypatch, tmp_path):
+    def test_the_certificates_are_sent(self, monkeypatch, tmp_path):
         """A proxy that this machine trusts is trusted by the build."""
         bundle = tmp_path / "bundle.crt"
         bundle.write_text("certificates")
         monkeypatch.setenv("PIP_CERT", str(bundle))
-        found = contents(context.archive())
-        assert "certificates" == found["ca.pem"]
-        assert "cert = /build/ca.pem" in found["pip.conf"]
+        files = contents(context.archive())
+        assert "certificates" == files["ca.pem"]
+        assert "cert = /build/ca.pem" in files["pip.conf"]
 
     def test_several_indexes_fit_on_a_line(self, monkeypatch):
-        """Lists, that pip's own files give a line each, survive the way into the build."""
+        """A list, which pip prints with a value per line, reaches the build."""
         monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://a.example\nhttps://b.example")
-        found = contents(context.archive())["pip.conf"]
-        assert "extra-index-url = https://a.example https://b.example\n" in found
+        settings = contents(context.archive())["pip.conf"]
+        assert "extra-index-url = https://a.example https://b.example\n" in settings
 
     def test_paths_of_this_machine_stay_here(self, monkeypatch):
         """Settings that name local folders mean nothing in a build."""
@@ -102,7 +103,7 @@ class TestArchive:
 @pytest.mark.usefixtures("source")
 class TestCaddy:
     def test_dockerfile_version_and_base_count(self, source):
-        """Its image is rebuilt when one of them changes, and not with Dask's."""
+        """Caddy's image is rebuilt when one of them changes, and not when Dask changes."""
         before = context.caddy_hash("base", "2.11.9")
         assert before != context.caddy_hash("base", "2.11.10")
         assert before != context.caddy_hash("other", "2.11.9")
@@ -111,8 +112,8 @@ class TestCaddy:
         (source / "Dockerfile.caddy").write_text("FROM other\n")
         assert before != context.caddy_hash("base", "2.11.9")
 
-    def test_the_program_goes_along(self, tmp_path):
-        """It is in the context, ready to run."""
+    def test_the_program_is_sent(self, tmp_path):
+        """The program is in the context and executable."""
         program = tmp_path / "built"
         program.write_bytes(b"program")
         with tarfile.open(fileobj=context.caddy_archive(program)) as tar:
@@ -124,15 +125,15 @@ class TestCaddy:
 @pytest.mark.usefixtures("source")
 class TestReferences:
     def test_targets_are_published_under_their_own_names(self):
-        """A deployment names registry, image and the version of what is in it."""
-        found = [image.reference for image in images.wanted("localhost:5001", base.TAG)]
+        """A deployment names the registry, the image and its version."""
+        references = [image.reference for image in images.wanted("localhost:5001", BASE)]
         dask = ["dask-swarm:2030.1.0", "dask-swarm-notebook:2030.1.0"]
-        expected = [*dask, f"dask-swarm-caddy:{caddy.VERSION}"]
-        assert [f"localhost:5001/{name}" for name in expected] == found
+        expected = [*dask, f"dask-swarm-caddy:{caddy.SERIES}"]
+        assert [f"localhost:5001/{name}" for name in expected] == references
 
     def test_an_absent_registry_has_nothing(self):
-        """Where nothing answers, everything is to be built."""
-        image, *_ = images.wanted("localhost:1", base.TAG)
+        """Where no registry answers, every image is to be built."""
+        image, *_ = images.wanted("localhost:1", BASE)
         assert image.published() is None
 
 
@@ -141,11 +142,11 @@ class TestProgress:
         """The last lines before the failure are part of the message."""
         messages = [{"stream": "Step 1/1 : RUN x\n"}, {"stream": "no such file\n"}]
         with pytest.raises(LabError, match="no such file"):
-            images.follow([*messages, {"error": "it failed"}], "an image")
+            engine.follow([*messages, {"error": "it failed"}], "an image")
 
     def test_success_is_quiet(self, capsys):
         """Only steps are shown, not what they print."""
-        images.follow([{"stream": "Step 1/1 : RUN x\n"}, {"stream": "chatter\n"}], "an image")
+        engine.follow([{"stream": "Step 1/1 : RUN x\n"}, {"stream": "chatter\n"}], "an image")
         assert "lab: Step 1/1 : RUN x\n" == capsys.readouterr().err
 
 

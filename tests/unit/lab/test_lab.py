@@ -1,17 +1,14 @@
-"""The lab's names, its refusals, and what it takes for its own."""
+"""The lab's names, its refusals, and the processes that it ends."""
 
-import subprocess
-import sys
-import threading
+import signal
 
 import pytest
 
-from lab import nameserver, packages, processes, single, swarm
+from lab import cluster, debian, processes, single, swarm
 from lab.__main__ import main
 from lab.engine import answers
-from lab.guard import only_one
 from lab.layout import Lab, chosen_lab
-from lab.shell import LabError, run, wait_for
+from lab.shell import LabError, only_one, run, wait_for
 
 NAMES = ["", "second", "a", "exactly-12ch"]
 
@@ -58,25 +55,25 @@ class TestCommands:
 
     @pytest.mark.parametrize("command", ["up", "down", "status", "image"])
     def test_an_ordinary_user_is_refused(self, command, monkeypatch, capsys):
-        """One line with the cure, and exit code 2."""
+        """One line with the fix, and exit code 2."""
         monkeypatch.setattr("os.geteuid", lambda: 1000)
         assert 2 == main([command])
         assert "as root" in (message := capsys.readouterr().err)
         assert 1 == message.count("\n")
 
     def test_another_system_is_refused(self, monkeypatch, capsys):
-        """A laptop's owner learns of `ready`."""
+        """The message names `ready`, for the owner of a laptop."""
         monkeypatch.setattr("sys.platform", "darwin")
         assert 2 == main(["up"])
         assert "python -m lab ready" in capsys.readouterr().err
 
     def test_env_is_for_a_shell(self, capsys):
-        """Only the command stands on standard output."""
+        """Standard output has the command alone."""
         assert 0 == main(["env"])
         assert f"export DOCKER_HOST={Lab().docker_host}\n" == capsys.readouterr().out
 
     def test_a_second_command_waits(self, tmp_path):
-        """Two commands never work on one lab at a time; the second gives up with a reason."""
+        """Two commands never work on one lab at a time; the second stops with a reason."""
         second = only_one(tmp_path, seconds=0.1)
         refused = pytest.raises(LabError, match="the end of another lab command")
         with only_one(tmp_path), only_one(tmp_path / "other lab"), refused:
@@ -92,114 +89,131 @@ class TestCommands:
 
 class TestShell:
     def test_a_failed_command_says_why(self):
-        """The command and its own words are in the message."""
+        """The message has the command and its error."""
         with pytest.raises(LabError, match=r"`ls /nowhere-at-all` failed: .*No such file"):
             run(["ls", "/nowhere-at-all"])
 
     def test_a_command_has_a_deadline(self):
-        """What hangs is named."""
+        """The message names the command that hangs."""
         with pytest.raises(LabError, match="`sleep 5` did not end within 0 s"):
             run(["sleep", "5"], seconds=0.1)
 
     def test_a_wait_has_a_deadline(self):
-        """What never happens is named."""
+        """The message names what did not happen."""
         with pytest.raises(LabError, match="the flood did not happen within 0 s"):
             wait_for("the flood", lambda: False, seconds=0.1)
 
 
+@pytest.fixture
+def groups(monkeypatch, tmp_path):
+    """Return a folder that stands for the control groups, of version 2."""
+    (tmp_path / "cgroup.procs").touch()
+    monkeypatch.setattr(processes, "CGROUPS", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def started(groups, tmp_path):
+    """Return a program that the lab has started."""
+    daemon = processes.start("sleep", ["sleep", "60"], tmp_path / "log", "/lab/node/engine")
+    file = groups / "lab" / "node" / "engine" / "cgroup.procs"
+    wait_for("the program joining its group", file.exists, seconds=10)
+    wait_for("its process id", file.read_text, seconds=10)
+    yield daemon
+    daemon.process.kill()
+    daemon.process.wait()
+
+
 class TestProcesses:
-    @pytest.fixture
-    def start(self, tmp_path):
-        """Return a function that runs a script under a name, with an argument."""
-        started = []
+    def test_a_program_is_in_its_group(self, started):
+        """It joins before it starts, under its own process id."""
+        assert {started.process.pid} == processes.running("/lab/node/engine")
 
-        def run_as(program, argument):
-            script = tmp_path / program
-            script.write_text("import sys, time\nprint(flush=True)\ntime.sleep(60)\n")
-            command = [sys.executable, str(script), str(argument)]
-            process = subprocess.Popen(command, stdout=subprocess.PIPE)
-            process.stdout.readline()
-            started.append(process)
-            return process
+    def test_a_group_has_the_groups_below_it(self, started):
+        """A node has its engine, its registry and its containers."""
+        assert {started.process.pid} == processes.running("/lab")
 
-        yield run_as
-        for process in started:
-            process.kill()
-            process.wait()
-            process.stdout.close()
+    @pytest.mark.usefixtures("started")
+    @pytest.mark.parametrize("cgroup", ["/lab/node/registry", "/lab/nod", "/lab-second"])
+    def test_another_group_is_left_alone(self, cgroup):
+        """Neither another node nor another lab has the program."""
+        assert set() == processes.running(cgroup)
 
-    def test_a_program_of_the_lab_is_ended(self, start, tmp_path):
-        """An engine is known by its name and the lab's directory among its arguments."""
-        lab = tmp_path / "lab"
-        process = start("dockerd", lab / "daemon.json")
-        assert [process.pid] == processes.running(lab / "daemon.json")
-        threading.Thread(target=process.wait, daemon=True).start()
-        processes.end(lab, "/no-such-group")
-        assert [] == processes.owned_by(lab, "/no-such-group")
+    def test_version_1_has_a_group_for_each_controller(self, groups):
+        """A process counts in whichever it is."""
+        (groups / "cgroup.procs").unlink()
+        for controller, pid in (("devices", 1), ("pids", 2)):
+            (groups / controller / "lab").mkdir(parents=True)
+            (groups / controller / "lab" / "cgroup.procs").write_text(f"{pid}\n")
+        assert {1, 2} == processes.running("/lab")
+        assert groups / "devices" / "lab" == processes._group("/lab")
 
-    @pytest.mark.parametrize(
-        ("program", "argument"),
-        [("tail", "lab/engine.log"), ("dockerd", "lab-second/daemon.json"), ("dockerd", "lab")],
+    def test_the_end_of_a_group_ends_its_programs(self, started, monkeypatch):
+        """It waits until the group is empty."""
+        alive = {started.process.pid}
+        monkeypatch.setattr(
+            processes, "running", lambda _: alive if started.process.poll() is None else set()
+        )
+        processes.end("/lab")
+        assert -signal.SIGKILL == started.process.returncode
+
+    def test_a_program_that_ends_at_once_shows_its_log(self, groups, tmp_path):
+        """The last lines are part of the message."""
+        command = ["sh", "-c", "echo no such port; exit 1"]
+        daemon = processes.start("the server", command, tmp_path / "log", "/lab")
+        with pytest.raises(LabError, match=r"the server ended at once;.*\nno such port"):
+            daemon.wait(lambda: False, seconds=10)
+
+
+@pytest.mark.parametrize(
+    ("states", "unready"),
+    [({"lab-master": "engine down"}, "lab-master"), ({"lab-data-2": "active, lacks x"}, "data-2")],
+)
+def test_a_node_that_is_not_ready_is_named(states, unready, monkeypatch, capsys):
+    """Every node is printed, and the message names the fix."""
+    monkeypatch.setattr(cluster, "wanted", lambda *_: [])
+    monkeypatch.setattr(
+        cluster, "_state", lambda node, _: states.get(node.hostname, cluster._READY)
     )
-    def test_a_stranger_is_left_alone(self, start, tmp_path, program, argument):
-        """A reader of the lab's logs is not the lab, nor is another lab's engine."""
-        start(program, tmp_path / argument)
-        assert [] == processes.owned_by(tmp_path / "lab", "/no-such-group")
-
-
-class TestNameServer:
-    QUESTION = b"\x04dask\x07invalid\0\0\x01\0\x01"
-
-    def test_no_name_is_known(self):
-        """The answer repeats number and question and says that there is no such name."""
-        query = b"\xab\xcd\x01\0\0\1\0\0\0\0\0\0" + self.QUESTION
-        assert b"\xab\xcd\x81\x83\0\1\0\0\0\0\0\0" + self.QUESTION == nameserver.answer(query)
-
-    def test_extensions_are_not_repeated(self):
-        """An EDNS record after the question is dropped, and not counted."""
-        query = b"\xab\xcd\x01\0\0\1\0\0\0\0\0\1" + self.QUESTION + b"\0\0\x29\x10\0\0\0\0\0\0\0"
-        assert nameserver.answer(query).endswith(self.QUESTION)
-
-    def test_a_cut_query_is_no_end(self):
-        """What is no query raises what `serve` catches."""
-        with pytest.raises(IndexError):
-            nameserver.answer(b"\xab\xcd")
+    with pytest.raises(LabError, match=rf"not ready: .*{unready}\. Run `python -m lab up`"):
+        cluster.check(Lab())
+    assert 4 == capsys.readouterr().out.count("\n")
 
 
 class TestPackages:
     def test_nothing_missing_calls_nothing(self, monkeypatch):
-        """A machine that has all is not touched."""
-        monkeypatch.setattr(packages, "which", lambda command: f"/usr/bin/{command}")
-        monkeypatch.setattr(packages, "_install", pytest.fail)
-        packages.ensure_packages()
+        """A machine that has every command is not touched."""
+        monkeypatch.setattr(debian, "which", lambda command: f"/usr/bin/{command}")
+        monkeypatch.setattr(debian, "_install", pytest.fail)
+        debian.ensure_packages()
 
     def test_without_apt_the_missing_are_named(self, monkeypatch):
-        """Another distribution learns what to install."""
-        monkeypatch.setattr(packages, "which", {}.get)
-        with pytest.raises(LabError, match=r"docker\.io.* install them yourself"):
-            packages.ensure_packages()
+        """The message says what to install on another distribution."""
+        monkeypatch.setattr(debian, "which", {}.get)
+        with pytest.raises(LabError, match=r"docker\.io.* no apt-get\. Install them"):
+            debian.ensure_packages()
 
     def test_services_stay_still_while_installing(self, monkeypatch, tmp_path):
-        """The policy that forbids starts is there during the install and gone after."""
+        """The policy that forbids starts exists only during the installation."""
         policy, seen = tmp_path / "policy-rc.d", []
-        monkeypatch.setattr(packages, "_POLICY", policy)
-        monkeypatch.setattr(packages, "which", {"apt-get": "/usr/bin/apt-get"}.get)
-        monkeypatch.setattr(packages, "_install", lambda _: seen.append(policy.read_text()))
-        packages.ensure_packages(["debootstrap"])
-        assert [packages._DENY] == seen
+        monkeypatch.setattr(debian, "_POLICY", policy)
+        monkeypatch.setattr(debian, "which", {"apt-get": "/usr/bin/apt-get"}.get)
+        monkeypatch.setattr(debian, "_install", lambda _: seen.append(policy.read_text()))
+        debian.ensure_packages(["debootstrap"])
+        assert [debian._DENY] == seen
         assert not policy.exists()
 
-    def test_a_policy_of_somebody_else_stays(self, monkeypatch, tmp_path):
-        """Only what the lab put there is taken back."""
+    def test_a_foreign_policy_stays(self, monkeypatch, tmp_path):
+        """Only the lab's own policy is removed."""
         policy = tmp_path / "policy-rc.d"
         policy.write_text("#!/bin/sh\nexit 0\n")
-        monkeypatch.setattr(packages, "_POLICY", policy)
-        packages.let_services_start()
+        monkeypatch.setattr(debian, "_POLICY", policy)
+        debian.let_services_start()
         assert policy.exists()
 
 
 class FakeEngine:
-    """An engine as far as its Swarm goes."""
+    """An engine that knows its Swarm membership only."""
 
     def __init__(self, **membership):
         self.membership = membership
@@ -210,7 +224,7 @@ class FakeEngine:
 
 class TestSingle:
     def test_a_distant_engine_is_refused(self, monkeypatch):
-        """What is on another machine is not set up from here."""
+        """An engine on another machine is not set up from here."""
         monkeypatch.setenv("DOCKER_HOST", "ssh://deploy@manager")
         with pytest.raises(LabError, match="another machine"):
             single.find_engine()
@@ -223,22 +237,49 @@ class TestSingle:
         ],
     )
     def test_a_larger_swarm_is_refused(self, membership, reason):
-        """Somebody's Swarm stays as it is."""
+        """A Swarm that others use is not changed."""
         engine = FakeEngine(LocalNodeState="active", **membership)
         with pytest.raises(LabError, match=reason):
             single._ensure_swarm(engine, "unix:///x")
 
     def test_a_locked_swarm_is_refused(self):
-        """A state that a person must mend is named."""
+        """The message names a state that a person must fix."""
         with pytest.raises(LabError, match="is locked"):
             single._ensure_swarm(FakeEngine(LocalNodeState="locked"), "unix:///x")
 
 
 def test_a_socket_without_engine_does_not_answer(tmp_path):
-    """Nothing there is a plain no."""
+    """A missing socket means no engine."""
     assert not answers(f"unix://{tmp_path}/docker.sock")
 
 
 def test_a_node_that_has_not_reported_has_no_name():
     """A node's first moments in the Swarm are without a description."""
     assert "" == swarm._hostname({"Description": {}})
+
+
+class TestUsualSocket:
+    @pytest.fixture(autouse=True)
+    def usual(self, monkeypatch, tmp_path):
+        """Return the usual place of an engine's socket."""
+        monkeypatch.setattr(single, "_USUAL", tmp_path / "docker.sock")
+        return tmp_path / "docker.sock"
+
+    def test_it_leads_to_the_lab(self, usual, tmp_path):
+        """Docker clients reach the lab without DOCKER_HOST, until the lab is gone."""
+        single.link_socket(f"unix://{tmp_path}/lab/docker.sock")
+        assert tmp_path / "lab" / "docker.sock" == usual.readlink()
+        single.unlink_socket(tmp_path / "lab")
+        assert not usual.is_symlink()
+
+    def test_another_link_stays(self, usual, tmp_path):
+        """The end of the lab removes the lab's link only."""
+        usual.symlink_to(tmp_path / "other" / "docker.sock")
+        single.unlink_socket(tmp_path / "lab")
+        assert usual.is_symlink()
+
+    def test_another_socket_is_not_replaced(self, usual, tmp_path):
+        """The message names the command that tells the dev stack the address."""
+        usual.touch()
+        with pytest.raises(LabError, match="pulumi config set --stack dev dockerHost unix:///x"):
+            single.link_socket("unix:///x")
