@@ -11,7 +11,7 @@ import yaml
 
 from bench.arms import succeed
 from bench.context import Context, wait_until_empty
-from lab.under_computation import under_computation
+from bench.under_computation import under_computation
 
 FEW, MANY = 4, 16
 BLOCKS, TASKS = 48, 96

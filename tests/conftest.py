@@ -42,5 +42,5 @@ def defaults(project):
 
 @pytest.fixture(scope="session")
 def real_caddy():
-    """Return the path of a current Caddy, which a new machine has to build first."""
+    """Return the path of a current Caddy, which a new machine has to fetch first."""
     return find_caddy()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab.under_computation import under_computation
+from bench.under_computation import under_computation
 from tests.swarm.conftest import RUNNERS
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import docker
 import pytest
 
-from lab.under_computation import under_computation
+from bench.under_computation import under_computation
 from tests.conftest import ROOT
 from tests.swarm import s3
 from tests.swarm.conftest import RUNNERS, declared, wait_until_gone

@@ -9,7 +9,7 @@ from typing import Any
 
 import docker
 
-from lab import computation
+from bench import computation
 
 PROGRAM = Path(computation.__file__).read_text()
 SECONDS = 240  # for a computation and the change in it
@@ -23,7 +23,7 @@ def under_computation(
     change: Callable[[], object],
     service: str = "dask_notebook",
 ) -> dict[str, Any]:
-    """Call `change` while `lab.computation` computes, and return what it prints.
+    """Call `change` while `bench.computation` computes, and return what it prints.
 
     Its client runs in the container of `service` on the engine `docker_host`. The change must not
     replace that container.
