@@ -21,7 +21,7 @@ def test_a_bad_config_touches_nothing(failing, swarm):
     """Everything wrong is told at once, before any resource is made."""
     failing.configure(workers=5, workerCpus="half", colour="red")
     printed = failing.fail("up")
-    assert "colour: there is no such key" in printed
+    assert "colour: unknown key" in printed
     assert "workerCpus: 'half' is not valid" in printed
     assert "Traceback" not in printed
     assert not left_behind(swarm)
