@@ -76,5 +76,5 @@ def _update_record(path: Path, record: site_lock.Record) -> None:
     elif keys := site_lock.outdated(site_lock.read(path), record):
         pulumi.log.warn(
             f"{path.name} is behind the Swarm, so offline previews are wrong about "
-            f"{', '.join(keys)}; fix: make record"
+            f"{', '.join(keys)}; fix: {site_lock.record_command(path.name)}"
         )
