@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swarm.nodes import Node, Task, free, hostname, labels, matches, platform, resources, usable
-
-Service = Mapping[str, Any]
+from swarm.snapshot import Service
 
 MAX_FAILURES = 3  # of one slot for the same reason; another attempt does not help after that
 REFUSED = r"exit \(78\)"  # EX_CONFIG: the reloader exits with it when Caddy refuses its files
