@@ -26,8 +26,9 @@ restore() {
 }
 
 [ -d "${path%/*}" ] || fail "the directory ${path%/*} does not exist: Caddy's main file must import it"
-rm -f "$draft" "$before"
-[ ! -e "$path" ] || cp -p "$path" "$before" || fail "the old file cannot be copied"
+rm -f "$draft"
+# If a run was killed, the old file is still in `before`, and Caddy may not have accepted `path`.
+[ -e "$before" ] || [ ! -e "$path" ] || cp -p "$path" "$before" || fail "the old file cannot be copied"
 case $action in
 put)
   # Readable for Caddy's user, which may be any: a hash is no password, and the ingress key works

@@ -91,7 +91,7 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         "scheduler_address": cluster.scheduler_address,
         "network_id": cluster.network_id,
         "services": {
-            service.name: service.spec_hash
+            service.name: service.declared_hash
             for service in (*cluster.services, *args.ingress.services)
         },
         # The probe's client is not on their network.

@@ -1,8 +1,8 @@
 """The one place that knows what a well-formed Swarm service needs.
 
 Owns the defaults that all services share and that the provider would otherwise send wrong (grace
-period, init, restart policy, platforms, file modes), and the label with the hash of a service's
-spec, by which the health probe knows whether Swarm has it yet. It does not know Dask.
+period, init, restart policy, platforms, file modes), and the label with the hash of what is
+declared, by which the health probe knows whether Swarm has it yet. It does not know Dask.
 """
 
 import base64
@@ -17,7 +17,7 @@ import pulumi_docker as docker
 from components.health_check import HealthCheck, Script
 from config.types import Platform
 from config.workloads import ResourceLimit, Workload
-from swarm.snapshot import SPEC_HASH_LABEL
+from swarm.snapshot import DECLARED_HASH_LABEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +106,13 @@ class ServiceSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class DeclaredService:
-    """A declared service: its name, the hash of its whole spec and its resource.
+    """A declared service: its name, the hash of all its inputs and its resource.
 
     A global service cannot be scaled (`scales`).
     """
 
     name: str
-    spec_hash: pulumi.Output[str]
+    declared_hash: pulumi.Output[str]
     resource: docker.Service
     scales: bool
 
@@ -120,12 +120,12 @@ class DeclaredService:
 def declare_service(name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) -> DeclaredService:
     """Declare `spec` under the logical name `name`, labelled with its hash."""
     inputs = service_inputs(spec)
-    spec_hash = pulumi.Output.json_dumps(inputs, sort_keys=True).apply(short_hash)
-    labels = [docker.ServiceLabelArgs(label=SPEC_HASH_LABEL, value=spec_hash)]
+    declared_hash = pulumi.Output.json_dumps(inputs, sort_keys=True).apply(short_hash)
+    labels = [docker.ServiceLabelArgs(label=DECLARED_HASH_LABEL, value=declared_hash)]
     resource = docker.Service(name, **inputs, labels=labels, opts=opts)
     return DeclaredService(
         name=spec.workload.name,
-        spec_hash=spec_hash,
+        declared_hash=declared_hash,
         resource=resource,
         scales=spec.workload.replicas != "everywhere",
     )

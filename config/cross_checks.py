@@ -94,20 +94,28 @@ def _check_login(known: Mapping[str, Any]) -> Iterator[Problem]:
             expected="the https address of Authelia's portal, or another auth",
             fix=set_command("autheliaPortal", f"https://auth.{domain}"),
         )
-    if bool(known["autheliaUser"]) != bool(known["autheliaPassword"]):
-        has_user = bool(known["autheliaUser"])
-        yield Problem(
-            key="autheliaUser" if has_user else "autheliaPassword",
-            found=f"set without {'autheliaPassword' if has_user else 'autheliaUser'}",
-            expected="both or none",
-            fix=set_command("autheliaUser", "probe"),
-        )
+    yield from _check_pair(
+        known, {"autheliaUser": "probe", "autheliaPassword": "--secret autheliaPassword"}
+    )
     if known["auth"] == "none" and not is_local(domain):
         yield Problem(
             key="auth",
             found=f"'none' opens {domain} to everybody, and a notebook runs any code",
             expected="authelia or basic; none only under localhost",
             fix=set_command("auth", "basic"),
+        )
+
+
+def _check_pair(values: Mapping[str, Any], examples: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield the problem of two keys if only one is set; `examples` is key to valid value."""
+    given = [key for key in examples if values.get(key)]
+    unset = [key for key in examples if values.get(key) == ""]
+    if given and unset:
+        yield Problem(
+            key=given[0],
+            found=f"set without {unset[0]}",
+            expected="both or none",
+            fix=set_command(unset[0], examples[unset[0]]),
         )
 
 
@@ -174,14 +182,7 @@ def _check_variables(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _check_object_store(values: Mapping[str, Any]) -> Iterator[Problem]:
     known = defaultdict(str, values)
-    if bool(known["s3AccessKey"]) != bool(known["s3SecretKey"]):
-        has_access_key = bool(known["s3AccessKey"])
-        yield Problem(
-            key="s3AccessKey" if has_access_key else "s3SecretKey",
-            found=f"set without {'s3SecretKey' if has_access_key else 's3AccessKey'}",
-            expected="both or none",
-            fix=set_command("s3SecretKey", "--secret s3SecretKey"),
-        )
+    yield from _check_pair(values, {"s3AccessKey": "AKIA…", "s3SecretKey": "--secret s3SecretKey"})
     if known["s3AccessKey"] or known["s3SecretKey"]:
         yield from _check_object_store_variables(values.get("environment", {}))
         return

@@ -40,7 +40,7 @@ class ResourceLimit:
 
 
 # What all services but the workers need to start; up to their limits they share the node.
-SMALL = ResourceLimit(cpus=Decimal("0.1"), memory_bytes=memory("256MiB"))
+SMALL_RESERVATION = ResourceLimit(cpus=Decimal("0.1"), memory_bytes=memory("256MiB"))
 CADDY_LIMIT = ResourceLimit(cpus=Decimal(1), memory_bytes=memory("256MiB"))
 
 
@@ -124,6 +124,6 @@ def _control(
         name=name,
         constraints=settings.shared.control_placement,
         replicas=replicas,
-        reservation=limit.at_most(SMALL),
+        reservation=limit.at_most(SMALL_RESERVATION),
         limit=limit,
     )

@@ -5,7 +5,7 @@ one JSON object, on standard output. On failure it exits with 1 after a message 
 and the actual state, and the error of each missing task. `DOCKER_HOST` is the manager.
 
 The launcher may start before the services are created or updated. It waits for their declared
-spec hashes, so that the probe starts beside them.
+hashes, so that the probe starts beside them.
 """
 
 import json

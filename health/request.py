@@ -26,7 +26,7 @@ class Secret:
 class Request:
     """What to prove (`probe`), and how the probe runs in the Swarm.
 
-    `services` is service name to declared spec hash. The health checks of the services in
+    `services` is service name to declared hash. The health checks of the services in
     `healthy` prove them; the probe proves the others. `probe.deadline_seconds` is for all of it.
     """
 

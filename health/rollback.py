@@ -65,7 +65,7 @@ class Outcome:
 class Rollback:
     """The updates of one deployment, and how to undo them.
 
-    `start` is the Swarm when the proof began, `declared` is service name to declared spec hash,
+    `start` is the Swarm when the proof began, `declared` is service name to declared hash,
     `proven` is service name to spec hash at the last proof. The updates of this deployment are
     later than `since`, in seconds since 1970 by the manager's clock.
     """

@@ -36,7 +36,7 @@ def stack_file(file: Path, *, named: bool = False) -> dict[str, Any]:
         why = "it has no keys"
     problem = Problem(
         key=file.name,
-        found=f"it cannot be read, {why}",
+        found=f"cannot be read, {why}",
         expected="what `pulumi config set` writes",
         fix=f"git diff {file.name}",
     )

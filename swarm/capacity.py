@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from config.problems import Problem, set_command
 from config.types import Platform
 from config.workloads import WORKER, ResourceLimit, Workload
-from swarm.causes import size, unmatched
+from swarm.causes import spell_room, spell_size, unmatched
 from swarm.nodes import Node, Task, free, hostname, matches, usable
 from swarm.nodes import platform as platform_of
 
@@ -94,7 +94,7 @@ def _shortage(
 ) -> Problem:
     """Return the problem of a workload with room for only `placed` tasks in `left`."""
     reservation = workload.reservation
-    amount = f"{reservation.nano_cpus / 1e9:.4g} CPU and {size(reservation.memory_bytes)}"
+    amount = f"{reservation.nano_cpus / 1e9:.4g} CPU and {spell_size(reservation.memory_bytes)}"
     nodes = "; ".join(_described(node, left[node["ID"]]) for node in fit)
     if workload.name != WORKER:
         return Problem(
@@ -116,8 +116,7 @@ def _described(node: Node, left: Amount) -> str:
     if not usable(node):
         state, availability = node["Status"]["State"], node["Spec"]["Availability"]
         return f"{hostname(node)} is {state}, {availability}"
-    free_memory = size(max(left[1], 0))
-    return f"{hostname(node)} has {max(left[0], 0) / 1e9:.4g} CPU and {free_memory} unreserved"
+    return spell_room(node, left)
 
 
 def _wake(fit: Sequence[Node]) -> str:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swarm.nodes import Node, Task, free, hostname, labels, matches, platform, resources, usable
-
-Service = Mapping[str, Any]
+from swarm.snapshot import Service
 
 MAX_FAILURES = 3  # of one slot for the same reason; another attempt does not help after that
 REFUSED = r"exit \(78\)"  # EX_CONFIG: the reloader exits with it when Caddy refuses its files
@@ -60,10 +59,16 @@ def explain(error: str, context: Context) -> Cause | None:
     return None
 
 
-def size(number: int) -> str:
+def spell_size(number: int) -> str:
     """Return bytes as `1GiB`, `1.5GiB` or `512MiB`."""
     unit, factor = ("GiB", 2**30) if number >= 2**30 else ("MiB", 2**20)
     return f"{number / factor:.4g}{unit}"
+
+
+def spell_room(node: Node, left: tuple[int, int]) -> str:
+    """Return a node's unreserved CPUs (`left` has billionths) and memory (bytes) for a message."""
+    cpus, memory = (max(amount, 0) for amount in left)
+    return f"{hostname(node)} has {cpus / 1e9:.4g} CPU and {spell_size(memory)} unreserved"
 
 
 def _unmatched(_: re.Match[str], context: Context) -> Cause:
@@ -110,12 +115,8 @@ def _labels_by_node(nodes: Iterable[Node]) -> str:
 def _exhausted(_: re.Match[str], context: Context) -> Cause:
     template = context.service["Spec"]["TaskTemplate"]
     cpus, memory = resources((template.get("Resources") or {}).get("Reservations"))
-    room = [
-        f"{hostname(node)} has {left[0] / 1e9:.4g} CPU and {size(max(left[1], 0))} unreserved"
-        for node in context.matching_nodes
-        if (left := free(node, context.tasks))
-    ]
-    asked = f"each task asks for {cpus / 1e9:.4g} CPU and {size(memory)}"
+    room = [spell_room(node, free(node, context.tasks)) for node in context.matching_nodes]
+    asked = f"each task asks for {cpus / 1e9:.4g} CPU and {spell_size(memory)}"
     fix = "reserve less, run fewer tasks, or add a node"
     sizes = [resources(node["Description"].get("Resources")) for node in context.matching_nodes]
     # Resources may become free, but no larger node appears.
@@ -161,7 +162,7 @@ def _no_program(_: re.Match[str], context: Context) -> Cause:
 def _killed(_: re.Match[str], context: Context) -> Cause:
     limits = (context.service["Spec"]["TaskTemplate"].get("Resources") or {}).get("Limits")
     memory = resources(limits)[1]
-    limit = f"limit {size(memory)}" if memory else "no limit, so the node itself ran out"
+    limit = f"limit {spell_size(memory)}" if memory else "no limit, so the node itself ran out"
     return Cause(
         text=f"killed, most likely out of memory: {limit}", fix="allow more memory", permanent=True
     )

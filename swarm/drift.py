@@ -11,9 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from swarm.proof_record import SPEC_HASHES, Config, newest, proven_hashes
-from swarm.snapshot import spec_hash
-
-Service = Mapping[str, Any]
+from swarm.snapshot import Service, spec_hash
 
 
 def record_data(proof: Mapping[str, Any], attempt: str) -> str:

@@ -14,10 +14,10 @@ import pulumi
 from config.problems import ConfigError, Problem
 from config.settings import Settings
 from swarm import site, site_lock
+from swarm.client import PROJECT
 from swarm.site import Site
 
 OFFLINE, RECORD = "DASK_SWARM_OFFLINE", "DASK_SWARM_RECORD"
-PROJECT = Path(__file__).parent.parent
 # At a preview the provider connects to an engine behind unix:// or tcp://, but not behind ssh://.
 NOWHERE = "ssh://preview@preview.invalid"
 
@@ -76,5 +76,5 @@ def _update_record(path: Path, record: site_lock.Record) -> None:
     elif keys := site_lock.outdated(site_lock.read(path), record):
         pulumi.log.warn(
             f"{path.name} is behind the Swarm, so offline previews are wrong about "
-            f"{', '.join(keys)}; fix: make record"
+            f"{', '.join(keys)}; fix: {site_lock.record_command(path.name)}"
         )

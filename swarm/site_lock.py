@@ -110,8 +110,8 @@ def _choose(
         value = tuple(recorded) if isinstance(recorded, list) else recorded
         return value, UsedValue(key=key, value=_spelled(value), source=f"recorded in {name}")
     source = f"not in {name}, which has {answer['asked']!r}" if answer else f"not in {name}"
-    fix = f"make record STACK={name.split('.', 1)[1].removesuffix('.json')}"
-    return default, UsedValue(key=key, value=_spelled(default), source=source, fix=fix)
+    used = UsedValue(key=key, value=_spelled(default), source=source, fix=record_command(name))
+    return default, used
 
 
 def _key(field: str) -> str:
@@ -129,6 +129,11 @@ def path_of(project: Path, stack: str) -> Path:
     return project / f"recorded.{stack}.json"
 
 
+def record_command(name: str) -> str:
+    """Return the command that writes the record called `name`."""
+    return f"make record STACK={name.removeprefix('recorded.').removesuffix('.json')}"
+
+
 def read(path: Path) -> Record:
     """Return the record in `path`, empty without one; raises `ConfigError` when it is broken."""
     if not path.exists():
@@ -143,7 +148,7 @@ def read(path: Path) -> Record:
         key=path.name,
         found="not a record",
         expected="what `make record` writes",
-        fix=f"rm {path.name}; make record",
+        fix=f"rm {path.name}; {record_command(path.name)}",
     )
     raise ConfigError("The record cannot be read", [problem])
 

@@ -1,4 +1,9 @@
-"""The state of services compared with their declaration; pure, over the API's plain dicts."""
+"""The state of services compared with their declaration; pure, over the API's plain dicts.
+
+A service has two hashes. The declared hash, in its label, is of what the program declares: it
+shows whether Swarm has the declaration. The spec hash is of the spec as Swarm has it: drift
+changes it.
+"""
 
 import hashlib
 import json
@@ -8,8 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from swarm import UnfitError
+from swarm.nodes import Task
 
-SPEC_HASH_LABEL = "dask.swarm/revision"
+DECLARED_HASH_LABEL = "dask.swarm/revision"
 
 ENDED = ("complete", "failed", "rejected", "shutdown", "orphaned", "remove")
 
@@ -18,7 +24,6 @@ STALE = "is not updated yet"
 STARTING = "is starting"
 
 Service = Mapping[str, Any]
-Task = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +56,7 @@ def unsettled(
 ) -> dict[str, str]:
     """Return service name to its state, for the services that are not as declared yet.
 
-    `declared` is service name to spec hash. The services in `healthy` must also pass their own
+    `declared` is service name to declared hash. The services in `healthy` must also pass their own
     health checks. `start` is the Swarm when the proof began: a rollback from before does not
     count. Raises `UnfitError` for an update that was paused or rolled back since.
     """
@@ -101,7 +106,7 @@ def update_of(service: Service | None) -> Mapping[str, Any]:
 def rolled_back_since(start: Snapshot, service: Service, declared: str) -> bool:
     """Tell whether the rollback of a service's update to `declared` began after `start`.
 
-    An update to another spec hash, or its rollback, belongs to an earlier deployment if it was
+    An update to another declared hash, or its rollback, belongs to an earlier deployment if it was
     already under way at `start`.
     """
     before = start.services.get(service["Spec"]["Name"])
@@ -137,13 +142,13 @@ def _failed_task(now: Snapshot, start: Snapshot, name: str) -> str:
 
 
 def declared_hash(service: Service) -> str | None:
-    """Return the spec hash in the service's label, None without the label."""
-    label: str | None = (service["Spec"].get("Labels") or {}).get(SPEC_HASH_LABEL)
+    """Return the declared hash in the service's label, None without the label."""
+    label: str | None = (service["Spec"].get("Labels") or {}).get(DECLARED_HASH_LABEL)
     return label
 
 
 def spec_hash(service: Service) -> str:
-    """Return a hash of the spec as Swarm has it, 16 hexadecimal digits; drift changes it."""
+    """Return the hash of the spec as Swarm has it, 16 hexadecimal digits."""
     spec = json.dumps(service["Spec"], sort_keys=True)
     return hashlib.sha256(spec.encode()).hexdigest()[:16]
 

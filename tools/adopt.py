@@ -15,7 +15,6 @@ services restart. Without `--in-place` nothing on the Swarm changes.
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from components.network import NETWORK_NAME
 from components.scheduler import ALIAS
 from config.workloads import NOTEBOOK, SCHEDULER, WORKER
 from swarm.client import connect
+from swarm.manager import manager_address
 
 ANSWER_SECONDS = 30
 PROVIDER = "pulumi:providers:docker"
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--in-place", action="store_true", help="update services so that they need no replacement"
     )
     chosen = parser.parse_args(arguments)
-    host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    host = manager_address()
     try:
         planned = _planned(chosen.file)
         with connect(host, seconds=ANSWER_SECONDS) as engine:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pulumi.automation import CommandError
 
-from swarm.causes import size
+from swarm.causes import spell_size
 from swarm.offline import OFFLINE, RECORD
 from tools.runners import CliMissingError, Runner, runner_for, say
 
@@ -52,7 +52,7 @@ def _work(health: dict[str, Any]) -> list[str]:
     if flow := health.get("prefect"):
         done.append(f"a Prefect flow of {flow['tasks']} tasks {flow['state']}")
     if store := health.get("object_store"):
-        done.append(f"{size(store['bytes'])} written to and read from {store['bucket']}")
+        done.append(f"{spell_size(store['bytes'])} written to and read from {store['bucket']}")
     return done
 
 

@@ -25,7 +25,7 @@ def wait_for_notebook(notebook: Notebook) -> None:
     while not is_jupyter(ask(notebook.url, "/api")):
         time.sleep(PAUSE_SECONDS)
     private = f"{notebook.url}/api/status"
-    for who, headers in (("a request without a login", {}), ("a forged front key", FORGED)):
+    for who, headers in (("a request without a login", {}), ("a forged ingress key", FORGED)):
         status = wait_for_status(notebook.url, "/api/status", headers)
         if status not in (401, 403):
             raise UnprovenError(f"expected {private} to refuse {who} (403), found {status}")

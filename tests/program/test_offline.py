@@ -55,7 +55,7 @@ def test_a_deployment_warns_when_the_record_is_old(run, messages, tmp_path, monk
     run()
     (line,) = messages["warn"]
     assert line.startswith("recorded.test.json is behind the Swarm")
-    assert line.endswith("caddyNetworkId, image, notebookImage; fix: make record")
+    assert line.endswith("caddyNetworkId, image, notebookImage; fix: make record STACK=test")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,14 @@ import pytest
 from tests.conftest import ROOT
 from tests.docs import TABLES, written
 
+# What the program fills in, in the messages of docs/troubleshooting.md.
+VALUE = r"…|: |<\w+>|recorded\.….json|role=data-worker|COMPLETED"
+# Of Pulumi and Swarm.
+FOREIGN_MESSAGES = (
+    *("the stack is currently locked", "insufficient resources on N nodes"),
+    *("name conflicts with an existing object", "service dask_", "already exists"),
+    "network with name dask-network already exists",
+)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -33,3 +41,22 @@ def test_every_page_is_in_the_readme():
     """The README is where a reader starts."""
     readme = (ROOT / "README.md").read_text()
     assert [] == [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in readme]
+
+
+def program():
+    """Return the program's source with adjacent texts joined, and with … for their values."""
+    folders = [ROOT / name for name in ("config", "swarm", "caddy", "health", "components", "lab")]
+    files = [path for top in folders for end in ("py", "sh") for path in top.rglob(f"*.{end}")]
+    text = re.sub(r'"\s+f?"', "", "\n".join(path.read_text() for path in files))
+    return re.sub(r"\{[^{}]*\}", "…", text)
+
+
+def test_the_program_has_the_messages_of_the_troubleshooting_page():
+    """A reader searches the page for the message on the terminal."""
+    page, source = (ROOT / "docs" / "troubleshooting.md").read_text(), program()
+    rows = re.findall(r"(?m)^\| (`.*?) \|", page)
+    messages = [message for row in rows for message in re.findall(r"`([^`]+)`", row)]
+    parts = [part.strip(" .") for text in messages for part in re.split(VALUE, text)]
+    wanted = {part for part in parts if " " in part} - {*FOREIGN_MESSAGES}
+    assert len(wanted) > 40
+    assert [] == sorted(part for part in wanted if part not in source)

@@ -7,7 +7,7 @@ import pytest
 from config.problems import ConfigError
 from config.settings import Settings, parse_settings
 
-SECRETS = ("notebookPassword", "basicPassword", "autheliaPassword")
+SECRETS = ("notebookPassword", "basicPassword", "autheliaPassword", "s3SecretKey")
 
 
 def problems(config, encrypted=SECRETS):
@@ -201,6 +201,34 @@ def test_ingress_settings_that_do_not_fit_together_are_refused(defaults, config,
     (problem,) = problems(defaults | config)
     assert f"{problem.key}: {problem.found}".startswith(message)
     assert problem.fix.startswith("pulumi config set ")
+
+
+@pytest.mark.parametrize(
+    ("config", "fix"),
+    [
+        (INGRESS | {"autheliaUser": "probe"}, "--secret autheliaPassword"),
+        (INGRESS | {"autheliaPassword": "correct horse"}, "autheliaUser probe"),
+        ({"s3AccessKey": "AKIA1"}, "--secret s3SecretKey"),
+        ({"s3SecretKey": "secret"}, "s3AccessKey AKIA…"),
+    ],
+)
+def test_the_fix_of_half_a_pair_sets_the_other_half(defaults, config, fix):
+    """To set the same key again would not help."""
+    (problem,) = problems(defaults | config)
+    assert f"pulumi config set {fix}" == problem.fix
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        (INGRESS | {"autheliaUser": "probe", "autheliaPassword": "short"}, "autheliaPassword"),
+        ({"s3AccessKey": "AKIA1", "s3SecretKey": "with blanks"}, "s3SecretKey"),
+    ],
+)
+def test_half_a_pair_that_is_not_valid_is_one_problem(defaults, config, key):
+    """It is set, so the other half is not alone."""
+    (problem,) = problems(defaults | config)
+    assert key == problem.key
 
 
 PREFECT = {"prefect": "managed"}

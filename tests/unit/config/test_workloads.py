@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from config.settings import parse_settings
-from config.workloads import SMALL, ResourceLimit, workloads
+from config.workloads import SMALL_RESERVATION, ResourceLimit, workloads
 
 CADDY = {"caddyMode": "managed", "domain": "localhost", "auth": "basic"}
 
@@ -46,5 +46,5 @@ def test_other_services_reserve_little_and_never_more_than_their_limit(stack):
     services = stack(prefect="managed", schedulerCpus="0.05", **CADDY)
     scheduler = services.pop("dask_scheduler")
     del services["dask_worker"]
-    assert {SMALL} == {workload.reservation for workload in services.values()}
+    assert {SMALL_RESERVATION} == {workload.reservation for workload in services.values()}
     assert Decimal("0.05") == scheduler.reservation.cpus == scheduler.limit.cpus

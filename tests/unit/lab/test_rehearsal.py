@@ -287,7 +287,7 @@ class TestConfig:
     def test_an_invalid_config_file_is_an_error(self, text, why, tmp_path):
         """The error names the file and the line."""
         (tmp_path / "Pulumi.dev.yaml").write_text(text)
-        with pytest.raises(ConfigError, match=f"- Pulumi.dev.yaml: it cannot be read, {why}"):
+        with pytest.raises(ConfigError, match=f"- Pulumi.dev.yaml: cannot be read, {why}"):
             config.stack_file(tmp_path / "Pulumi.dev.yaml")
 
     def test_only_a_named_config_file_must_exist(self, tmp_path):

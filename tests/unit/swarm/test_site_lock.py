@@ -95,7 +95,7 @@ def test_an_image_with_its_digest_needs_no_record(settings):
 def test_a_broken_record_is_one_clear_error(tmp_path, text):
     """The message names the file and the command that writes it again."""
     (tmp_path / NAME).write_text(text)
-    with pytest.raises(ConfigError, match=rf"{NAME}: not a record(?s:.*)make record"):
+    with pytest.raises(ConfigError, match=rf"{NAME}: not a record(?s:.*)make record STACK=prod"):
         site_lock.read(tmp_path / NAME)
 
 

@@ -62,7 +62,7 @@ def test_a_notebook_open_to_all_is_refused(notebook, monkeypatch):
 def test_a_notebook_open_to_forged_front_keys_is_refused(notebook, monkeypatch):
     """Only Caddy has the key, but every client on the network can send the header."""
     monkeypatch.setattr(Jupyter, "open_to_any_key", True)
-    with pytest.raises(UnprovenError, match=r"refuse a forged front key \(403\), found 200"):
+    with pytest.raises(UnprovenError, match=r"refuse a forged ingress key \(403\), found 200"):
         wait_for_notebook(notebook)
 
 
