@@ -19,7 +19,7 @@ from lab.config import dev_images
 from lab.layout import chosen_lab
 from lab.runners import RehearsalRunner
 from tests.conftest import ROOT
-from tests.swarm import fronts, sshd
+from tests.swarm import ingress, sshd
 from tools.runners import PulumiRunner, file_backend, installed_cli
 
 RUNNERS = ["rehearsal", "pulumi"] if installed_cli() else ["rehearsal"]
@@ -60,7 +60,7 @@ def images(lab):
 @pytest.fixture(scope="module")
 def edge(lab, swarm, images):
     """Return the folder of an existing Caddy with sites of its own, on the lab's master."""
-    with fronts.existing_caddy(lab, swarm, images) as folder:
+    with ingress.existing_caddy(lab, swarm, images) as folder:
         yield folder
 
 
@@ -179,7 +179,7 @@ def wait_for(condition, seconds=60):
         time.sleep(0.5)
 
 
-def left_behind(swarm):
+def leftovers(swarm):
     """Return the names of everything on the Swarm that a deployment may have made."""
     kinds = [swarm.services, swarm.configs, swarm.secrets, swarm.networks]
     names = [each.name for kind in kinds for each in kind.list()]
@@ -189,12 +189,12 @@ def left_behind(swarm):
 def wait_until_gone(swarm, seconds=DRAIN_SECONDS):
     """Return what is still there after the Swarm had time to end the tasks."""
     deadline = time.monotonic() + seconds
-    while (found := left_behind(swarm)) and time.monotonic() < deadline:
+    while (found := leftovers(swarm)) and time.monotonic() < deadline:
         time.sleep(0.5)
     return found
 
 
-def proofs(swarm):
+def proof_records(swarm):
     """Return the ids of the notes that proofs have left on the Swarm."""
     return [each.id for each in swarm.configs.list(filters={"name": "dask-health-proven"})]
 
@@ -202,19 +202,19 @@ def proofs(swarm):
 def specs(swarm):
     """Return the spec of every service by name, ids replaced by what they stand for."""
     names = {each.id: each.name for each in swarm.networks.list()}
-    text = json.dumps({each.name: each.attrs["Spec"] for each in declared(swarm)})
+    text = json.dumps({each.name: each.attrs["Spec"] for each in cluster_services(swarm)})
     for identifier, name in names.items():
         text = text.replace(identifier, name)
     return json.loads(text)
 
 
-def declared(swarm):
+def cluster_services(swarm):
     """Return the services that a deployment declares."""
     names = {"dask_scheduler", "dask_worker", "dask_notebook"}
     return [each for each in swarm.services.list() if each.name in names]
 
 
-def one_shots(swarm):
+def probe_services(swarm):
     """Return the probe's services that are on the network of a deployment."""
     ours = {network.id for network in swarm.networks.list(names=["dask-network"])}
     return [

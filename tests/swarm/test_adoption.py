@@ -10,7 +10,7 @@ import yaml
 from bench.arms import COMPOSE
 from tests.conftest import ROOT
 from tests.swarm import derived
-from tests.swarm.conftest import RUNNERS, declared, wait_until_gone
+from tests.swarm.conftest import RUNNERS, cluster_services, wait_until_gone
 
 pytestmark = pytest.mark.skipif("pulumi" not in RUNNERS, reason="only the Pulumi CLI can import")
 DEPLOY_SECONDS = 60
@@ -41,12 +41,12 @@ def original(lab, images, swarm, tmp_path):
 def identities(swarm):
     """Return name to id of the services and the network."""
     networks = swarm.networks.list(names=["dask-network"])
-    return {each.name: each.id for each in [*declared(swarm), *networks]}
+    return {each.name: each.id for each in [*cluster_services(swarm), *networks]}
 
 
 def command_of(swarm, name):
     """Return what the tasks of a service run."""
-    (found,) = [each for each in declared(swarm) if each.name == name]
+    (found,) = [each for each in cluster_services(swarm) if each.name == name]
     return found.attrs["Spec"]["TaskTemplate"]["ContainerSpec"]["Args"]
 
 

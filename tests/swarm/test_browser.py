@@ -14,7 +14,7 @@ from playwright.sync_api import expect, sync_playwright
 from lab.debian import ensure_packages
 from tests.conftest import ROOT
 from tests.front.portal import PASSWORD, USER
-from tests.swarm.fronts import OWN_CADDY, container_of, healthy, joining
+from tests.swarm.ingress import MANAGED_CADDY, container_of, healthy, joining
 
 DOMAIN = "dask.localhost"  # under which a browser lets names share a cookie
 NAMES = {site: f"{site}.{DOMAIN}" for site in ("notebook", "dashboard")}
@@ -212,7 +212,7 @@ def until(page, met, what):
         page.wait_for_timeout(50)
 
 
-class EveryFront:
+class CommonTests:
     """What both modes and both logins promise."""
 
     def test_all_of_jupyterlab_works_after_one_login(self, front, browser, folder, tmp_path):
@@ -229,14 +229,14 @@ class EveryFront:
             assert [] == lab.refused
 
 
-class TestManaged(EveryFront):
+class TestManaged(CommonTests):
     """The stack's own Caddy, with a basic login."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def front(cls, deployed):
         """Return a deployment with a Caddy of its own."""
-        config = OWN_CADDY | GREETING | {"domain": DOMAIN}
+        config = MANAGED_CADDY | GREETING | {"domain": DOMAIN}
         with deployed("rehearsal", **config) as deployment:
             yield Front(deployment, config)
 
@@ -274,7 +274,7 @@ class TestManaged(EveryFront):
         front.up()
 
 
-class TestExternal(EveryFront):
+class TestExternal(CommonTests):
     """A Caddy that was there before, behind a stand-in for Authelia that is as strict."""
 
     @pytest.fixture(scope="class")

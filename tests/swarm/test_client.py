@@ -8,7 +8,7 @@ import pytest
 from docker import types
 
 from tests.swarm.conftest import wait_for
-from tests.swarm.fronts import healthy
+from tests.swarm.ingress import healthy
 from tests.swarm.notebooks import deployed_notebook
 
 SECRET = "planted-secret-3f7a"

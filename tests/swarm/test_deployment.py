@@ -10,7 +10,7 @@ import docker
 import pytest
 
 from tests.conftest import ROOT
-from tests.swarm.conftest import RUNNERS, declared, one_shots, proofs
+from tests.swarm.conftest import RUNNERS, cluster_services, probe_services, proof_records
 
 PI = """
 from dask.distributed import Client
@@ -65,7 +65,7 @@ def test_all_tasks_run_where_they_belong(cluster, swarm):
             for task in service.tasks(filters={"desired-state": "running"})
             if task["Status"]["State"] == "running"
         )
-        for service in declared(swarm)
+        for service in cluster_services(swarm)
     }
     expected = {
         "dask_scheduler": ["lab-master"],
@@ -125,17 +125,17 @@ def test_no_port_is_published(cluster, swarm):
 
 def test_the_probe_left_nothing(cluster, swarm):
     """Only the three services remain after a deployment."""
-    assert not one_shots(swarm)
+    assert not probe_services(swarm)
 
 
 def test_a_second_up_changes_nothing(cluster, swarm):
     """Nothing changed means that nothing happens: no task is touched, no probe is run."""
-    before = {each.name: each.version for each in declared(swarm)}
+    before = {each.name: each.version for each in cluster_services(swarm)}
     if cluster.runner.name == "pulumi":
         cluster.run("preview", "--expect-no-changes")
         cluster.run("preview", "--refresh", "--expect-no-changes")
     cluster.run("up")
-    assert before == {each.name: each.version for each in declared(swarm)}
+    assert before == {each.name: each.version for each in cluster_services(swarm)}
 
 
 def test_a_preview_offline_shows_only_what_would_change(cluster, monkeypatch, request):
@@ -174,21 +174,21 @@ def test_a_killed_worker_comes_back(cluster, swarm, notebook, lab):
 
 def test_what_was_done_by_hand_is_undone_and_proven_again(cluster, swarm):
     """A scaled and a removed service are as declared again, and the probe has said so."""
-    before = proofs(swarm)
-    services = {each.name: each for each in declared(swarm)}
+    before = proof_records(swarm)
+    services = {each.name: each for each in cluster_services(swarm)}
     services["dask_worker"].scale(3)
     services["dask_notebook"].remove()
     cluster.run("up")
-    after = {each.name: each.attrs["Spec"]["Mode"] for each in declared(swarm)}
+    after = {each.name: each.attrs["Spec"]["Mode"] for each in cluster_services(swarm)}
     assert {"Replicated": {"Replicas": 4}} == after["dask_worker"]
     assert "dask_notebook" in after
-    assert before != proofs(swarm)
+    assert before != proof_records(swarm)
 
 
 def test_a_repair_is_proven_once(cluster, swarm):
     """The next deployment has nothing to prove, because nothing has changed since."""
     if cluster.runner.name == "rehearsal":
         pytest.skip("only the engine ignores that the drift of the last deployment is repaired")
-    proven = proofs(swarm)
+    proven = proof_records(swarm)
     cluster.run("up")
-    assert proven == proofs(swarm)
+    assert proven == proof_records(swarm)

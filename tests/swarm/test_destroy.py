@@ -11,7 +11,7 @@ import pytest
 
 from lab import processes
 from tests.conftest import ROOT
-from tests.swarm.conftest import RUNNERS, declared, wait_until_gone
+from tests.swarm.conftest import RUNNERS, cluster_services, wait_until_gone
 
 DOWN_SECONDS = 60
 # Every worker is busy and has more to do than anybody waits for, and holds data.
@@ -105,7 +105,7 @@ def test_destroy_leaves_nothing_half_way_and_with_a_node_down(deployment, swarm,
     node = lab.nodes[2]
     with without_engine(node, swarm):
         # As an interrupted destroy leaves it.
-        for service in declared(swarm):
+        for service in cluster_services(swarm):
             service.scale(0)
         swarm.services.get("dask_scheduler").remove()
         deployment.run("destroy")

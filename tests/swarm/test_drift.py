@@ -5,7 +5,7 @@ import time
 import docker
 import pytest
 
-from tests.swarm.conftest import RUNNERS, declared, proofs
+from tests.swarm.conftest import RUNNERS, cluster_services, proof_records
 
 pytestmark = pytest.mark.skipif(
     "pulumi" not in RUNNERS, reason="only the Pulumi CLI can look for drift"
@@ -22,7 +22,7 @@ def deployment(deployed, control_host):
 
 
 def service(swarm, name):
-    (found,) = [each for each in declared(swarm) if each.name == name]
+    (found,) = [each for each in cluster_services(swarm) if each.name == name]
     return found
 
 
@@ -55,7 +55,7 @@ def remove_service_and_config(swarm):
 
 def remove_network(swarm):
     """A network can be removed only when nothing is on it."""
-    for each in declared(swarm):
+    for each in cluster_services(swarm):
         each.remove()
     deadline = time.monotonic() + REMOVED_SECONDS
     while found := swarm.networks.list(names=["dask-network"]):
@@ -70,7 +70,7 @@ def remove_network(swarm):
 def spec_of(swarm):
     """Return what must be as before after a repair: every service without ids."""
     found = {}
-    for each in declared(swarm):
+    for each in cluster_services(swarm):
         spec = each.attrs["Spec"]
         container = spec["TaskTemplate"]["ContainerSpec"]
         found[each.name] = (spec["Mode"], container["Image"], container.get("Env"))
@@ -83,12 +83,12 @@ def spec_of(swarm):
 )
 def test_what_was_done_by_hand_is_shown_and_repaired(deployment, swarm, damage):
     """The look for drift fails and names it; an up makes it as it was, and proves it again."""
-    before, proven = spec_of(swarm), proofs(swarm)
+    before, proven = spec_of(swarm), proof_records(swarm)
     deployment.run("preview", *DRIFT)
     named = damage(swarm)
     shown = deployment.fail("preview", *DRIFT)
     assert all(name in shown for name in named), shown
     deployment.run("up")
     assert before == spec_of(swarm)
-    assert proven != proofs(swarm)
+    assert proven != proof_records(swarm)
     deployment.run("preview", *DRIFT)

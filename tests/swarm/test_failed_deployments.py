@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.swarm.conftest import RUNNERS, left_behind, wait_until_gone
+from tests.swarm.conftest import RUNNERS, leftovers, wait_until_gone
 
 
 @pytest.fixture
@@ -24,4 +24,4 @@ def test_a_bad_config_touches_nothing(failing, swarm):
     assert "colour: there is no such key" in printed
     assert "workerCpus: 'half' is not valid" in printed
     assert "Traceback" not in printed
-    assert not left_behind(swarm)
+    assert not leftovers(swarm)

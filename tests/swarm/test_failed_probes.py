@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.conftest import ROOT
-from tests.swarm.conftest import one_shots, wait_for
+from tests.swarm.conftest import probe_services, wait_for
 from tests.swarm.derived import with_other_version
 
 DEADLINE = 45
@@ -157,7 +157,7 @@ def test_an_interrupted_probe_leaves_nothing(deployment, lab, swarm, request_tex
     with probe(lab, request_text) as started:
         started.stdin.write(json.dumps(request | {"expected": expected}))
         started.stdin.close()
-        wait_for(lambda: one_shots(swarm), 20)
+        wait_for(lambda: probe_services(swarm), 20)
         started.send_signal(number)
         assert 0 != started.wait(timeout=30)
-    wait_for(lambda: not one_shots(swarm), 20)
+    wait_for(lambda: not probe_services(swarm), 20)

@@ -15,7 +15,7 @@ import pytest
 from bench.under_computation import under_computation
 from tests.conftest import ROOT
 from tests.swarm import s3
-from tests.swarm.conftest import RUNNERS, declared, wait_until_gone
+from tests.swarm.conftest import RUNNERS, cluster_services, wait_until_gone
 from tests.swarm.notebooks import deployed_notebook, run_example
 
 pytestmark = pytest.mark.skipif("pulumi" not in RUNNERS, reason="only the Pulumi CLI has secrets")
@@ -115,7 +115,7 @@ def running(swarm):
     """Return the ids of the tasks that are to run, by service."""
     wanted = {"desired-state": "running"}
     return {
-        each.name: {task["ID"] for task in each.tasks(filters=wanted)} for each in declared(swarm)
+        each.name: {task["ID"] for task in each.tasks(filters=wanted)} for each in cluster_services(swarm)
     }
 
 

@@ -9,9 +9,9 @@ from uuid import uuid4
 import docker
 import pytest
 
-from tests.swarm import fronts
+from tests.swarm import ingress
 from tests.swarm.conftest import RUNNERS, wait_for
-from tests.swarm.fronts import container_of
+from tests.swarm.ingress import container_of
 from tests.swarm.notebooks import run_example
 
 API = "http://dask_prefect:4200/api"
@@ -59,7 +59,7 @@ print(urllib.request.urlopen(asked).read().decode())
 def cluster(request, deployed):
     """Return a deployed cluster with a Prefect server, which is destroyed afterwards."""
     with deployed(
-        request.param, **fronts.OWN_CADDY, prefect="managed", healthDeadline=280
+        request.param, **ingress.MANAGED_CADDY, prefect="managed", healthDeadline=280
     ) as deployment:
         yield deployment
 

@@ -14,7 +14,7 @@ from lab import cluster, processes
 from lab.engine import connect
 from lab.layout import Lab
 from tests.conftest import ROOT
-from tests.swarm.conftest import RUNNERS, left_behind, wait_for, wait_until_gone
+from tests.swarm.conftest import RUNNERS, leftovers, wait_for, wait_until_gone
 from tests.swarm.derived import NOWHERE
 
 RESERVED = "reserved"
@@ -42,7 +42,7 @@ def preview(new_deployment, swarm):
         return re.findall(r"^  - .+\n +expected: .+\n +fix: .+$", printed, re.MULTILINE)
 
     yield fail
-    assert not left_behind(swarm)
+    assert not leftovers(swarm)
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
@@ -62,7 +62,7 @@ def test_everything_is_told_at_once_and_nothing_touched(runner, new_deployment, 
     assert "docker network create --driver overlay no-such-network" in printed
     assert "no node carries label role=boss" in printed
     assert "docker node update --label-add role=boss <node>" in printed
-    assert not left_behind(swarm)
+    assert not leftovers(swarm)
 
 
 def test_a_worker_node_is_not_taken_for_a_manager(preview, lab):

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
-from tests.swarm.conftest import RUNNERS, declared, one_shots, wait_for, wait_until_gone
+from tests.swarm.conftest import RUNNERS, cluster_services, probe_services, wait_for, wait_until_gone
 
 BURST = """
 import sys, threading
@@ -87,11 +87,11 @@ def test_the_manager_needs_docker_and_nothing_else(remote, control_host):
 
 def test_a_second_up_changes_nothing(remote, swarm):
     """Nor does a refresh, which asks for every resource at once before the program runs."""
-    before = {each.name: each.version for each in declared(swarm)}
+    before = {each.name: each.version for each in cluster_services(swarm)}
     if remote.runner.name == "pulumi":
         remote.run("preview", "--refresh", "--expect-no-changes")
     remote.run("up")
-    assert before == {each.name: each.version for each in declared(swarm)}
+    assert before == {each.name: each.version for each in cluster_services(swarm)}
 
 
 @pytest.mark.parametrize("remote", ["rehearsal"], indirect=True)
@@ -111,6 +111,6 @@ def test_a_probe_that_is_killed_leaves_nothing(remote, control_host, swarm):
     ) as probe:
         probe.stdin.write(json.dumps(request))
         probe.stdin.close()
-        wait_for(lambda: one_shots(swarm), 20)
+        wait_for(lambda: probe_services(swarm), 20)
         probe.kill()
-    wait_for(lambda: not one_shots(swarm), 20)
+    wait_for(lambda: not probe_services(swarm), 20)

@@ -11,7 +11,7 @@ import pytest
 from lab import swarm as lab_swarm
 from lab.engine import connect
 from tests.conftest import ROOT
-from tests.swarm.conftest import RUNNERS, declared
+from tests.swarm.conftest import RUNNERS, cluster_services
 
 pytestmark = pytest.mark.skipif("pulumi" not in RUNNERS, reason="only the Pulumi CLI has a state")
 DRIFT = ("--refresh", "--expect-no-changes")
@@ -44,10 +44,10 @@ def elsewhere(deployment, tmp_path):
 
 def test_nothing_changes_from_elsewhere(elsewhere, swarm):
     """No path, user, language or clock of the machine is an input of anything."""
-    before = {each.name: each.version for each in declared(swarm)}
+    before = {each.name: each.version for each in cluster_services(swarm)}
     elsewhere.run("preview", *DRIFT)
     elsewhere.run("up")
-    assert before == {each.name: each.version for each in declared(swarm)}
+    assert before == {each.name: each.version for each in cluster_services(swarm)}
 
 
 def test_another_swarm_gets_everything_anew(deployment, lab, swarm):

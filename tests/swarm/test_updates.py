@@ -11,7 +11,7 @@ import pytest
 from health.timing import TIMING
 from tests.changes import CHANGES, NEWER, REBUILT
 from tests.swarm import derived
-from tests.swarm.conftest import RUNNERS, declared, one_shots, wait_for
+from tests.swarm.conftest import RUNNERS, cluster_services, probe_services, wait_for
 
 DEADLINE = 150
 # Computes on the cluster, again and again, as work does that knows nothing of an update.
@@ -128,7 +128,7 @@ def running(swarm):
             for task in service.tasks(filters={"desired-state": "running"})
             if task["Status"]["State"] == "running"
         }
-        for service in declared(swarm)
+        for service in cluster_services(swarm)
     }
 
 
@@ -193,7 +193,7 @@ def test_a_program_that_dies_leaves_the_old_ones_at_work(cluster, swarm, lab, wi
     after = running(swarm)
     assert before["dask_scheduler"] == after["dask_scheduler"]
     assert before["dask_worker"] & after["dask_worker"]
-    assert not one_shots(swarm)
+    assert not probe_services(swarm)
 
 
 def test_an_image_that_does_not_exist_is_refused(cluster, swarm, witness):
@@ -249,7 +249,7 @@ def test_what_an_interrupted_deployment_has_changed_is_taken_back(cluster, swarm
 
 def image_of(swarm, name):
     """Return the image that a service is to run."""
-    (found,) = [each for each in declared(swarm) if each.name == name]
+    (found,) = [each for each in cluster_services(swarm) if each.name == name]
     return found.attrs["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
 
 

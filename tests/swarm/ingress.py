@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from tests.front.portal import PASSWORD, USER
 
 DOMAIN = "localhost"
-OWN_CADDY = {
+MANAGED_CADDY = {
     "caddyMode": "managed",
     "caddyNetwork": "dask-caddy-network",
     "domain": DOMAIN,

@@ -16,8 +16,8 @@ from health.ingress import FORGED, MARKS, PAGES, prove
 from swarm.progress import Progress
 from tests.front.portal import PASSWORD, USER
 from tests.swarm.conftest import RUNNERS, wait_until_gone
-from tests.swarm.fronts import (
-    OWN_CADDY,
+from tests.swarm.ingress import (
+    MANAGED_CADDY,
     START_SECONDS,
     Front,
     Stream,
@@ -57,7 +57,7 @@ def login(front):
     return front.login()
 
 
-class EveryFront:
+class CommonTests:
     """What both modes promise, each on one deployment."""
 
     def test_the_front_is_proven_with_the_rest(self, front):
@@ -151,7 +151,7 @@ def versions(front, swarm):
     return found
 
 
-class TestManaged(EveryFront):
+class TestManaged(CommonTests):
     """The stack's own Caddy."""
 
     @pytest.fixture(scope="class", params=RUNNERS)
@@ -159,9 +159,9 @@ class TestManaged(EveryFront):
     def front(cls, request, deployed, swarm, lab):
         """Return a deployment with a Caddy of its own, which is destroyed afterwards."""
         address = lab.master.address
-        with deployed(request.param, **OWN_CADDY) as made:
+        with deployed(request.param, **MANAGED_CADDY) as made:
             yield Front(
-                deployment=made, config=OWN_CADDY, address=address, refusal=401, user="dask"
+                deployment=made, config=MANAGED_CADDY, address=address, refusal=401, user="dask"
             )
         assert not wait_until_gone(swarm)
 
@@ -250,7 +250,7 @@ def next_version(engine, image):
     return f"{repository}:{tag}"
 
 
-class TestExternal(EveryFront):
+class TestExternal(CommonTests):
     """A Caddy that was there before, with sites of its own, behind a stand-in for Authelia."""
 
     @pytest.fixture(scope="class", params=RUNNERS)
