@@ -18,7 +18,7 @@ USER, PASSWORD = "ada", "correct horse battery"
 PAIR = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 LEGACY = "/api/verify"
 CHECKS = ("/api/authz/forward-auth", LEGACY)
-PAGE = """<!doctype html><title>StubServer-in portal</title><h1>StubServer-in for Authelia</h1>
+PAGE = """<!doctype html><title>Stand-in portal</title><h1>Stand-in for Authelia</h1>
 <form method="post"><input name="username" placeholder="user">
 <input name="password" type="password" placeholder="password"><button>Sign in</button></form>"""
 

@@ -1,4 +1,4 @@
-"""Deployments that cannot succeed: `up` fails in time and says why, as the engine shows it."""
+"""Deployments that cannot succeed: `up` fails in time with the reason."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.swarm.conftest import RUNNERS, leftovers, wait_until_gone
 
 @pytest.fixture
 def failing(request, new_deployment, swarm):
-    """Return a stack on an empty Swarm that is taken down however its test ends."""
+    """Return a stack on an empty Swarm, destroyed at the end of its test."""
     assert not wait_until_gone(swarm)
     deployment = new_deployment(request.param)
     try:
@@ -17,8 +17,8 @@ def failing(request, new_deployment, swarm):
 
 
 @pytest.mark.parametrize("failing", RUNNERS, indirect=True)
-def test_a_bad_config_touches_nothing(failing, swarm):
-    """Everything wrong is told at once, before any resource is made."""
+def test_a_bad_config_changes_nothing(failing, swarm):
+    """All problems are reported at once, before any resource is created."""
     failing.configure(workers=5, workerCpus="half", colour="red")
     printed = failing.fail("up")
     assert "colour: there is no such key" in printed
