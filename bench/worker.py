@@ -56,8 +56,9 @@ def _join_time(lab: Lab, container: Container) -> float:
     printed = run_in_notebook(lab.docker_host, "who joined when", JOINED, SECONDS)
     joined: dict[str, float] = json.loads(printed)
     networks = container.attrs["NetworkSettings"]["Networks"].values()
-    (time,) = (joined[of["IPAddress"]] for of in networks if of["IPAddress"] in joined)
-    return time
+    addresses = {network["IPAddress"] for network in networks}
+    (seconds,) = (joined[address] for address in addresses & joined.keys())
+    return seconds
 
 
 def _start_time(container: Container) -> float:

@@ -1,4 +1,4 @@
-"""The proof of the ingress passes for a good ingress, and reports what is wrong with a bad one."""
+"""The proof passes for a good ingress, and reports the errors of a bad ingress."""
 
 import json
 import subprocess

@@ -110,8 +110,8 @@ def running(node, folder):
         wait_for("sshd that listens", lambda: _listens(server, process), START_SECONDS)
         yield server
     finally:
-        for address in (server, server.with_a_shell()):
-            address.hang_up()
+        for endpoint in (server, server.with_a_shell()):
+            endpoint.hang_up()
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=20)
         subprocess.run([*inside, "rm", "-f", "/run/docker.sock"], check=False)

@@ -40,10 +40,10 @@ def in_notebook(lab, *command):
         return run_in(container, *command)
 
 
-def state_of(swarm, node):
+def state_of(swarm, hostname):
     """Return the state of a node in the Swarm."""
-    states = {of.attrs["Description"]["Hostname"]: of.attrs["Status"] for of in swarm.nodes.list()}
-    return states[node]["State"]
+    nodes = {node.attrs["Description"]["Hostname"]: node for node in swarm.nodes.list()}
+    return nodes[hostname].attrs["Status"]["State"]
 
 
 @contextlib.contextmanager

@@ -230,8 +230,8 @@ class TestManaged(CommonTests):
         assert (302, True) == (page.status, page.location.startswith("/login?"))
         token = ingress.outputs()["notebook_token"]
         assert 200 == client.get(ingress.hosts["notebook"], f"/lab?token={token}", login).status
-        anonymous = client.get(ingress.hosts["notebook"], f"/lab?token={token}", {})
-        assert 401 == anonymous.status
+        anonymous = ingress.client()
+        assert 401 == anonymous.get(ingress.hosts["notebook"], f"/lab?token={token}", {}).status
 
 
 def next_version(engine, image):

@@ -192,8 +192,8 @@ def request_of(stack):
     """Return the request of the deployment's probe."""
     exported = stack.deployment.runner._call(["stack", "export", "--stack", "test"], capture=True)
     resources = json.loads(exported.stdout)["deployment"]["resources"]
-    commands = [of["inputs"] for of in resources if of["urn"].endswith("::dask-health-run")]
-    return json.loads(commands[0]["stdin"])
+    (command,) = [item for item in resources if item["urn"].endswith("::dask-health-run")]
+    return json.loads(command["inputs"]["stdin"])
 
 
 def failure_of(lab, request):

@@ -165,7 +165,7 @@ def test_a_network_of_the_manager_alone_is_no_overlay(preview):
 def node_of(swarm, hostname):
     """Return the node with a host name."""
     nodes = swarm.nodes.list()
-    (node,) = [of for of in nodes if of.attrs["Description"]["Hostname"] == hostname]
+    (node,) = [node for node in nodes if node.attrs["Description"]["Hostname"] == hostname]
     return node
 
 

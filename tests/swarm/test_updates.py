@@ -46,7 +46,7 @@ class Cluster:
         self.deployment.run("up")
         self.config |= config
 
-    def needs_engine(self):
+    def skip_in_rehearsal(self):
         """Skip a test of the rehearsal that its other tests cover."""
         if self.deployment.runner.name == "rehearsal":
             pytest.skip("tested through the engine")
@@ -78,7 +78,7 @@ class BackgroundJob:
     container: str = ""
     file: str = ""
 
-    def scheduler(self, *, restart=False):
+    def find_scheduler(self, *, restart=False):
         """Wait until the job has made progress, and return the id of its scheduler."""
         notebook = container_of(self.engine, "dask_notebook")
         if restart and not (notebook.id == self.container and self._runs()):
@@ -140,7 +140,7 @@ def replaced_services(before, after):
 
 def test_a_new_token_restarts_only_the_notebook(cluster, swarm):
     """The engine replaces the token; no other service restarts."""
-    cluster.needs_engine()
+    cluster.skip_in_rehearsal()
     before = running_tasks(swarm)
     cluster.deployment.run("up", "--replace", "**RandomPassword::dask-notebook-token")
     assert {"dask_notebook"} == replaced_services(before, running_tasks(swarm))
@@ -150,15 +150,15 @@ def test_a_new_token_restarts_only_the_notebook(cluster, swarm):
 def test_a_change_restarts_only_what_it_must(cluster, change, swarm, lab, job):
     """The table of changes is right about restarted services and running computations."""
     if not change.rehearsed:
-        cluster.needs_engine()
+        cluster.skip_in_rehearsal()
     tried = real_values(lab, cluster, change.tried)
-    scheduler, before = job.scheduler(restart=True), running_tasks(swarm)
+    scheduler, before = job.find_scheduler(restart=True), running_tasks(swarm)
     cluster.change(**tried)
     after = running_tasks(swarm)
     replaced = replaced_services(before, after)
     assert set(change.restarts) == replaced
     if not replaced - {"dask_worker"}:
-        assert scheduler == job.scheduler()
+        assert scheduler == job.find_scheduler()
 
 
 @contextmanager
@@ -176,21 +176,21 @@ def extra_labels(swarm, **labels):
 
 def test_another_label_of_a_node_restarts_nothing(cluster, swarm, job):
     """Neither the label nor the next deployment restarts a task."""
-    scheduler, before = job.scheduler(restart=True), running_tasks(swarm)
+    scheduler, before = job.find_scheduler(restart=True), running_tasks(swarm)
     with extra_labels(swarm, rack="1"):
         cluster.change()
         assert before == running_tasks(swarm)
-        assert scheduler == job.scheduler()
+        assert scheduler == job.find_scheduler()
 
 
 def test_old_tasks_stay_when_the_new_program_dies(cluster, swarm, lab, job):
     """The message has its exit code and last output, and the computation continues."""
-    scheduler, before = job.scheduler(restart=True), running_tasks(swarm)
+    scheduler, before = job.find_scheduler(restart=True), running_tasks(swarm)
     printed = cluster.refuse(image=derived.that_dies(lab.docker_host, cluster.config["image"]))
     assert "non-zero exit (3)" in printed
     assert "no stomach for this" in printed
     assert "as before this update" in printed
-    assert scheduler == job.scheduler()
+    assert scheduler == job.find_scheduler()
     after = running_tasks(swarm)
     assert before["dask_scheduler"] == after["dask_scheduler"]
     assert before["dask_worker"] & after["dask_worker"]
@@ -199,24 +199,24 @@ def test_old_tasks_stay_when_the_new_program_dies(cluster, swarm, lab, job):
 
 def test_an_image_that_does_not_exist_is_refused(cluster, swarm, job):
     """The message names it, and no task is touched."""
-    scheduler = job.scheduler(restart=True)
+    scheduler = job.find_scheduler(restart=True)
     image = f"{cluster.config['image'].partition('@')[0]}@{derived.NOWHERE}"
     before = running_tasks(swarm)
     assert image in cluster.refuse(image=image)
     assert before == running_tasks(swarm)
-    assert scheduler == job.scheduler()
+    assert scheduler == job.find_scheduler()
 
 
 def test_a_program_that_never_answers_is_rolled_back(cluster, swarm, lab, job):
     """Swarm waits for its health check, and the deployment for its deadline."""
-    scheduler = job.scheduler(restart=True)
+    scheduler = job.find_scheduler(restart=True)
     image = derived.that_never_works(lab.docker_host, cluster.config["image"])
     printed = cluster.refuse(image=image, healthDeadline=12)
     assert "not proven within 9 s" in printed
     assert "rolled back: " in printed
     count = cluster.config["workers"]
     wait_for("all workers", lambda: len(running_tasks(swarm)["dask_worker"]) == count)
-    assert scheduler == job.scheduler()
+    assert scheduler == job.find_scheduler()
 
 
 def test_mixed_versions_are_rolled_back(cluster, swarm, lab):
@@ -254,7 +254,7 @@ def image_of(swarm, name):
 
 def test_the_same_bad_value_fails_again(cluster):
     """An unchanged config that has failed before fails again."""
-    cluster.needs_engine()
+    cluster.skip_in_rehearsal()
     printed = cluster.deployment.fail("up")
     assert "expected one version of distributed everywhere" in printed
     assert "rolled back: dask_notebook as before this update" in printed
