@@ -1,7 +1,6 @@
-"""`make bench`: how long things take and what they cost, on the lab, which must be up.
+"""`make bench`: measure times and costs on the lab, which must be up.
 
-Absolute seconds mean little on a shared machine: quote the ratios, which compare neighbours of one
-run.
+Absolute seconds mean little on a shared machine: quote the ratios within one run.
 """
 
 import argparse
@@ -11,17 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from bench.context import Context, prepared
 from bench.deploying import deploying
 from bench.floor import floor
-from bench.front import front
+from bench.ingress import ingress
 from bench.recovery import recovery
 from bench.scaling import scaling
 from bench.worker import worker
 from bench.working import working
 
-# Each yields its tables, measured in so many rounds.
+# A bench yields its tables; the number is its rounds.
 BENCHES: dict[str, Callable[[Context, int], Iterator[str]]] = {
     "deploy": deploying,
     "floor": floor,
-    "front": front,
+    "ingress": ingress,
     "recovery": recovery,
     "scaling": scaling,
     "work": working,
@@ -30,13 +29,13 @@ BENCHES: dict[str, Callable[[Context, int], Iterator[str]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure one after the other and print."""
+    """Run the benches and print their tables."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=BENCHES, help="one bench instead of all")
     options = parser.parse_args(arguments)
     for name in [options.only] if options.only else BENCHES:
-        # Each has a stack of its own, so that none depends on what another has changed.
+        # Every bench has its own stack, so that it does not depend on the changes of another.
         with prepared() as context:
             for table in BENCHES[name](context, options.rounds):
                 print(table, flush=True)

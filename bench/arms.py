@@ -1,4 +1,4 @@
-"""What is measured: the original way to deploy, and the program by each of its runners."""
+"""The arms of a bench: the original way to deploy, and the program by each runner."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from tools.runners import Runner
 
 COMPOSE = Path(__file__).parent / "baseline.yaml"
 STACK = "dask"
-DEADLINE = 180  # seconds until four workers must be there
+DEADLINE = 180  # seconds for four workers to join
 CLIENT = """
 from distributed import Client
 with Client("scheduler:8786", timeout="120s") as client:
@@ -21,17 +21,17 @@ with Client("scheduler:8786", timeout="120s") as client:
 
 
 class Arm(Protocol):
-    """One thing that is measured."""
+    """An action that is measured."""
 
     @property
     def name(self) -> str:
-        """What the arm is called in the table."""
+        """The arm's name in the table."""
 
     def run(self) -> None:
-        """Do what is measured."""
+        """Run the measured action."""
 
     def undo(self) -> None:
-        """Make the next run possible, unmeasured."""
+        """Undo the action, unmeasured, so that it can run again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Baseline:
     name: str = "docker stack deploy, then a client"
 
     def run(self) -> None:
-        """Deploy, then wait in the notebook's container as its user would."""
+        """Deploy, then wait in the notebook's container like its user."""
         self._docker("stack", "deploy", "--compose-file", str(COMPOSE), STACK)
         self._docker("exec", self._notebook(), "python", "-c", CLIENT)
 
@@ -52,12 +52,12 @@ class Baseline:
         self._docker("stack", "rm", STACK)
 
     def _notebook(self) -> str:
-        wanted = f"label=com.docker.swarm.service.name={STACK}_notebook"
+        label = f"label=com.docker.swarm.service.name={STACK}_notebook"
         deadline = time.monotonic() + DEADLINE
         while time.monotonic() < deadline:
-            found = self._docker("ps", "--quiet", "--filter", wanted).split()
-            if found:
-                return found[0]
+            ids = self._docker("ps", "--quiet", "--filter", label).split()
+            if ids:
+                return ids[0]
             time.sleep(0.1)
         raise TimeoutError(f"the original stack's notebook did not start within {DEADLINE} s")
 
@@ -76,7 +76,7 @@ class Baseline:
 
 @dataclass(frozen=True, kw_only=True)
 class Deploying:
-    """The program from nothing to its proof."""
+    """The program from an empty Swarm to its proof."""
 
     runner: Runner
 
@@ -86,17 +86,17 @@ class Deploying:
         return f"this program, {self.runner.name}"
 
     def run(self) -> None:
-        """Deploy; the proof is part of it."""
+        """Deploy, with the proof."""
         succeed(self.runner, "up")
 
     def undo(self) -> None:
-        """Destroy."""
+        """Destroy the stack."""
         succeed(self.runner, "destroy")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repeating:
-    """The same action on what is up already."""
+    """An action on a stack that is deployed already."""
 
     name: str
     runner: Runner
@@ -104,7 +104,7 @@ class Repeating:
     options: Sequence[str] = ()
 
     def run(self) -> None:
-        """Do it again."""
+        """Run the action."""
         succeed(self.runner, self.action, *self.options)
 
     def undo(self) -> None:
@@ -112,7 +112,7 @@ class Repeating:
 
 
 def succeed(runner: Runner, action: str, *options: str) -> None:
-    """Run one action, its output kept for the error that it ends with when it fails."""
+    """Run an action that must succeed; the error has its output."""
     done = runner.run(action, *options, capture=True)
     if done.returncode:
         raise RuntimeError(f"{runner.name} {action} failed:\n{done.stdout}{done.stderr}")

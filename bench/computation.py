@@ -1,4 +1,4 @@
-"""A computation that goes on while the cluster changes, and a report of what it lost.
+"""A computation that runs while the cluster changes, and a report of its losses.
 
 Sent as text: `python -c <this file> <workers> <blocks> <tasks>` in the notebook's container.
 It makes the file `COMPUTING` when its data and the results of its first tasks are on `workers`
@@ -23,21 +23,21 @@ COMPUTING, CHANGED = Path("/tmp/computing"), Path("/tmp/changed")  # noqa: S108 
 
 
 def work(number: int, topic: str) -> int:
-    """Take a while, and log an event for each run."""
+    """Take a while, and log an event for the run."""
     time.sleep(TASK_SECONDS)
     distributed.get_worker().log_event(topic, number)
     return number
 
 
 def compute(client: Client, workers: int, blocks: int, tasks: int) -> dict[str, Any]:
-    """Return what was lost, moved and repeated between the two files."""
+    """Return the lost and moved data and the repeated tasks between the two files."""
     topic = f"runs-{time.time()}"
     client.wait_for_workers(workers, timeout=60)
     data = client.scatter([os.urandom(BLOCK_BYTES) for _ in range(blocks)], hash=False)
     before = client.who_has(data)
     futures = client.map(work, range(tasks), topic=topic, pure=False)
     client.gather(futures)
-    go_on(client, futures, 2 * workers, topic)
+    keep_busy(client, futures, 2 * workers, topic)
     results = client.gather(futures)
     after = client.who_has([block for block in data if not block.cancelled()])
     kept = [key for key, owners in after.items() if owners]
@@ -53,8 +53,8 @@ def compute(client: Client, workers: int, blocks: int, tasks: int) -> dict[str, 
     }
 
 
-def go_on(client: Client, futures: list[Future], at_once: int, topic: str) -> None:
-    """Keep `at_once` tasks under way until the cluster has changed."""
+def keep_busy(client: Client, futures: list[Future], at_once: int, topic: str) -> None:
+    """Keep `at_once` tasks running until the cluster has changed."""
     while not CHANGED.exists():
         if sum(not future.done() for future in futures) < at_once:
             futures.append(client.submit(work, len(futures), topic=topic, pure=False))
@@ -71,4 +71,4 @@ if __name__ == "__main__":
         with connect("scheduler:8786", timeout="60s") as cluster:
             print(json.dumps(compute(cluster, *map(int, sys.argv[1:]))))
     finally:
-        COMPUTING.touch()  # a waiting program goes on after a failure too
+        COMPUTING.touch()  # after a failure the waiting program must continue too

@@ -1,4 +1,4 @@
-"""What every bench starts from: the lab, and a stack of defaults with the ways to deploy it."""
+"""The start of every bench: the lab, and a stack of defaults with its runners."""
 
 import subprocess
 import tempfile
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import docker
 import yaml
@@ -18,7 +19,9 @@ from lab.runners import RehearsalRunner
 from tools.runners import ROOT, PulumiRunner, Runner, file_backend, installed_cli
 
 TIDY_SECONDS = 90
-OUT_OF_TIME = 124  # how `timeout` ends when it had to end the program
+OUT_OF_TIME = 124  # exit code of `timeout` after it has ended the program
+
+Container = Any  # docker is typed in part only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,18 +36,18 @@ class Context:
 
     @property
     def runner(self) -> Runner:
-        """The way to deploy that is nearest to a user's."""
+        """The runner that is nearest to a user's way to deploy."""
         return self.runners[0]
 
     @property
     def stacks(self) -> tuple[Arm, Arm]:
-        """The original stack and ours, on the same image; they take turns: they share names."""
+        """The original stack and ours, on the same image; they share names, so they take turns."""
         original = Baseline(docker_host=self.lab.docker_host, images=self.images)
         return original, Deploying(runner=self.runner)
 
     @contextmanager
     def deployed(self, stack: Arm) -> Iterator[None]:
-        """Have a stack on the lab, once the last one is gone."""
+        """Deploy a stack on the lab after the last stack is gone, and undo it."""
         wait_until_empty(self.lab)
         try:
             stack.run()
@@ -82,7 +85,7 @@ def _runners(folder: Path, config_file: Path) -> tuple[Runner, ...]:
 
 
 def run_in_notebook(docker_host: str, name: str, program: str, seconds: int) -> str:
-    """Return what a Python program prints in the notebook's container, of either stack."""
+    """Run a Python program in the notebook's container of either stack, return its output."""
     command = in_notebook(docker_host, program, seconds)
     done = subprocess.run(
         command, check=False, text=True, stdout=subprocess.PIPE, timeout=seconds + 10
@@ -95,18 +98,29 @@ def run_in_notebook(docker_host: str, name: str, program: str, seconds: int) -> 
 
 
 def in_notebook(docker_host: str, program: str, seconds: int, *arguments: str) -> list[str]:
-    """Return the command that runs a program there for so long at most."""
-    with closing(docker.APIClient(docker_host)) as engine:
-        wanted = {"label": "com.docker.swarm.service.name=dask_notebook"}
-        (notebook,) = engine.containers(filters=wanted)
-    # A name that is gone for a moment is not asked for at the machine's own name servers for long.
-    patience = ["--env", "RES_OPTIONS=timeout:1 attempts:1"]
-    enter = ["docker", "--host", docker_host, "exec", *patience, notebook["Id"]]
+    """Return the command that runs a program in the notebook's container with a time limit."""
+    with closing(docker.DockerClient(docker_host)) as engine:
+        notebook = container_of(engine, "dask_notebook").id
+    # The look-up of a name that is gone for a moment must not wait for the machine's name servers.
+    dns = ["--env", "RES_OPTIONS=timeout:1 attempts:1"]
+    enter = ["docker", "--host", docker_host, "exec", *dns, notebook]
     return [*enter, "timeout", str(seconds), "python", "-c", program, *arguments]
 
 
+def containers_of(engine: "docker.DockerClient", service: str) -> list[Container]:
+    """Return the running containers of a service on one node."""
+    label = f"com.docker.swarm.service.name={service}"
+    return list(engine.containers.list(filters={"label": label}))
+
+
+def container_of(engine: "docker.DockerClient", service: str) -> Container:
+    """Return the only running container of a service on one node."""
+    (container,) = containers_of(engine, service)
+    return container
+
+
 def wait_until_empty(lab: Lab) -> None:
-    """Wait for all nodes: a deployment beside tasks that are ending waits for their network."""
+    """Wait until no node has a container: ending tasks would delay a deployment's network."""
     deadline = time.monotonic() + TIDY_SECONDS
     for node in lab.nodes:
         with closing(docker.DockerClient(node.docker_host)) as engine:

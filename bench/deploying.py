@@ -13,7 +13,7 @@ from bench.measure import measure, report
 
 @dataclass(frozen=True, kw_only=True)
 class Proving(Deploying):
-    """The program from nothing to its proof; `proof` is the value of the config key."""
+    """The program from an empty Swarm to its proof; `proof` is the value of the config key."""
 
     config_file: Path
     proof: str
@@ -32,7 +32,7 @@ class Proving(Deploying):
 
 
 def deploying(context: Context, rounds: int) -> Iterator[str]:
-    """Yield the table of deployments, each from a Swarm whose nodes have the images."""
+    """Yield the table of deployments on nodes that have the images."""
     ours = [
         Proving(runner=runner, config_file=context.config_file, proof=proof)
         for runner in context.runners

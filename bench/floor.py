@@ -1,7 +1,8 @@
-"""What nothing costs: an `up` and previews of a deployment that is as declared, over the floor.
+"""The cost of an `up` and of previews without a change, over the floor.
 
-The floor is the CLI's own: the same command for a program without resources. A preview offline
-asks nobody; without a record of the stack it takes tags for digests, which costs the same time.
+The floor is the CLI's own time: the same command for a program without resources. An offline
+preview sends no request. Without a record of the stack it uses tags instead of digests, which
+takes the same time.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from tools.runners import ROOT, PulumiRunner
 
 
 def floor(context: Context, rounds: int) -> Iterator[str]:
-    """Yield what an up and the previews take, where there is a Pulumi CLI."""
+    """Yield the times of an up and of previews, if there is a Pulumi CLI."""
     ours = context.runner
     if not isinstance(ours, PulumiRunner):
         return
@@ -33,20 +34,20 @@ def floor(context: Context, rounds: int) -> Iterator[str]:
 
 
 def _arms(empty: PulumiRunner, ours: PulumiRunner) -> dict[str, list[Repeating]]:
-    nobody = replace(ours, settings={**ours.settings, OFFLINE: "1"})
-    nothing = "a program without resources"
+    offline = replace(ours, settings={**ours.settings, OFFLINE: "1"})
+    floor_name = "a program without resources"
     return {
         "Seconds for an up that changes nothing": [
-            Repeating(name=nothing, runner=empty),
+            Repeating(name=floor_name, runner=empty),
             Repeating(name="this program", runner=ours),
         ],
         "Seconds for a preview": [
-            Repeating(name=nothing, runner=empty, action="preview"),
+            Repeating(name=floor_name, runner=empty, action="preview"),
             Repeating(
                 name="this program, offline",
-                runner=nobody,
+                runner=offline,
                 action="preview",
-                options=tuple(nobody.offline),
+                options=tuple(offline.offline),
             ),
             Repeating(
                 name="this program, with refresh",

@@ -1,4 +1,4 @@
-"""Arms in turns, and the table of what they took."""
+"""Measures arms in turns, and makes the table of their seconds."""
 
 import statistics
 import sys
@@ -11,7 +11,7 @@ from bench.arms import Arm
 def measure(
     arms: Sequence[Arm], rounds: int, *, before_each: Callable[[], None] = lambda: None
 ) -> dict[str, list[float]]:
-    """Return seconds by arm; the first arm is what the others are compared with."""
+    """Return the seconds of each arm; the others are compared with the first arm."""
     seconds: dict[str, list[float]] = {arm.name: [] for arm in arms}
     for number in range(1, rounds + 1):
         for arm in arms:

@@ -8,36 +8,34 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import docker
 
 from bench import workers_back
-from bench.context import Context, in_notebook
+from bench.context import Context, containers_of, in_notebook
 from bench.measure import report
 from lab.layout import Lab
 
 PROGRAM = Path(workers_back.__file__).read_text()
 WORKERS = 4
-SECONDS = 270  # more than the program waits for the four before a fault and after it
-Container = Any  # docker is typed in part only
+SECONDS = 270  # longer than the program's two waits for four workers
 
 
 def recovery(context: Context, rounds: int) -> Iterator[str]:
     """Yield a table for each fault."""
-    found: dict[str, dict[str, list[float]]] = {fault: {} for fault in FAULTS}
+    seconds_by_fault: dict[str, dict[str, list[float]]] = {fault: {} for fault in FAULTS}
     for stack in context.stacks:
         with context.deployed(stack):
             for fault, strike in FAULTS.items():
                 seconds = [seconds_after(context.lab, strike) for _ in range(rounds)]
                 print(f"{stack.name}, {fault}: {seconds}", file=sys.stderr)
-                found[fault][stack.name] = seconds
-    for fault, seconds_of in found.items():
-        yield report(f"Seconds to four workers: {fault}", seconds_of)
+                seconds_by_fault[fault][stack.name] = seconds
+    for fault, seconds_by_stack in seconds_by_fault.items():
+        yield report(f"Seconds to four workers: {fault}", seconds_by_stack)
 
 
 def seconds_after(lab: Lab, strike: Callable[[Lab], None]) -> float:
-    """Return how long it takes until four workers compute again."""
+    """Return the seconds from a fault until four workers compute again."""
     command = in_notebook(lab.docker_host, PROGRAM, SECONDS, str(WORKERS))
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
         _line(watching, "four workers before a fault")
@@ -50,22 +48,22 @@ def _line(watching: "subprocess.Popen[str]", what: str) -> str:
     assert watching.stdout is not None  # noqa: S101
     if line := watching.stdout.readline():
         return line
-    raise TimeoutError(f"{what}: not there when the program in the notebook ended")
+    raise TimeoutError(f"{what}: not reached when the program in the notebook ended")
 
 
 def _kill_worker_process(lab: Lab) -> None:
     with closing(docker.DockerClient(lab.nodes[1].docker_host)) as engine:
-        container = containers(engine, "dask_worker")[0]
+        container = containers_of(engine, "dask_worker")[0]
         processes = container.top(ps_args="-eo pid,ppid")["Processes"]
         os.kill(worker_process(container.attrs["State"]["Pid"], processes), signal.SIGKILL)
 
 
 def worker_process(first: int, processes: Sequence[Sequence[str]]) -> int:
-    """Return the youngest that descends from a container's first process: a health check does not.
+    """Return the last descendant of a container's first process.
 
-    It is a nanny's worker, or the only process.
+    It is a nanny's worker, or the only process. A health check is no descendant.
     """
-    while children := [int(own) for own, parent in processes if int(parent) == first]:
+    while children := [int(pid) for pid, parent in processes if int(parent) == first]:
         first = max(children)
     return first
 
@@ -73,23 +71,17 @@ def worker_process(first: int, processes: Sequence[Sequence[str]]) -> int:
 def kill_worker_container(lab: Lab) -> None:
     """Kill a worker's container; the Swarm starts another one."""
     with closing(docker.DockerClient(lab.nodes[1].docker_host)) as engine:
-        containers(engine, "dask_worker")[0].kill()
+        containers_of(engine, "dask_worker")[0].kill()
 
 
 def _stop_scheduler(lab: Lab) -> None:
     with closing(docker.DockerClient(lab.docker_host)) as engine:
-        containers(engine, "dask_scheduler")[0].kill(signal="SIGTERM")
+        containers_of(engine, "dask_scheduler")[0].kill(signal="SIGTERM")
 
 
 def _kill_scheduler(lab: Lab) -> None:
     with closing(docker.DockerClient(lab.docker_host)) as engine:
-        containers(engine, "dask_scheduler")[0].kill()
-
-
-def containers(engine: "docker.DockerClient", service: str) -> list[Container]:
-    """Return the running containers of a service on one node."""
-    label = f"com.docker.swarm.service.name={service}"
-    return list(engine.containers.list(filters={"label": label}))
+        containers_of(engine, "dask_scheduler")[0].kill()
 
 
 FAULTS: dict[str, Callable[[Lab], None]] = {

@@ -1,4 +1,4 @@
-"""From 4 workers to 16 and back, and what a computation loses, with and without the preload."""
+"""From 4 workers to 16 and back, and the losses of a computation, with and without the preload."""
 
 import sys
 import time
@@ -19,12 +19,12 @@ BLOCKS, TASKS = 48, 96
 LIMITS = {"workerCpus": "0.25", "workerMemory": "256MiB", "workersPerNode": MANY // 2}
 SECONDS = 180
 
-Found = dict[str, Any]
+Json = dict[str, Any]
 Service = Any  # docker is typed in part only
 
 
 def scaling(context: Context, rounds: int) -> Iterator[str]:
-    """Yield the tables; the arm without the preload, which tells no time, has one round."""
+    """Yield the tables; the arm without the preload shows no times and has one round."""
     wait_until_empty(context.lab)
     configure(context, FEW)
     try:
@@ -35,27 +35,27 @@ def scaling(context: Context, rounds: int) -> Iterator[str]:
         succeed(context.runner, "destroy")
     proven = [_row(f"{FEW} to {MANY} workers", grown), _row(f"{MANY} to {FEW} workers", shrunk)]
     head = f"{f'Seconds to a proven cluster, {context.runner.name}':48}{'min':>7}{'max':>7}"
-    work = [_lost("with the preload", each) for each in kept]
+    work = [_lost("with the preload", losses) for losses in kept]
     yield "\n".join([head, *proven])
     yield "\n".join([LOST_HEAD, *work, _lost("without it", bare)])
 
 
 def configure(context: Context, workers: int) -> None:
-    """Have the stack ask for so many small workers."""
+    """Set the number of small workers in the stack's config."""
     config = yaml.safe_load(context.config_file.read_text())
     values = LIMITS | {"workers": workers, "extraPipPackages": []}
     config["config"] |= {f"dask-swarm:{key}": value for key, value in values.items()}
     context.config_file.write_text(yaml.safe_dump(config))
 
 
-def _there_and_back(context: Context) -> tuple[float, float, Found]:
-    grown = _proven(context, MANY)
+def _there_and_back(context: Context) -> tuple[float, float, Json]:
+    grown = _seconds_to_proof(context, MANY)
     shrunk: list[float] = []
-    found = _computing(context, lambda: shrunk.append(_proven(context, FEW)))
-    return grown, shrunk[0], found
+    losses = _computing(context, lambda: shrunk.append(_seconds_to_proof(context, FEW)))
+    return grown, shrunk[0], losses
 
 
-def _proven(context: Context, workers: int) -> float:
+def _seconds_to_proof(context: Context, workers: int) -> float:
     configure(context, workers)
     start = time.monotonic()
     succeed(context.runner, "up")
@@ -64,8 +64,8 @@ def _proven(context: Context, workers: int) -> float:
     return seconds
 
 
-def _without_preload(context: Context) -> Found:
-    """Do by hand what `up` would, with workers that were told nothing of the preload."""
+def _without_preload(context: Context) -> Json:
+    """Scale by hand like `up`, with workers that have no preload."""
     with closing(docker.DockerClient(context.lab.docker_host)) as manager:
         service: Service = manager.services.list(filters={"name": "dask_worker"})[0]
         arguments = service.attrs["Spec"]["TaskTemplate"]["ContainerSpec"]["Args"]
@@ -76,7 +76,7 @@ def _without_preload(context: Context) -> Found:
         return _computing(context, lambda: _scale(service, FEW))
 
 
-def _computing(context: Context, change: Callable[[], None]) -> Found:
+def _computing(context: Context, change: Callable[[], None]) -> Json:
     return under_computation(context.lab.docker_host, MANY, BLOCKS, TASKS, change)
 
 
@@ -86,18 +86,18 @@ def _scale(service: Service, workers: int) -> None:
     _wait_until(f"{workers} workers", lambda: len(_running(service)) == workers)
 
 
-def _running(service: Service) -> list[Found]:
-    # Of all its tasks: those that are ending count until they have ended.
+def _running(service: Service) -> list[Json]:
+    # A task that is ending counts until its end.
     return [task for task in service.tasks() if task["Status"]["State"] == "running"]
 
 
-def _is_bare(task: Found) -> bool:
+def _is_bare(task: Json) -> bool:
     return "--preload" not in task["Spec"]["ContainerSpec"]["Args"]
 
 
-def _wait_until(what: str, met: Callable[[], bool]) -> None:
+def _wait_until(what: str, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS
-    while not met():
+    while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"no {what} after {SECONDS} s")
         time.sleep(0.1)
@@ -112,7 +112,7 @@ LOST_HEAD = (
 )
 
 
-def _lost(name: str, found: Found) -> str:
-    lost = f"{found['lost_blocks']}/{found['blocks']}"
-    moved = f"{found['moved_bytes'] / 2**20:.0f} MiB"
-    return f"  {name:32}{lost:>9}{moved:>11}{found['repeated_tasks']:>10} tasks"
+def _lost(name: str, losses: Json) -> str:
+    lost = f"{losses['lost_blocks']}/{losses['blocks']}"
+    moved = f"{losses['moved_bytes'] / 2**20:.0f} MiB"
+    return f"  {name:32}{lost:>9}{moved:>11}{losses['repeated_tasks']:>10} tasks"

@@ -10,6 +10,7 @@ from typing import Any
 import docker
 
 from bench import computation
+from bench.context import container_of
 
 PROGRAM = Path(computation.__file__).read_text()
 SECONDS = 240  # for a computation and the change in it
@@ -23,15 +24,13 @@ def under_computation(
     change: Callable[[], object],
     service: str = "dask_notebook",
 ) -> dict[str, Any]:
-    """Call `change` while `bench.computation` computes, and return what it prints.
+    """Call `change` while `bench.computation` computes, and return its report.
 
     Its client runs in the container of `service` on the engine `docker_host`. The change must not
     replace that container.
     """
     with closing(docker.DockerClient(docker_host)) as engine, ThreadPoolExecutor() as pool:
-        (container,) = engine.containers.list(
-            filters={"label": f"com.docker.swarm.service.name={service}"}
-        )
+        container = container_of(engine, service)
         # Files of an earlier computation must not count for this one.
         _call(container, "rm", "-f", str(computation.COMPUTING), str(computation.CHANGED))
         sizes = [str(size) for size in (workers, blocks, tasks)]

@@ -1,7 +1,7 @@
 """Waits until a fault has changed a cluster's members and all workers compute again.
 
 Run as `python -c <this file> <workers>` in the notebook's container. It prints a line when it
-knows the cluster as it is, and another, with the seconds since 1970, when the cluster is back.
+knows the cluster before the fault, and the seconds since 1970 when the cluster is back.
 """
 
 import asyncio
@@ -17,59 +17,59 @@ from typing import Any
 from distributed import Client, get_worker
 
 SECONDS = 120
-LOOK_SECONDS = 1  # one at a scheduler that dies meanwhile would take much longer
+ASK_SECONDS = 1  # a scheduler that dies meanwhile would answer much later
 
 Members = set[str]
 
 
 def name() -> str:
-    """Return what tells this worker's process from all others."""
+    """Return a unique name of this worker's process."""
     return f"{get_worker().address} {os.getpid()}"
 
 
 async def ask() -> Members:
-    """Return the names of the scheduler's workers that compute."""
+    """Return the names of the workers that compute."""
     connect: Any = Client
     async with connect("scheduler:8786", asynchronous=True, timeout="2s") as client:
-        known = await client.scheduler.identity(n_workers=-1)
-        # A task of a worker that dies meanwhile goes to another one, and is not waited for.
+        scheduler = await client.scheduler.identity(n_workers=-1)
+        # If a worker dies meanwhile, its task runs on another worker instead of waiting.
         tasks = [
-            client.submit(name, workers=[each], allow_other_workers=True, pure=False)
-            for each in known["workers"]
+            client.submit(name, workers=[address], allow_other_workers=True, pure=False)
+            for address in scheduler["workers"]
         ]
-        return {f"{known['id']} {found}" for found in await client.gather(tasks)}
+        return {f"{scheduler['id']} {worker}" for worker in await client.gather(tasks)}
 
 
 def members() -> Members:
-    """Return what was answered in time; empty without an answer."""
+    """Return the members, none without an answer in time."""
     with contextlib.suppress(Exception):
-        return asyncio.run(asyncio.wait_for(ask(), LOOK_SECONDS))
+        return asyncio.run(asyncio.wait_for(ask(), ASK_SECONDS))
     return set()
 
 
-def wait(what: str, met: Callable[[Members], bool]) -> Members:
+def wait(what: str, condition: Callable[[Members], bool]) -> Members:
     """Return the first members that meet a condition."""
     end = time.monotonic() + SECONDS
-    while not met(found := members()):
+    while not condition(current := members()):
         if time.monotonic() > end:
-            raise SystemExit(f"{what}: not within {SECONDS} s; there are {len(found)} workers")
+            raise SystemExit(f"{what}: not within {SECONDS} s; there are {len(current)} workers")
         time.sleep(0.1)
-    return found
+    return current
 
 
 def main(workers: int) -> None:
-    """Wait for the change."""
-    before = wait(f"{workers} workers before the fault", lambda found: len(found) == workers)
+    """Wait for the fault and for the new members."""
+    before = wait(f"{workers} workers before the fault", lambda now: len(now) == workers)
     print("known", flush=True)
     wait(
         f"{workers} workers after the fault, not the same as before",
-        lambda found: len(found) == workers and found != before,
+        lambda now: len(now) == workers and now != before,
     )
     print(time.time(), flush=True)
 
 
 if __name__ == "__main__":
-    # Connections are lost and clients given up: that is the point.
+    # Lost connections and abandoned clients are expected.
     logging.disable()
     warnings.simplefilter("ignore")
     sys.unraisablehook = lambda _: None

@@ -7,14 +7,14 @@ from pathlib import Path
 from bench.context import Context, run_in_notebook
 from bench.measure import report
 
-# Not imported here: it needs what only the images have.
+# Not imported here: only the images have its packages.
 PROGRAM = Path(__file__).with_name("workloads.py").read_text()
 SECONDS = 900  # for all workloads once
 
 
 def working(context: Context, rounds: int) -> Iterator[str]:
     """Yield a table for each workload."""
-    found: dict[str, dict[str, list[float]]] = {}
+    by_workload: dict[str, dict[str, list[float]]] = {}
     for _ in range(rounds):
         for stack in context.stacks:
             with context.deployed(stack):
@@ -22,6 +22,6 @@ def working(context: Context, rounds: int) -> Iterator[str]:
                     context.lab.docker_host, "the workloads", PROGRAM, SECONDS
                 )
             for workload, seconds in json.loads(printed.splitlines()[-1]).items():
-                found.setdefault(workload, {}).setdefault(stack.name, []).append(seconds)
-    for workload, seconds_of in found.items():
-        yield report(f"Seconds for {workload}", seconds_of)
+                by_workload.setdefault(workload, {}).setdefault(stack.name, []).append(seconds)
+    for workload, seconds_by_stack in by_workload.items():
+        yield report(f"Seconds for {workload}", seconds_by_stack)

@@ -1,7 +1,7 @@
 """Eight kinds of work on a cluster, each timed; run in the notebook's container of either stack.
 
-Run as `python -c <this file>`; the seconds by name leave on standard output as one JSON object.
-Sizes are in proportion to the cluster's memory and the same for both stacks.
+Run as `python -c <this file>`; it prints the seconds by name as one JSON object.
+Sizes are proportional to the cluster's memory and the same for both stacks.
 """
 
 # mypy: disallow-untyped-calls=false
@@ -31,47 +31,47 @@ def round_trips(client: Any) -> None:  # noqa: ANN401  distributed is typed in p
 
 
 def many_tasks(client: Any) -> None:  # noqa: ANN401
-    """Ten thousand trivial tasks at once."""
+    """Run ten thousand trivial tasks at once."""
     client.gather(client.map(abs, range(10_000), pure=False))
 
 
 def fan_out(client: Any) -> None:  # noqa: ANN401
-    """One MiB that two hundred tasks on all workers read."""
+    """Have two hundred tasks on all workers read one MiB."""
     block = client.scatter(b"x" * MIB, hash=False)
     client.gather([client.submit(len, block, pure=False) for _ in range(200)])
 
 
 def large_sum(client: Any) -> None:  # noqa: ANN401, ARG001  the default client computes
-    """The sum of twice what the cluster's memory holds."""
+    """Sum twice the cluster's memory."""
     random(2 * WORKERS * GIB).sum().compute()
 
 
 def rechunk_by_p2p(client: Any) -> None:  # noqa: ANN401, ARG001
-    """Rows become columns, by way of the workers' disks."""
+    """Turn rows into columns through the workers' disks."""
     rechunk("p2p")
 
 
 def rechunk_by_tasks(client: Any) -> None:  # noqa: ANN401, ARG001
-    """Rows become columns, by tasks."""
+    """Turn rows into columns by tasks."""
     rechunk("tasks")
 
 
 def shuffle(client: Any) -> None:  # noqa: ANN401, ARG001
-    """Two million rows, sorted into another index."""
+    """Sort two million rows by another index."""
     rows = pd.DataFrame({"key": range(2_000_000), "value": 1.0})
     frame = dd.from_pandas(rows.sample(frac=1, random_state=1), npartitions=20, sort=False)
     assert frame.shuffle("key").value.sum().compute() == 2_000_000  # noqa: S101
 
 
 def kept(client: Any) -> None:  # noqa: ANN401, ARG001
-    """1.3 times the cluster's memory, kept, and read once more."""
+    """Persist 1.3 times the cluster's memory, and read it again."""
     data = random(int(1.3 * WORKERS * GIB)).persist()
     wait(data)
     data.sum().compute()
 
 
 def random(size: int) -> Any:  # noqa: ANN401
-    """Return so many bytes of random numbers in chunks of `CHUNK` bytes."""
+    """Return `size` bytes of random numbers in chunks of `CHUNK` bytes."""
     return da.random.default_rng(1).random(size // 8, chunks=CHUNK // 8)
 
 
@@ -95,18 +95,18 @@ WORKLOADS: dict[str, Callable[[Any], None]] = {
 
 
 def measure() -> dict[str, float]:
-    """Return the seconds of each workload, after one that nobody times."""
+    """Return the seconds of each workload, after an untimed warm-up."""
     connect: Any = Client
-    found = {}
+    seconds = {}
     with connect("scheduler:8786", timeout="120s") as client:
         client.wait_for_workers(WORKERS, timeout=120)
         many_tasks(client)
         for name, work in WORKLOADS.items():
             start = time.perf_counter()
             work(client)
-            found[name] = time.perf_counter() - start
-            print(f"{name}: {found[name]:.1f} s", file=sys.stderr)
-    return found
+            seconds[name] = time.perf_counter() - start
+            print(f"{name}: {seconds[name]:.1f} s", file=sys.stderr)
+    return seconds
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """How the nanny of a Dask worker starts and stops the worker's process.
 
 A preload of `dask worker --nanny`, mounted into containers of any image as a Swarm config: hence
-one file, which needs nothing but distributed. It loads the environment of work, waits for the
-scheduler, and kills what a worker that died has left behind. A signal to stop (SIGTERM) comes to
-the nanny alone: it has the worker leave (`worker_preload.py`) and ends; a second one ends both at
-once. A nanny that closes though nobody told it to stop, because the scheduler is lost, starts
-anew in its place: distributed cannot connect it to another scheduler, and the Swarm takes seconds
-longer.
+one file, which needs nothing but distributed. It loads the stack's environment variables, waits
+for the scheduler, and kills the processes that a dead worker has left behind. The stop signal
+(SIGTERM) reaches the nanny alone: it has the worker leave (`worker_preload.py`) and ends; a second
+SIGTERM ends both at once. A nanny that loses its scheduler closes without a stop signal and then
+restarts in place: distributed cannot connect it to another scheduler, and a new task of the Swarm
+takes seconds longer.
 """
 
 import asyncio
@@ -25,21 +25,21 @@ from distributed.comm import get_address_host_port
 from distributed.core import Status
 
 ENVIRONMENT = Path("/run/secrets/dask_environment")  # a JSON object, if the stack has one
-LEAVE = signal.SIGUSR1  # what the worker takes as the order to leave
-LEAVE_SECONDS = 57  # more than a worker takes; the service's grace period is longer
-CAUGHT_SECONDS = 0.05  # for a signal that was caught to be acted on
-LIFE_SECONDS = 5  # what a nanny lives at least before it starts anew, lest it spin
-MONITOR_MILLISECONDS = 20  # between two looks at the worker's memory
+LEAVE = signal.SIGUSR1  # the worker's leave signal
+LEAVE_SECONDS = 57  # longer than a worker needs, shorter than the service's grace period
+SIGNAL_SECONDS = 0.05  # time to handle a signal that was already caught
+MIN_LIFE_SECONDS = 5  # before a nanny restarts, so that it does not restart in a tight loop
+MONITOR_MILLISECONDS = 20  # between two checks of the worker's memory
 CONNECT_SECONDS = 2  # for a connection to the scheduler, before the next try
 
 logger = logging.getLogger("distributed.nanny.preload")
 started = time.monotonic()
-stops: list["asyncio.Task[None]"] = []  # of the one nanny that this process is
-workers: list[int] = []  # process ids
+stop_tasks: list["asyncio.Task[None]"] = []  # a process has one nanny
+worker_pids: list[int] = []
 
 
 def load_environment() -> None:
-    """Set the environment variables of work, over those of the image and the command line."""
+    """Set the stack's environment variables, over those of the image and the command line."""
     if ENVIRONMENT.exists():
         os.environ.update(json.loads(ENVIRONMENT.read_text(encoding="utf-8")))
         dask.config.refresh()
@@ -58,34 +58,34 @@ async def dask_setup(nanny: Nanny) -> None:
 
 
 async def dask_teardown(nanny: Nanny) -> None:
-    """Start anew, if this nanny had a worker and nobody told it to stop."""
-    # One that never had a worker ends: the Swarm shows why it failed.
-    if not stops and nanny.worker_address:
-        await start_anew(nanny)
+    """Restart a nanny that had a worker and got no stop signal."""
+    # A nanny that never had a worker ends, so that the Swarm shows its error.
+    if not stop_tasks and nanny.worker_address:
+        await restart_in_place(nanny)
 
 
 def catch_stop(nanny: Nanny) -> None:
-    """Replace distributed's own answer to SIGTERM, which is to drop everything."""
+    """Replace distributed's SIGTERM handler, which drops all work."""
     loop = asyncio.get_running_loop()
-    # Not the loop's own handlers: a forked worker inherits their socket, and its signals would
-    # count as the nanny's.
-    signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(told_to_stop, nanny))
+    # Not `loop.add_signal_handler`: a forked worker inherits the loop's socket, and its signals
+    # would count as the nanny's.
+    signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(on_stop_signal, nanny))
 
 
 def watch_memory_closely(nanny: Nanny) -> None:
-    """Have a worker that exceeds its memory ended before the kernel does it.
+    """End a worker that exceeds its memory before the kernel does.
 
-    Looking every 100 ms, as Dask does, the nanny is first in half of the cases: the limit of the
-    container, which is Dask's as well, is only 5 % above what it ends a worker for.
+    With Dask's check every 100 ms, the nanny is faster in half of the cases only: it ends a worker
+    at 95 % of the container's limit.
     """
     if monitor := nanny.periodic_callbacks.get("memory_monitor"):
         monitor.callback_time = MONITOR_MILLISECONDS
 
 
 async def wait_for_scheduler(nanny: Nanny) -> None:
-    """Return when the scheduler's port is open.
+    """Wait until the scheduler's port is open, and answer the health check meanwhile.
 
-    A nanny gives up after 30 s, and has no worker until then that answers the health check.
+    distributed's nanny gives up after 30 s.
     """
     logger.info("waiting for the scheduler at %s", nanny.scheduler_addr)
     port = int(nanny.worker_kwargs["dashboard_address"].rpartition(":")[2])
@@ -105,7 +105,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def is_open(host: str, port: int) -> bool:
-    """Tell whether a port accepts connections."""
+    """Return whether a port accepts connections."""
     with suppress(OSError, asyncio.TimeoutError):
         _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), CONNECT_SECONDS)
         writer.close()
@@ -114,7 +114,7 @@ async def is_open(host: str, port: int) -> bool:
 
 
 def end_leftovers_before_start(nanny: Nanny) -> None:
-    """Have the nanny kill what a worker has left before it starts the next one."""
+    """Have the nanny kill a dead worker's processes before it starts the next worker."""
     start = nanny.instantiate
 
     async def instantiate() -> Status:
@@ -122,38 +122,38 @@ def end_leftovers_before_start(nanny: Nanny) -> None:
             end_leftovers()
         status = await start()
         if nanny.pid:
-            workers.append(nanny.pid)
+            worker_pids.append(nanny.pid)
         return status
 
     nanny.instantiate = instantiate
 
 
 def end_leftovers() -> None:
-    """Kill processes that tasks of the last worker have started.
+    """Kill the processes that tasks of the last worker have started.
 
-    They would keep its memory, its connections and the port of the health check.
+    They keep its memory, its connections and the port of the health check.
     """
     with suppress(IndexError, ProcessLookupError):
-        os.killpg(workers.pop(), signal.SIGKILL)
+        os.killpg(worker_pids.pop(), signal.SIGKILL)
 
 
-def told_to_stop(nanny: Nanny) -> None:
-    """Have the worker leave; end at once when told a second time or without a worker."""
-    if stops:
-        end(nanny, "told to stop a second time")
+def on_stop_signal(nanny: Nanny) -> None:
+    """Have the worker leave; end at once on the second signal or without a worker."""
+    if stop_tasks:
+        end(nanny, "second stop signal")
     if not nanny.is_alive():
-        end(nanny, "told to stop without a worker")
-    stops.append(asyncio.get_running_loop().create_task(stop(nanny)))
+        end(nanny, "stop signal without a worker")
+    stop_tasks.append(asyncio.get_running_loop().create_task(stop(nanny)))
 
 
 async def stop(nanny: Nanny) -> None:
     """Have the worker leave within `LEAVE_SECONDS`, and end."""
-    nanny.close_gracefully("told to stop")  # a worker that dies is not started again
-    begun = time.monotonic()
+    nanny.close_gracefully("stop signal")  # a worker that dies is not started again
+    start = time.monotonic()
     send(nanny, LEAVE)
-    while nanny.is_alive() and time.monotonic() - begun < LEAVE_SECONDS:
+    while nanny.is_alive() and time.monotonic() - start < LEAVE_SECONDS:
         await asyncio.sleep(0.05)
-    end(nanny, f"the worker is still there after {LEAVE_SECONDS} s" if nanny.pid else "closed")
+    end(nanny, f"the worker still runs after {LEAVE_SECONDS} s" if nanny.pid else "closed")
 
 
 def send(nanny: Nanny, number: signal.Signals) -> None:
@@ -163,33 +163,34 @@ def send(nanny: Nanny, number: signal.Signals) -> None:
             os.kill(nanny.pid, number)
 
 
-async def start_anew(nanny: Nanny) -> None:
-    """Replace this process by a new one with the same command line."""
+async def restart_in_place(nanny: Nanny) -> None:
+    """Replace this process by a new process with the same command line."""
     with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(nanny.kill(timeout=1), 3)
     end_leftovers()
-    # It runs from distributed's copy, which is read-only like the mounted file, and copied again.
+    # distributed runs a copy of the mounted file. The copy is read-only too, and the new process
+    # has to overwrite it.
     with suppress(OSError):
         Path(__file__).chmod(0o644)
-    await asyncio.sleep(max(0, LIFE_SECONDS - (time.monotonic() - started)))
-    # A stop that comes together with the loss must not be lost itself: what was caught until here
-    # still comes to `told_to_stop`, and what comes later ends this process, or the next one.
+    await asyncio.sleep(max(0, MIN_LIFE_SECONDS - (time.monotonic() - started)))
+    # A stop signal can arrive together with the loss of the scheduler. `on_stop_signal` still
+    # handles an earlier signal, and a later signal ends this process or the next one.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    await asyncio.sleep(CAUGHT_SECONDS)
-    flush("closed, and nobody told it to stop; starting anew")
+    await asyncio.sleep(SIGNAL_SECONDS)
+    flush("closed without a stop signal; restarting the nanny")
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  no shell wanted
 
 
 def end(nanny: Nanny, reason: str) -> None:
-    """End both processes now; the Swarm knows that they had to."""
+    """End both processes now, with the exit code of success."""
     send(nanny, signal.SIGKILL)
     flush(f"ending: {reason}")
     os._exit(0)
 
 
-def flush(last_words: str) -> None:
-    """Log the last words and write out what was printed."""
-    logger.info(last_words)
+def flush(message: str) -> None:
+    """Log a last message and flush all output."""
+    logger.info(message)
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):

@@ -1,7 +1,9 @@
-"""What several suites share: the defaults that `Pulumi.yaml` gives each config key."""
+"""Helpers and fixtures of several suites."""
 
 import asyncio
 import json
+import socket
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from hypothesis import settings
 
 from lab.caddy import find_caddy
 
-# How long an example takes says nothing about whether it is right.
+# A slow machine must not fail an example.
 settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
 
@@ -27,6 +29,21 @@ def run_async(coroutine):
         return loop.run_until_complete(coroutine)
 
 
+def wait_for(what, condition, seconds=60, pause=0.1):
+    """Return the first true value of `condition`; fail with `what` after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"no {what} after {seconds} s"
+        time.sleep(pause)
+    return value
+
+
+def free_port():
+    """Return a port of the loopback that no program listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
 @pytest.fixture
 def project():
     """Return `Pulumi.yaml` as plain data."""
@@ -35,12 +52,12 @@ def project():
 
 @pytest.fixture
 def defaults(project):
-    """Return the default of every config key as the engine hands it to a program: as text."""
-    values = {key: declared["default"] for key, declared in project["config"].items()}
+    """Return the default of every config key as text, as the engine passes it to a program."""
+    values = {key: entry["default"] for key, entry in project["config"].items()}
     return {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
 
 
 @pytest.fixture(scope="session")
 def real_caddy():
-    """Return the path of a current Caddy, which a new machine has to fetch first."""
+    """Return the path of a current Caddy, fetched if the machine has none."""
     return find_caddy()

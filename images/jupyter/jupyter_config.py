@@ -1,6 +1,6 @@
-"""The notebook image's own part of Jupyter's settings: what it offers, not who may use it.
+"""The part of Jupyter's settings that the notebook image brings: features, no access rules.
 
-Lies in /etc/jupyter, where every Jupyter program reads it before its other settings.
+Every Jupyter program reads it in /etc/jupyter before its other settings.
 """
 
 import site
@@ -15,9 +15,9 @@ CREDENTIALS = ("Authorization", "Cookie", "Proxy-Authorization")
 
 
 def is_dashboard(handler: Any, host: str) -> bool:  # noqa: ANN401  tornado's request handler
-    """Tell whether a request is for the scheduler's dashboard, and take the credentials from it.
+    """Return whether a request is for the scheduler's dashboard, and remove its credentials.
 
-    Who computes on the cluster can run code in the scheduler, which must not see the notebook's.
+    Users of the cluster can run code in the scheduler, which must not see the notebook's login.
     """
     for name in CREDENTIALS:
         handler.request.headers.pop(name, None)
@@ -27,10 +27,10 @@ def is_dashboard(handler: Any, host: str) -> bool:  # noqa: ANN401  tornado's re
 
 c.ServerProxy.host_allowlist = is_dashboard
 
-# Python looks for packages in the home only if the folder was there when it started.
+# Python looks for packages in the home only if this folder exists when Python starts.
 with suppress(OSError):
     Path(site.getusersitepackages()).mkdir(parents=True, exist_ok=True)
 
-# The home is a volume, perhaps an old one, and nothing in it is replaced.
+# The home is a volume, perhaps an old one: replace nothing in it.
 with suppress(OSError):
     (Path.home() / EXAMPLES.name).symlink_to(EXAMPLES)

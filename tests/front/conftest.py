@@ -1,4 +1,4 @@
-"""The front on this machine's loopback: a real Caddy between a client and stand-ins."""
+"""The ingress on the loopback: a real Caddy between a client and stub services."""
 
 import asyncio
 import json
@@ -7,9 +7,8 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from base64 import b64encode
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPSConnection
 
 import pytest
@@ -17,20 +16,21 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from caddy.caddyfile import CaddyfileValues, bcrypt_hash, fragments, options
+from tests.conftest import free_port, wait_for
 from tests.front.portal import PASSWORD, USER, portal
 from tests.front.services import KEY, upstream
 
 PORTAL = "https://portal.localhost"
 NAMES = {site: f"{site}.localhost" for site in ("notebook", "dashboard", "prefect")}
 BASIC = {"Authorization": "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()}
-KEYS = {"authelia": "text", "basic": "text", "basic-cookie": "file"}  # as each mode has it
+KEYS = {"authelia": "text", "basic": "text", "basic-cookie": "file"}  # of each mode
 SESSION = "session-secret"
 SALT = "0123456789abcdef" * 2
 START_SECONDS = 20
 
 
-class Stand:
-    """A stand-in that listens on a port of the loopback until it is closed."""
+class StubServer:
+    """An application that listens on a port of the loopback until it is closed."""
 
     def __init__(self, application, port=0):
         self.application = application
@@ -57,8 +57,8 @@ class Stand:
         self.loop.close()
 
 
-class Front:
-    """A running Caddy with this project's files, and a client that is sent to it."""
+class CaddyServer:
+    """A running Caddy with this project's files, and a client of it."""
 
     def __init__(self, program, folder, files, ports):
         self.program, self.folder, self.ports = program, folder, ports
@@ -73,39 +73,37 @@ class Front:
         self.wait()
 
     def write(self, files):
-        """Write the files, with this machine's ports in the place of the Swarm's names."""
+        """Write the files, with ports of this machine instead of the Swarm's names."""
         ports = {
             "admin": f"localhost:{self.admin}",
             "http_port": self.http,
             "https_port": self.https,
         }
         options = "\n\t".join(f"{name} {value}" for name, value in ports.items())
-        here = {service: f"127.0.0.1 {port}" for service, port in self.ports.items()} | {
+        local = {service: f"127.0.0.1 {port}" for service, port in self.ports.items()} | {
             ":8081": f":{free_port()}",
             "admin unix//var/tmp/admin.sock": options,
             "/run/secrets": str(self.folder),
         }
         for name, text in files.items():
-            there = text
-            for what, instead in here.items():
-                there = there.replace(what, instead)
-            (self.folder / name).write_text(there)
+            for original, replacement in local.items():
+                text = text.replace(original, replacement)  # noqa: PLW2901
+            (self.folder / name).write_text(text)
 
     def wait(self):
         """Wait until Caddy answers for every name."""
-        deadline = time.monotonic() + START_SECONDS
         for name in NAMES.values():
-            while True:
-                try:
-                    self.ask(name)
-                    break
-                except (OSError, ssl.SSLError):
-                    assert self.process.poll() is None, self.logged()
-                    assert time.monotonic() < deadline, self.logged()
-                    time.sleep(0.05)
+            wait_for(f"answer from {name}", lambda name=name: self.answers(name), START_SECONDS)
+
+    def answers(self, name):
+        """Return whether Caddy answers for a name."""
+        assert self.process.poll() is None, self.read_log()
+        with suppress(OSError):
+            return self.ask(name)
+        return None
 
     def reload(self, files):
-        """Have the running Caddy take changed files."""
+        """Reload the running Caddy with changed files."""
         self.write(files)
         address = f"localhost:{self.admin}"
         subprocess.run(
@@ -122,7 +120,7 @@ class Front:
         return connection
 
     def ask(self, name, path="/page", headers=None, method="GET"):
-        """Return status, headers and text of the answer to a request."""
+        """Send a request and return the answer's status, headers and text."""
         connection = self.connect(name)
         try:
             connection.putrequest(method, path, skip_host=True)
@@ -136,9 +134,9 @@ class Front:
             connection.close()
 
     def upgrade(self, name, headers=None, path="/stream"):
-        """Return the connection and the status of an attempt to open a websocket."""
+        """Try to open a websocket; return the connection and the answer's status."""
         connection = self.connect(name)
-        wanted = {
+        upgrade = {
             "Connection": "Upgrade",
             "Upgrade": "websocket",
             "Sec-WebSocket-Version": "13",
@@ -146,12 +144,12 @@ class Front:
             "Origin": f"https://{name}",
         }
         wire = connection.sock
-        lines = [f"{key}: {value}" for key, value in (wanted | (headers or {})).items()]
+        lines = [f"{key}: {value}" for key, value in (upgrade | (headers or {})).items()]
         request = "\r\n".join([f"GET {path} HTTP/1.1", f"Host: {name}", *lines, "", ""])
         wire.sendall(request.encode())
         return wire, int(wire.recv(4096).split()[1])
 
-    def logged(self):
+    def read_log(self):
         return (self.folder / "caddy.log").read_text()
 
     def close(self):
@@ -160,29 +158,24 @@ class Front:
         self.log.close()
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 @contextmanager
 def closing_all():
-    """Yield a list; what is put on it is closed in reverse order."""
+    """Yield a list, and close its items in reverse order."""
     opened = []
     try:
         yield opened
     finally:
-        for each in reversed(opened):
-            each.close()
+        for item in reversed(opened):
+            item.close()
 
 
-class Scene:
-    """A front, the stand-ins around it, and how to be somebody who is logged in.
+class Ingress:
+    """A Caddy, the stub services around it, and the headers of a logged-in user.
 
-    `auth` is the variant of the login's fragment, and then the setting that it comes from.
+    The argument `auth` is the variant of the login's fragment, the attribute is the setting.
 
-    `key` is the variant of the front key's fragment; the key lies in the file `front_key`, for the
-    one that reads it. `notebook` is the port of another notebook than the stand-in.
+    `key` is the variant of the front key's fragment; the file `front_key` holds the key.
+    `notebook` is the port of a notebook that replaces the stub.
     """
 
     def __init__(
@@ -190,8 +183,8 @@ class Scene:
         path="", page_token="", notebook=None,
     ):  # fmt: skip
         self.opened = opened
-        self.upstream = Stand(upstream(page_token))
-        self.portal, self.path = Stand(portal(path)), path
+        self.upstream = StubServer(upstream(page_token))
+        self.portal, self.path = StubServer(portal(path)), path
         opened += [self.upstream, self.portal]
         self.auth, self.key_file = auth.partition("-")[0], folder / "front_key"
         self.key_file.write_text(KEY)
@@ -212,11 +205,11 @@ class Scene:
             "dask_scheduler 8787": self.upstream.port,
             "dask_prefect 4200": self.upstream.port,
         }
-        self.front = Front(program, folder, self.files, ports)
-        opened.append(self.front)
+        self.caddy = CaddyServer(program, folder, self.files, ports)
+        opened.append(self.caddy)
 
     def login(self):
-        """Return the headers of somebody who is logged in."""
+        """Return the headers of a logged-in user."""
         if self.auth == "basic":
             return BASIC
         connection = HTTPConnection("127.0.0.1", self.portal.port, timeout=10)
@@ -228,15 +221,15 @@ class Scene:
 
 
 @pytest.fixture(scope="module", params=KEYS)
-def scene(request, real_caddy, tmp_path_factory):
-    """Return a front with each kind of login."""
+def ingress(request, real_caddy, tmp_path_factory):
+    """Return an ingress with each kind of login."""
     with closing_all() as opened:
         folder, key = tmp_path_factory.mktemp(request.param), KEYS[request.param]
-        yield Scene(opened, real_caddy, folder, request.param, key=key)
+        yield Ingress(opened, real_caddy, folder, request.param, key=key)
 
 
 @pytest.fixture
-def new_scene(real_caddy, tmp_path):
-    """Return a function that makes a front for one test alone."""
+def new_ingress(real_caddy, tmp_path):
+    """Return a function that makes an ingress for one test."""
     with closing_all() as opened:
-        yield lambda auth, **more: Scene(opened, real_caddy, tmp_path, auth, **more)
+        yield lambda auth, **more: Ingress(opened, real_caddy, tmp_path, auth, **more)

@@ -1,4 +1,4 @@
-"""A real JupyterLab on this machine, of the versions and with the settings that the image has."""
+"""A real JupyterLab on this machine, with the versions and settings of the image."""
 
 import json
 import os
@@ -6,13 +6,12 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from http.client import HTTPConnection
 from pathlib import Path
 
 from components.notebook import CONFIG_SOURCE, notebook_args
 from lab.shell import only_one
-from tests.conftest import ROOT
+from tests.conftest import ROOT, wait_for
 
 LOCK = ROOT / "images" / "notebook.txt"
 START_SECONDS = 60
@@ -24,9 +23,9 @@ SECRETS = {
 
 
 def find_jupyter():
-    """Return the Python of an environment with JupyterLab, which a new machine has to make."""
+    """Return the Python of an environment with JupyterLab; make the environment if needed."""
     versions = re.findall(r"^([a-z0-9-]+==[^ ;\\]+)", LOCK.read_text(), re.MULTILINE)
-    (version,) = [each for each in versions if each.startswith("jupyterlab==")]
+    (version,) = [name for name in versions if name.startswith("jupyterlab==")]
     place = ROOT / ".lab" / version.replace("==", "-")
     with only_one(place):
         if not place.exists():
@@ -46,7 +45,7 @@ def _install(place, versions):
 
 
 class Jupyter:
-    """A running JupyterLab with Swarm secrets of its own, in a folder."""
+    """A running JupyterLab with its own Swarm secrets, in a folder."""
 
     def __init__(self, python, folder, port, secrets):
         self.port, self.folder = port, folder
@@ -64,26 +63,27 @@ class Jupyter:
         )  # fmt: skip
 
     def _settings(self):
-        """Return the container's settings with this machine's places in them."""
+        """Return the container's settings with paths and ports of this machine."""
         text = CONFIG_SOURCE.read_text()
-        here = {"/run/secrets": f"{self.folder}/secrets", "8888": str(self.port)}
-        for there, instead in (here | {"0.0.0.0": "127.0.0.1"}).items():
-            assert there in text
-            text = text.replace(there, instead)
-        # As on the address that stands for all.
+        local = {"/run/secrets": f"{self.folder}/secrets", "8888": str(self.port)}
+        for original, replacement in (local | {"0.0.0.0": "127.0.0.1"}).items():
+            assert original in text
+            text = text.replace(original, replacement)
+        # As with the address 0.0.0.0.
         return text + "c.ServerApp.allow_remote_access = True\n"
 
     def wait(self):
-        """Wait until it answers."""
-        deadline = time.monotonic() + START_SECONDS
-        while self.ask("/api") != 200:
-            assert self.process.poll() is None, self.logged()
-            assert time.monotonic() < deadline, self.logged()
-            time.sleep(0.1)
+        """Wait until JupyterLab answers."""
+        wait_for("answer from JupyterLab", self.answers, START_SECONDS)
         return self
 
+    def answers(self):
+        """Return whether JupyterLab answers."""
+        assert self.process.poll() is None, self.read_log()
+        return self.ask("/api") == 200
+
     def ask(self, path, headers=None, method="GET"):
-        """Return the status that a request on the notebook's own port is answered with."""
+        """Send a request to the notebook's own port and return the answer's status."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=15)
         try:
             connection.request(method, path, headers=headers or {})
@@ -94,7 +94,7 @@ class Jupyter:
         finally:
             connection.close()
 
-    def logged(self):
+    def read_log(self):
         return (self.folder / "jupyter.log").read_text()
 
     def close(self):

@@ -1,9 +1,9 @@
-"""A stand-in for Authelia, for tests only: it plays the contract that Caddy relies on, no more.
+"""A stub of Authelia for tests: the part of its behaviour that Caddy relies on.
 
 Observed on Authelia 4.39: the check answers 200 with `Remote-*` headers for a session, sends a
 page request without one to the portal (302, `rd` and `rm`), and answers 401 to other requests.
-It looks at `Authorization` before the cookie: it knows Basic, passes Bearer over, and answers 401
-to any other scheme, whatever the cookie; the legacy check does not look at it. The login is
+The check reads `Authorization` before the cookie: it accepts Basic, ignores Bearer, and answers
+401 to any other scheme, whatever the cookie. The legacy check ignores the header. The login is
 `POST /api/firstfactor`, which sets the cookie `authelia_session`.
 """
 
@@ -24,7 +24,7 @@ PAGE = """<!doctype html><title>Stand-in portal</title><h1>Stand-in for Authelia
 
 
 class Check(RequestHandler):
-    """What `forward_auth` asks about every request."""
+    """The check that `forward_auth` makes for every request."""
 
     def get(self):
         scheme, _, value = self.request.headers.get("Authorization", "").partition(" ")
@@ -68,7 +68,7 @@ class FirstFactor(RequestHandler):
 
 
 class Page(RequestHandler):
-    """The portal itself, for a browser: a form, and back to where somebody came from."""
+    """The portal's page: a form that sends the browser back to where it came from."""
 
     def get(self):
         self.write(PAGE)
@@ -81,7 +81,7 @@ class Page(RequestHandler):
 
 
 def begin_session(handler):
-    """Set the cookie for all names under the portal's domain, where a browser allows that."""
+    """Set the cookie for all names under the portal's domain, if a browser allows that."""
     session = secrets.token_hex(16)
     handler.application.settings["state"]["sessions"].add(session)
     over = parent(handler.request.headers.get("X-Forwarded-Host", ""))
@@ -90,12 +90,12 @@ def begin_session(handler):
 
 
 def parent(host):
-    """Return the domain that a name is in, for which the portal has a name too."""
+    """Return the domain of a name; the portal is under the same domain."""
     return host.partition(".")[2]
 
 
 def portal(path=""):
-    """Return the stand-in as an application; it has a name beside those that it protects."""
+    """Return the stub's application, which is served under a name of the same domain."""
     pages = [("/api/firstfactor", FirstFactor), ("/", Page)] + [(check, Check) for check in CHECKS]
     handlers = [(path + place, handler) for place, handler in pages]
     return Application(handlers, state={"sessions": set()}, path=path)

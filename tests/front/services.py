@@ -1,7 +1,7 @@
-"""Stand-ins for JupyterLab, Dask's dashboard and Prefect, for tests only: as much as one sees.
+"""Stubs of JupyterLab, Dask's dashboard and Prefect for tests.
 
-They are enough to tell a front that lets somebody in from one that does not. The real ones stand
-behind the real front in tests/swarm.
+They show whether an ingress lets a request in. tests/swarm has the real services behind a real
+ingress.
 """
 
 import json
@@ -15,7 +15,7 @@ DASHBOARD_TOKEN = "bokeh.token"
 
 
 class Echo(RequestHandler):
-    """Says what it was sent."""
+    """Answers with the headers of the request."""
 
     def get(self):
         self.set_header("Server", "upstream")
@@ -24,7 +24,7 @@ class Echo(RequestHandler):
 
 
 class Broken(RequestHandler):
-    """Breaks off in the middle, as a service does that is killed."""
+    """Breaks off in the middle of an answer, like a killed service."""
 
     async def get(self):
         self.set_header("Content-Length", "100")
@@ -34,14 +34,14 @@ class Broken(RequestHandler):
 
 
 class Stream(WebSocketHandler):
-    """Sends back what comes."""
+    """Sends back every message."""
 
     def on_message(self, message):
         self.write_message(message)
 
 
-def knows(handler):
-    """Return whether a request opens the notebook: by key, by token or by the login's cookie."""
+def is_logged_in(handler):
+    """Return whether a request has the front key, the token or the login's cookie."""
     headers = handler.request.headers
     if headers.get("Proxy-Authorization") == KEY:
         return True
@@ -52,10 +52,10 @@ def knows(handler):
 
 
 class Lab(RequestHandler):
-    """JupyterLab's page, which asks for its own token or password; its program knows no token."""
+    """JupyterLab's page, which needs a login; the page itself contains no token."""
 
     def get(self):
-        if not knows(self):
+        if not is_logged_in(self):
             self.redirect("/login?next=%2Flab")
             return
         self.set_cookie("_xsrf", "x")
@@ -65,19 +65,19 @@ class Lab(RequestHandler):
 
 
 class Api(RequestHandler):
-    """What JupyterLab's program asks for; nobody is sent to a login from here."""
+    """The API of JupyterLab, which refuses requests instead of redirecting them to the login."""
 
     def get(self):
-        if not knows(self):
+        if not is_logged_in(self):
             self.send_error(403)
 
 
 class Kernels(Api):
-    """Starts and ends kernels, for requests that no other site can have made."""
+    """Starts and ends kernels, for requests with the XSRF token only."""
 
     def prepare(self):
         sent = self.request.headers.get("X-XSRFToken")
-        if not knows(self) or not sent or sent != self.get_cookie("_xsrf"):
+        if not is_logged_in(self) or not sent or sent != self.get_cookie("_xsrf"):
             self.send_error(403)
 
     def post(self):
@@ -108,18 +108,18 @@ class Events(Stream):
     """Jupyter's websocket of events."""
 
     def prepare(self):
-        if not knows(self):
+        if not is_logged_in(self):
             self.send_error(403)
 
 
 class Channels(Events):
-    """A kernel that finds four workers, whatever it is asked."""
+    """A kernel whose every cell reports four workers."""
 
     def on_message(self, message):
         parent = json.loads(message)["header"]
-        found = {"workers": 4, "sums": [45] * 4, "mismatches": []}
+        report = {"workers": 4, "sums": [45] * 4, "mismatches": []}
         for kind, content in (
-            ("stream", {"name": "stdout", "text": f"dask-cell: {json.dumps(found)}\n"}),
+            ("stream", {"name": "stdout", "text": f"dask-cell: {json.dumps(report)}\n"}),
             ("status", {"execution_state": "idle"}),
         ):
             answer = {"msg_type": kind, "parent_header": parent, "content": content}
@@ -145,14 +145,14 @@ class Session(Stream):
 
 
 class Flows(RequestHandler):
-    """Prefect's page, which asks for nothing."""
+    """Prefect's page, which needs no login."""
 
     def get(self):
         self.write("<title>Prefect Server</title>")
 
 
 def upstream(page_token=""):
-    """Return the application that stands for all services; a `page_token` breaks JupyterLab."""
+    """Return the application of all stubs; a `page_token` breaks JupyterLab."""
     return Application(
         [
             ("/stream", Stream),

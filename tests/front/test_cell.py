@@ -1,4 +1,4 @@
-"""A cell of the notebook, run through the ingress like JupyterLab does."""
+"""A cell of the notebook runs through the ingress, as in JupyterLab."""
 
 import pytest
 
@@ -7,9 +7,9 @@ from tests.front.services import JUPYTER_PASSWORD, TOKEN
 from tests.front.test_proof import proof
 
 
-def test_a_cell_runs_behind_the_login_of_the_ingress(new_scene):
+def test_a_cell_runs_behind_the_login_of_the_ingress(new_ingress):
     """The front key opens the notebook; requests have the XSRF token."""
-    proof(new_scene("basic"), workers=4)
+    proof(new_ingress("basic"), workers=4)
 
 
 @pytest.mark.parametrize(
@@ -17,12 +17,12 @@ def test_a_cell_runs_behind_the_login_of_the_ingress(new_scene):
     [{"notebook_token": TOKEN}, {"notebook_password": JUPYTER_PASSWORD}],
     ids=["token", "password"],
 )
-def test_a_cell_runs_behind_both_logins(new_scene, credentials):
+def test_a_cell_runs_behind_both_logins(new_ingress, credentials):
     """Without the front key the notebook asks for its own login too."""
-    proof(new_scene("basic", key="none"), workers=4, **credentials)
+    proof(new_ingress("basic", key="none"), workers=4, **credentials)
 
 
-def test_a_failed_cell_fails_at_once(new_scene):
+def test_a_failed_cell_fails_at_once(new_ingress):
     """Waiting does not add workers."""
     with pytest.raises(UnfitError, match="compute on 5 workers"):
-        proof(new_scene("basic"), workers=5, deadline_seconds=60)
+        proof(new_ingress("basic"), workers=5, deadline_seconds=60)

@@ -1,17 +1,15 @@
-"""Delivery to a real Caddy that has sites of its own: good, bad, changed and removed."""
+"""Sites are installed in a real Caddy that has other sites: good, bad, changed and removed."""
 
 import json
 import os
 import subprocess
 import sys
-import time
 from http.client import HTTPConnection
 
 import pytest
 
 from caddy.caddyfile import CaddyfileValues, fragments, join
-from tests.conftest import ROOT
-from tests.front.conftest import free_port
+from tests.conftest import ROOT, free_port, wait_for
 
 MAIN = """{
 	admin localhost:%d
@@ -35,7 +33,7 @@ TEXT = CaddyfileValues(
 
 
 class Existing:
-    """A Caddy that was there before, with a site of its own and a directory that it imports."""
+    """An existing Caddy with another site, and a directory that it imports."""
 
     def __init__(self, program, folder):
         self.folder, self.http = folder, free_port()
@@ -54,13 +52,10 @@ class Existing:
             [program, "run", "--config", self.main],
             env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        deadline = time.monotonic() + 20
-        while self.ask("other.localhost")[1] != "other's content":
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for("answer", lambda: self.ask("other.localhost")[1] == "other's content", 20)
 
     def ask(self, name):
-        """Return status and text of what a name answers on plain HTTP; nothing if nobody does."""
+        """Return status and text of the answer on plain HTTP; 0 and no text without an answer."""
         connection = HTTPConnection("127.0.0.1", self.http, timeout=5)
         try:
             connection.request("GET", "/", headers={"Host": name})
@@ -71,8 +66,8 @@ class Existing:
         finally:
             connection.close()
 
-    def deliver(self, action, text="", **changed):
-        """Return the exit status of a delivery and what it said."""
+    def install(self, action, text="", **changed):
+        """Install or remove the sites; return the exit status and the output."""
         request = {
             "host": "",
             "directory": str(self.sites),
@@ -87,21 +82,21 @@ class Existing:
         return done.returncode, done.stdout + done.stderr
 
     def files(self):
-        """Return what is in the imported directory, hidden files included."""
-        return sorted(each.name for each in self.sites.iterdir())
+        """Return the names in the imported directory, hidden files included."""
+        return sorted(path.name for path in self.sites.iterdir())
 
 
 @pytest.fixture
 def existing(real_caddy, tmp_path):
-    """Return a running Caddy of somebody else's."""
-    found = Existing(real_caddy, tmp_path)
-    yield found
-    found.process.terminate()
-    found.process.wait(20)
+    """Return a running Caddy that does not belong to the stack."""
+    caddy = Existing(real_caddy, tmp_path)
+    yield caddy
+    caddy.process.terminate()
+    caddy.process.wait(20)
 
 
-def serves(existing):
-    """Return whether the names are served: plain HTTP leads to HTTPS, an unknown name nowhere."""
+def statuses(existing):
+    """Return the status for both names on plain HTTP: 308 to HTTPS, or 200 without a site."""
     return [existing.ask(name)[0] for name in ("notebook.localhost", "dashboard.localhost")]
 
 
@@ -109,11 +104,11 @@ GOOD = join(fragments(TEXT))
 
 
 def test_a_good_file_is_served_beside_the_others(existing):
-    """Both names are there, the other site is as it was, and nothing else lies about."""
-    assert [200, 200] == serves(existing)
-    status, said = existing.deliver("put", GOOD)
-    assert 0 == status, said
-    assert [308, 308] == serves(existing)
+    """Both names are served, the other site is unchanged, and no other file is left."""
+    assert [200, 200] == statuses(existing)
+    status, output = existing.install("put", GOOD)
+    assert 0 == status, output
+    assert [308, 308] == statuses(existing)
     assert "other's content" == existing.ask("other.localhost")[1]
     assert ["dask-swarm.caddy"] == existing.files()
     assert GOOD == (existing.sites / "dask-swarm.caddy").read_text()
@@ -121,76 +116,78 @@ def test_a_good_file_is_served_beside_the_others(existing):
 
 @pytest.mark.parametrize("before", [None, GOOD], ids=["first", "later"])
 def test_a_bad_file_leaves_the_old_one_serving(existing, before):
-    """The message is Caddy's own; what was served before still is, now and after a reload."""
+    """The message is Caddy's own, and the old configuration is still served."""
     if before:
-        existing.deliver("put", before)
-    served = serves(existing)
-    status, said = existing.deliver("put", "notebook.localhost {\n\tno_such_directive\n}\n")
+        existing.install("put", before)
+    before_install = statuses(existing)
+    status, output = existing.install("put", "notebook.localhost {\n\tno_such_directive\n}\n")
     assert 1 == status
-    assert "unrecognized directive: no_such_directive" in said
-    assert "still serves the old configuration" in said
-    assert served == serves(existing)
+    assert "unrecognized directive: no_such_directive" in output
+    assert "still serves the old configuration" in output
+    assert before_install == statuses(existing)
     assert "other's content" == existing.ask("other.localhost")[1]
     assert (["dask-swarm.caddy"] if before else []) == existing.files()
     assert before is None or before == (existing.sites / "dask-swarm.caddy").read_text()
 
 
 def test_a_name_that_another_site_has_is_refused(existing):
-    """Nobody's site is taken over."""
+    """A stack cannot take over a site of others."""
     taken = GOOD.replace("notebook.localhost {", "http://other.localhost {")
-    status, said = existing.deliver("put", taken)
+    status, output = existing.install("put", taken)
     assert 1 == status
-    assert "ambiguous site definition" in said
+    assert "ambiguous site definition" in output
     assert "other's content" == existing.ask("other.localhost")[1]
 
 
-def test_a_caddy_that_is_down_is_said_to_be(existing):
-    """The file validates, but nobody is there to serve it: the deployment fails, nothing stays."""
+def test_a_caddy_that_is_down_is_reported(existing):
+    """The file is valid but not served: the deployment fails, and the file is removed."""
     existing.process.terminate()
     existing.process.wait(20)
-    status, said = existing.deliver("put", GOOD)
+    status, output = existing.install("put", GOOD)
     assert 1 == status
-    assert "does not reload" in said
-    assert "connection refused" in said
+    assert "does not reload" in output
+    assert "connection refused" in output
     assert [] == existing.files()
 
 
-def test_removed_it_is_gone_and_twice_is_no_error(existing):
-    """`destroy` leaves the other sites serving, and nothing of this stack."""
-    existing.deliver("put", GOOD)
+def test_sites_are_removed_and_a_second_removal_is_no_error(existing):
+    """`destroy` removes the stack's sites and leaves the others."""
+    existing.install("put", GOOD)
     for _ in range(2):
-        status, said = existing.deliver("remove")
-        assert 0 == status, said
+        status, output = existing.install("remove")
+        assert 0 == status, output
     assert [] == existing.files()
-    assert [200, 200] == serves(existing)
+    assert [200, 200] == statuses(existing)
     assert "other's content" == existing.ask("other.localhost")[1]
 
 
-def test_a_directory_that_is_not_there_is_named(existing):
-    """The message says what is missing and what it is for."""
-    status, said = existing.deliver("put", GOOD, directory="/nowhere/sites")
+def test_a_missing_directory_is_named(existing):
+    """The message says which directory is missing and why it is needed."""
+    status, output = existing.install("put", GOOD, directory="/nowhere/sites")
     assert 1 == status
-    assert "the directory /nowhere/sites does not exist: Caddy's main file must import it" in said
+    assert (
+        "the directory /nowhere/sites does not exist: Caddy's main file must import it" in output
+    )
 
 
 def test_another_host_is_reached_by_ssh_with_a_known_key_only(existing):
-    """No question is asked and no unknown key accepted; the text travels on standard input."""
+    """ssh asks no question and accepts no unknown key; the text comes on standard input."""
     ssh = existing.folder / "bin" / "ssh"
     ssh.write_text(
         f'#!/bin/sh\necho "$@" | head -n 1 >{existing.folder}/seen\n'
         'for last; do :; done\nexec sh -c "$last"\n'
     )
     ssh.chmod(0o755)
-    status, said = existing.deliver("put", GOOD, host="ssh://deploy@edge:2222")
-    assert 0 == status, said
+    status, output = existing.install("put", GOOD, host="ssh://deploy@edge:2222")
+    assert 0 == status, output
     seen = (existing.folder / "seen").read_text()
     assert seen.startswith("-Fswarm/ssh_config -T -- ssh://deploy@edge:2222 ")
-    assert [308, 308] == serves(existing)
-    assert "ssh://deploy@edge:2222" in said
+    assert [308, 308] == statuses(existing)
+    assert "ssh://deploy@edge:2222" in output
 
 
-def test_in_a_container_it_is_asked_for_there(existing):
-    """Where Caddy runs in Docker, its own program in its container validates and reloads."""
+def test_caddy_in_a_container_is_called_in_its_container(existing):
+    """If Caddy runs in Docker, the program in its container validates and reloads."""
     docker = existing.folder / "bin" / "docker"
     docker.write_text(
         '#!/bin/sh\ncase "$1" in\n'
@@ -198,17 +195,17 @@ def test_in_a_container_it_is_asked_for_there(existing):
         'exec) [ "$2" = c0ffee ] && shift 2 && exec "$@" ;; esac\n'
     )
     docker.chmod(0o755)
-    status, said = existing.deliver("put", GOOD, service="edge_caddy")
-    assert 0 == status, said
-    assert [308, 308] == serves(existing)
-    status, said = existing.deliver("put", GOOD, service="other")
+    status, output = existing.install("put", GOOD, service="edge_caddy")
+    assert 0 == status, output
+    assert [308, 308] == statuses(existing)
+    status, output = existing.install("put", GOOD, service="other")
     assert 1 == status
-    assert "no container of other runs on this host" in said
+    assert "no container of other runs on this host" in output
 
 
-def test_a_request_that_is_not_understood_is_not_repeated(existing):
-    """There may be a hash in it."""
-    status, said = existing.deliver("put", unknown="s3cret")
+def test_an_invalid_request_is_not_printed(existing):
+    """It may contain a password hash."""
+    status, output = existing.install("put", unknown="s3cret")
     assert 1 == status
-    assert "not valid" in said
-    assert "s3cret" not in said
+    assert "not valid" in output
+    assert "s3cret" not in output

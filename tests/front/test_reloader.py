@@ -1,4 +1,4 @@
-"""The reloader of a managed Caddy, with a real Caddy: hands over, again, and is refused."""
+"""The reloader of a managed Caddy with a real Caddy: first start, restart and refusal."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ from urllib.error import URLError
 import pytest
 
 from caddy import caddyfile
-from tests.front.conftest import free_port
+from tests.conftest import free_port, wait_for
 
 SECONDS = 20
 SITES = """{{
@@ -26,13 +26,13 @@ http://127.0.0.1:{port} {{
 
 
 class Node:
-    """A folder in which Caddy and the reloader meet, as on a volume of both."""
+    """A folder that Caddy and the reloader share, like a volume."""
 
     def __init__(self, program, folder):
         self.program, self.folder = program, folder
         self.http, self.port = free_port(), free_port()
         self.socket = folder / "admin.sock"
-        self.here = {"=/tmp/": f"={folder}/own-", "/var/tmp/admin.sock": str(self.socket)}
+        self.local = {"=/tmp/": f"={folder}/own-", "/var/tmp/admin.sock": str(self.socket)}
         self.write("boot.caddy", caddyfile.boot())
         self.write("reloader.sh", caddyfile.reloader())
         self.environment = os.environ | {
@@ -43,37 +43,35 @@ class Node:
         self.running = []
 
     def write(self, name, text):
-        """Write a file with this folder in the place of the container's."""
-        for there, instead in self.here.items():
-            text = text.replace(there, instead)
+        """Write a file with paths of this folder instead of the container's."""
+        for original, replacement in self.local.items():
+            text = text.replace(original, replacement)
         (self.folder / name).write_text(text)
 
     def serve(self, text, port=None):
-        """Write what is to be handed over."""
+        """Write the Caddyfile that the reloader loads."""
         port = port or self.port
         values = {"socket": self.socket, "http": self.http, "port": port, "text": text}
         (self.folder / "Caddyfile").write_text(SITES.format(**values))
 
     def caddy(self):
-        """Start Caddy as its service does."""
+        """Start Caddy like its service."""
         return self.start("caddy", "run", "--config", "boot.caddy", "--adapter", "caddyfile")
 
-    def caddy_that_listens(self):
+    def listening_caddy(self):
         """Start Caddy and wait for its socket."""
-        process, deadline = self.caddy(), time.monotonic() + SECONDS
-        while not self.socket.exists():
-            assert time.monotonic() < deadline, "no socket"
-            time.sleep(0.05)
+        process = self.caddy()
+        wait_for("socket", self.socket.exists, SECONDS)
         return process
 
     def reloader(self):
-        """Start the reloader anew, in a container of its own."""
+        """Start the reloader in a new container."""
         for name in ("tried", "settled", "settled-seen"):
             (self.folder / f"own-{name}").unlink(missing_ok=True)
         return self.start("sh", "reloader.sh")
 
     def healthy(self):
-        """Return the exit code of the reloader's health check, where it is new."""
+        """Return the exit code of the health check of a new reloader."""
         done = subprocess.run(["sh", "reloader.sh", "healthy"], cwd=self.folder, check=False)
         return done.returncode
 
@@ -86,7 +84,7 @@ class Node:
         return process
 
     def answer(self):
-        """Return what the site says, or nothing where nobody answers."""
+        """Return the site's text, or no text without an answer."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}", timeout=5) as answer:
                 return answer.read().decode()
@@ -94,11 +92,8 @@ class Node:
             return ""
 
     def wait_for(self, text):
-        """Wait until the site says it."""
-        deadline = time.monotonic() + SECONDS
-        while (found := self.answer()) != text:
-            assert time.monotonic() < deadline, f"{found!r} instead of {text!r}"
-            time.sleep(0.05)
+        """Wait until the site has this text."""
+        wait_for(f"answer {text!r}", lambda: self.answer() == text, SECONDS)
 
     def end(self, process, signal="terminate"):
         getattr(process, signal)()
@@ -108,7 +103,7 @@ class Node:
 
 @pytest.fixture
 def node(real_caddy, tmp_path):
-    """Return a place for Caddy and the reloader, both of which are ended afterwards."""
+    """Return a folder for Caddy and the reloader, and end both afterwards."""
     node = Node(real_caddy, tmp_path)
     try:
         yield node
@@ -117,8 +112,8 @@ def node(real_caddy, tmp_path):
             node.end(process)
 
 
-def test_whoever_comes_first_waits_for_the_other(node):
-    """Handed over as soon as both are there, and then the reloader is healthy."""
+def test_the_reloader_waits_for_caddy(node):
+    """The sites are loaded once Caddy runs, and then the reloader is healthy."""
     node.serve("one")
     node.reloader()
     time.sleep(0.5)
@@ -128,8 +123,8 @@ def test_whoever_comes_first_waits_for_the_other(node):
 
 
 @pytest.mark.parametrize("signal", ["terminate", "kill"])
-def test_a_caddy_that_starts_anew_is_handed_the_files_again(node, signal):
-    """Also where the last one left its socket behind."""
+def test_a_restarted_caddy_gets_the_files_again(node, signal):
+    """It does so even if the old Caddy left its socket behind."""
     node.serve("one")
     caddy = node.caddy()
     node.reloader()
@@ -141,7 +136,7 @@ def test_a_caddy_that_starts_anew_is_handed_the_files_again(node, signal):
 
 
 def test_changed_files_are_live_when_the_new_reloader_is_healthy(node):
-    """What Swarm calls running is what visitors get."""
+    """Once Swarm calls the reloader running, clients get the new sites."""
     node.serve("one")
     node.caddy()
     old = node.reloader()
@@ -154,39 +149,39 @@ def test_changed_files_are_live_when_the_new_reloader_is_healthy(node):
 
 
 def test_what_caddy_refuses_ends_the_reloader_and_changes_nothing(node):
-    """With 78 and Caddy's own reason, before it is called healthy; the old goes on serving."""
+    """The reloader exits with 78 and Caddy's reason; the old sites are still served."""
     node.serve("one")
     caddy = node.caddy()
     old = node.reloader()
     node.wait_for("one")
     node.end(old)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        node.serve("two", taken.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        node.serve("two", used.getsockname()[1])
         refused = node.reloader()
-        said, _ = refused.communicate(timeout=SECONDS)
+        output, _ = refused.communicate(timeout=SECONDS)
         node.running.remove(refused)
     assert 78 == refused.returncode
-    assert said.startswith("Caddy refuses the Caddyfile: http app module: start: listening on")
-    assert said.endswith("address already in use\n")
+    assert output.startswith("Caddy refuses the Caddyfile: http app module: start: listening on")
+    assert output.endswith("address already in use\n")
     assert not (node.folder / "own-settled").exists()
     assert ("one", None) == (node.answer(), caddy.poll())
 
 
-def test_a_file_that_is_none_is_refused_with_its_line(node):
-    """Caddy's adapter says where."""
+def test_an_invalid_file_is_refused_with_its_line(node):
+    """The message of Caddy's adapter has the line."""
     (node.folder / "Caddyfile").write_text("localhost {\n\tno-such-directive\n}\n")
     node.caddy()
     refused = node.reloader()
-    said, _ = refused.communicate(timeout=SECONDS)
+    output, _ = refused.communicate(timeout=SECONDS)
     node.running.remove(refused)
     assert 78 == refused.returncode
-    assert "Caddyfile:2: unrecognized directive: no-such-directive" in said
+    assert "Caddyfile:2: unrecognized directive: no-such-directive" in output
 
 
 def test_a_node_that_caddy_has_left_has_a_healthy_reloader_soon(node):
-    """What is left of it is a socket; a Caddy that is merely slow is waited for."""
+    """The old Caddy left a socket; the reloader waits a while for a slow Caddy."""
     node.serve("one")
-    node.end(node.caddy_that_listens(), "kill")
+    node.end(node.listening_caddy(), "kill")
     node.reloader()
     time.sleep(1)
     assert not (node.folder / "own-settled").exists()
@@ -194,7 +189,7 @@ def test_a_node_that_caddy_has_left_has_a_healthy_reloader_soon(node):
 
 
 def test_a_node_without_caddy_has_a_healthy_reloader(node):
-    """Caddy may be on another of the nodes that fit; where it is, it has a health check too."""
+    """Caddy may run on another of the allowed nodes, where its own health check counts."""
     node.serve("one")
     node.reloader()
     assert 0 == node.healthy()

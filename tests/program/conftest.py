@@ -1,4 +1,4 @@
-"""Run the whole program under Pulumi's mocks and keep what it declared as plain data."""
+"""Run the whole program under Pulumi's mocks, and keep its resources as plain data."""
 
 import base64
 from dataclasses import dataclass, field, replace
@@ -16,12 +16,12 @@ HEALTH = (
     '{"workers": 4, "threads": 4, "memory_bytes": 4294967296, "imprints": {"dask_worker": "1"}}'
 )
 
-FRONT = '{"auth": "basic", "login_tried": true}'
+INGRESS = '{"auth": "basic", "login_tried": true}'
 
 
 @dataclass(kw_only=True)
 class Program:
-    """What one run of the program declared and exported."""
+    """The resources and outputs of one run of the program."""
 
     resources: list = field(default_factory=list)
     outputs: dict = field(default_factory=dict)
@@ -29,19 +29,19 @@ class Program:
 
     def of_type(self, token):
         """Return the resources of one type."""
-        return [each for each in self.resources if each.type == token]
+        return [resource for resource in self.resources if resource.type == token]
 
     def command(self, name):
         """Return the Command with a logical name."""
         commands = self.of_type("command:local:Command")
-        (found,) = [each for each in commands if each.name == name]
-        return found
+        (command,) = [command for command in commands if command.name == name]
+        return command
 
     def service(self, name):
         """Return the inputs of the service with a Swarm name."""
         services = self.of_type("docker:index/service:Service")
-        (inputs,) = [each.inputs for each in services if each.inputs["name"] == name]
-        return inputs
+        (service,) = [service for service in services if service.inputs["name"] == name]
+        return service.inputs
 
     def container(self, name):
         """Return the container spec of a service."""
@@ -49,23 +49,24 @@ class Program:
 
     def mounted(self, name, path):
         """Return the text of the auto-named config that a service has at a path."""
-        (config,) = [each for each in self.container(name)["configs"] if path == each["fileName"]]
+        mounts = self.container(name)["configs"]
+        (mount,) = [mount for mount in mounts if mount["fileName"] == path]
         configs = self.of_type("docker:index/serviceConfig:ServiceConfig")
-        (found,) = [each for each in configs if f"{each.name}-id" == config["configId"]]
-        assert "name" not in found.inputs
-        return base64.b64decode(found.inputs["data"]).decode()
+        (config,) = [config for config in configs if f"{config.name}-id" == mount["configId"]]
+        assert "name" not in config.inputs
+        return base64.b64decode(config.inputs["data"]).decode()
 
     def dask_config(self, name):
         """Return Dask's configuration of a service."""
         return yaml.safe_load(self.mounted(name, "/etc/dask/dask-swarm.yaml"))
 
     def record(self, resource):
-        """Keep a resource, and answer as the engine would."""
+        """Keep a resource, and answer like the engine."""
         self.resources.append(resource)
         invented = {
             "random:index/randomPassword:RandomPassword": {"result": "t" * 48},
             "random:index/randomId:RandomId": {"hex": "0123456789abcdef" * 2},
-            COMMAND: {"stdout": FRONT if resource.name.startswith("front") else HEALTH},
+            COMMAND: {"stdout": INGRESS if resource.name.startswith("front") else HEALTH},
         }
         name = resource.inputs.get("name", f"{resource.name}-1a2b3c4")
         outputs = {"name": name} | invented.get(resource.type, {})
@@ -86,12 +87,12 @@ def run(defaults, monkeypatch):
 
 @pytest.fixture
 def preview(defaults, monkeypatch, tmp_path):
-    """Return a function that previews the program offline; what is recorded is in `tmp_path`."""
+    """Return a function that previews the program offline, with a record in `tmp_path`."""
     monkeypatch.setattr(offline, "PROJECT", tmp_path)
 
     def preview_program(**config):
         monkeypatch.setenv("DASK_SWARM_OFFLINE", "1")
-        monkeypatch.setattr(site, "find", _nobody)
+        monkeypatch.setattr(site, "find", _fail)
         return _run(defaults | config, preview=True)
 
     return preview_program
@@ -114,7 +115,7 @@ def _run(values, *, preview):
     return program
 
 
-def _nobody(settings):
+def _fail(settings):
     raise AssertionError("the Swarm was asked")
 
 

@@ -1,4 +1,4 @@
-"""Which resources of an existing stack are adopted, and the import file that says so."""
+"""The adopted resources of an existing stack, and its import file."""
 
 import json
 from contextlib import nullcontext
@@ -24,7 +24,7 @@ def test_an_existing_resource_gets_its_id_and_keeps_its_place():
     """With its parents, without resources that do not exist yet."""
     adopted = adopt.adoption(PLANNED, {"dask_worker": "w1", "other": "o1"})
     assert ["dask", "swarm", "dask-workers", "dask-workers-service"] == [
-        each["name"] for each in adopted
+        resource["name"] for resource in adopted
     ]
     assert "w1" == adopted[-1]["id"]
 
@@ -119,15 +119,15 @@ def test_the_aliases_are_those_that_the_program_declares(run):
         assert not program.container(name).get("labels")
         networks = program.service(name)["taskSpec"]["networksAdvanceds"]
         wanted = [adopt.ALIASES.get(name, []), []][: len(networks)]
-        assert wanted == [each.get("aliases", []) for each in networks]
+        assert wanted == [network.get("aliases", []) for network in networks]
 
 
 def test_the_names_are_those_that_the_program_declares(run):
     """The table follows the program: logical names, and the names on the Swarm."""
     program = run()
     declared = {
-        each.name: each.inputs["name"]
-        for each in program.resources
-        if each.type.startswith("docker:") and "name" in each.inputs
+        resource.name: resource.inputs["name"]
+        for resource in program.resources
+        if resource.type.startswith("docker:") and "name" in resource.inputs
     }
     assert adopt.NAMES == declared

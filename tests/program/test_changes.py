@@ -1,4 +1,4 @@
-"""The table of changes: no change restarts more services than its row says."""
+"""The table of changes: no change restarts more services than its row lists."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A preview without Docker: the facts that it uses instead, its messages, what it refuses."""
+"""A preview without Docker: its replacement facts, messages and refusals."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def messages(monkeypatch):
 
 
 def test_it_asks_nothing_and_warns_of_unknown_facts(preview, messages):
-    """Without a record the services are all there, with the tags as they are."""
+    """Without a record all services are shown, with unresolved tags."""
     program = preview(image="image:1")
     assert "image:1" == program.container("dask_worker")["image"]
     assert set(SERVICES) == set(services(program))
@@ -143,5 +143,5 @@ def _only(source, pattern, folder):
 
 def services(program):
     """Return the inputs of all services by their names: they are registered in any order."""
-    found = program.of_type("docker:index/service:Service")
-    return {each.inputs["name"]: each.inputs for each in found}
+    services = program.of_type("docker:index/service:Service")
+    return {service.inputs["name"]: service.inputs for service in services}

@@ -102,7 +102,7 @@ class TestManaged:
 
 class TestExternal:
     def test_no_server_is_declared_and_work_gets_the_external_url(self, run):
-        """The proof runs a flow there."""
+        """The proof runs a flow on it."""
         program = run(**EXTERNAL)
         assert SERVICE not in str(program.resources)
         assert EXTERNAL["prefectApiUrl"] == variables(program)["PREFECT_API_URL"]

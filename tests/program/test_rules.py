@@ -1,4 +1,4 @@
-"""Every service, and every secret, keeps these rules, whatever the config says.
+"""Every service and every secret follows these rules, with every config.
 
 The rules repeat on purpose what the components promise: a changed component cannot change them.
 """
@@ -73,9 +73,9 @@ def program(request, run):
 @pytest.fixture
 def services(program):
     """Return the inputs of all services by their Swarm names."""
-    found = {each.inputs["name"]: each.inputs for each in program.of_type(SERVICE)}
-    assert {"dask_scheduler", "dask_worker", "dask_notebook"} <= found.keys()
-    return found
+    services = {service.inputs["name"]: service.inputs for service in program.of_type(SERVICE)}
+    assert {"dask_scheduler", "dask_worker", "dask_notebook"} <= services.keys()
+    return services
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_every_service_has_a_health_check(containers):
 
 
 def test_every_image_is_pinned(containers):
-    """Each task runs the image that the deployment was proven with."""
+    """All tasks run the image that the deployment was proven with."""
     for name, container in containers.items():
         image, _, digest = container["image"].partition("@")
         tag = image.rpartition("/")[2].partition(":")[2]

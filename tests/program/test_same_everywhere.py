@@ -1,4 +1,4 @@
-"""The same program registers the same inputs, byte for byte, wherever and by whomever it runs."""
+"""The program registers the same inputs, byte for byte, on every machine and for every user."""
 
 import json
 import os
@@ -57,13 +57,13 @@ def inputs(checkout, python=sys.executable, **environment):
 
 @pytest.fixture(scope="module")
 def usual(places):
-    """Return what is registered in the first place."""
+    """Return the registrations of this checkout."""
     return inputs(places[0])
 
 
 def test_another_checkout_and_another_user_change_nothing(places, usual, tmp_path):
     """Path, home, user, temporary directory, terminal and shell."""
-    user = {"HOME": str(tmp_path), "USER": "somebody", "LOGNAME": "somebody", "SHELL": "/bin/zsh"}
+    user = {"HOME": str(tmp_path), "USER": "other", "LOGNAME": "other", "SHELL": "/bin/zsh"}
     place = {
         "TMPDIR": str(tmp_path),
         "PWD": "/elsewhere",
@@ -114,6 +114,6 @@ def test_other_engines_in_the_environment_change_nothing(places, usual):
 
 
 def test_neither_path_nor_user_is_in_any_input(places, usual):
-    """Nor anything else of this machine."""
+    """The inputs contain nothing else of this machine."""
     for mine in (str(places[0]), sys.prefix, str(Path.home()), os.uname().nodename):
         assert json.dumps(mine)[1:-1].encode() not in usual

@@ -1,4 +1,4 @@
-"""Images that fail in one way each, made from the lab's own without a build."""
+"""Images with one fault each, made from the lab's images without a build."""
 
 from contextlib import closing
 
@@ -19,18 +19,18 @@ def with_other_version(docker_host, image):
 
 
 def rebuilt(docker_host, image):
-    """Return an image in the registry that is `image` but for its digest."""
+    """Return an image in the registry that differs from `image` in its digest alone."""
     return _derived(docker_host, image, "rebuilt", {"Labels": {"rebuilt": "yes"}})
 
 
 def that_dies(docker_host, image):
-    """Return an image in the registry whose program complains and ends at once."""
+    """Return an image in the registry whose program prints an error and ends at once."""
     program = "echo no stomach for this >&2; exit 3"
     return _derived(docker_host, image, "dies", {"Entrypoint": ["sh", "-c", program]})
 
 
 def that_never_works(docker_host, image):
-    """Return an image in the registry whose program runs, and answers nobody."""
+    """Return an image in the registry whose program runs but never answers."""
     entrypoint = {"Entrypoint": ["sh", "-c", "echo asleep; exec sleep 600"]}
     return _derived(docker_host, image, "sleeps", entrypoint)
 

@@ -1,14 +1,11 @@
 """Running the example notebooks in a deployed notebook's container."""
 
-from contextlib import closing, contextmanager
-
-import docker
-
 from lab.context import SOURCE
+from tests.swarm.containers import run_in
 
 EXAMPLES = sorted(path.stem for path in SOURCE.glob("examples/*.ipynb"))
 CELL_SECONDS = 180
-# With the environment that Jupyter's settings give to every kernel. Nothing is written.
+# Sets the environment as Jupyter's settings do for every kernel. The example stays unchanged.
 RUN = f"""
 import json, os, pathlib, sys
 import nbformat
@@ -27,17 +24,6 @@ for cell in notebook.cells:
 """
 
 
-@contextmanager
-def deployed_notebook(lab):
-    """Return the container of the notebook that is deployed in the lab."""
-    with closing(docker.DockerClient(lab.docker_host)) as engine:
-        wanted = {"label": "com.docker.swarm.service.name=dask_notebook"}
-        (container,) = engine.containers.list(filters=wanted)
-        yield container
-
-
 def run_example(container, name):
-    """Run every cell of an example, and return what they print; fails with a cell's error."""
-    status, output = container.exec_run(["python", "-c", RUN, name])
-    assert 0 == status, output.decode()
-    return output.decode()
+    """Run all cells of an example, which must not fail, and return their output."""
+    return run_in(container, "python", "-c", RUN, name)

@@ -1,13 +1,12 @@
-"""Stand-ins for the official images, where those cannot be pulled: made from the lab's own.
+"""Substitutes for the official images, made from the lab's images without a registry.
 
-They are like the official ones (https://github.com/dask/dask-docker) as far as a deployment meets
-it. The entrypoint installs `$EXTRA_PIP_PACKAGES` and then runs the command. Dask and what comes
-with it is there, and nothing more: no bytecode, no variables of ours. Scheduler and workers run as
-root, the notebook as 1000:100.
+A deployment cannot tell them from the official images (https://github.com/dask/dask-docker).
+The entrypoint installs `$EXTRA_PIP_PACKAGES` and then runs the command. The images contain Dask
+and its dependencies, but no bytecode and none of our variables. Scheduler and workers run as root,
+the notebook as 1000:100.
 
-They differ in this: pip asks no index. The containers of a lab need not reach one. What is taken
-out of our images is packed into wheels instead, which lie in the stand-in and are all that its pip
-finds.
+One thing differs: pip uses no index, because the lab's containers may not reach one. Wheels in the
+image replace it: they hold the packages that are removed from our images.
 """
 
 import hashlib
@@ -45,30 +44,31 @@ def plain(name):
     return re.sub("[-_.]+", "-", name).lower()
 
 site = sysconfig.get_path("purelib")
-known = {plain(each.name): each for each in metadata.distributions(path=[site])}
+known = {plain(package.name): package for package in metadata.distributions(path=[site])}
 
 def needed(names):
-    found, rest = set(), [plain(name) for name in names]
+    names_needed, rest = set(), [plain(name) for name in names]
     while rest:
         name = rest.pop()
-        if name in known and name not in found:
-            found.add(name)
+        if name in known and name not in names_needed:
+            names_needed.add(name)
             for text in known[name].requires or ():
                 requirement = Requirement(text)
                 if not requirement.marker or requirement.marker.evaluate({"extra": ""}):
                     rest.append(plain(requirement.name))
-    return found
+    return names_needed
 
-def pack(each, folder):
-    (info,) = {path.parts[0] for path in each.files if path.parts[0].endswith(".dist-info")}
-    tag = re.search("^Tag: (.*)$", each.read_text("WHEEL"), re.MULTILINE)[1]
+def pack(package, folder):
+    (info,) = {path.parts[0] for path in package.files if path.parts[0].endswith(".dist-info")}
+    tag = re.search("^Tag: (.*)$", package.read_text("WHEEL"), re.MULTILINE)[1]
     with zipfile.ZipFile(folder / f"{info.removesuffix('.dist-info')}-{tag}.whl", "w") as wheel:
-        inside = [path for path in each.files if ".." not in path.parts and path.suffix != ".pyc"]
-        there = [path for path in inside if path.locate().is_file() and path.name != "RECORD"]
-        for path in there:
+        paths = [path for path in package.files if ".." not in path.parts]
+        inside = [path for path in paths if path.suffix != ".pyc"]
+        files = [path for path in inside if path.locate().is_file() and path.name != "RECORD"]
+        for path in files:
             wheel.write(path.locate(), str(path))
         record = f"{info}/RECORD"
-        wheel.writestr(record, "".join(f"{path},,\\n" for path in [*there, record]))
+        wheel.writestr(record, "".join(f"{path},,\\n" for path in [*files, record]))
 
 wheels = pathlib.Path("/opt/wheels")
 wheels.mkdir()
@@ -93,11 +93,11 @@ chmod 755 /usr/bin/prepare.sh
 
 
 def official(lab, images):
-    """Return the references of both stand-ins in the lab's registry, by config key."""
-    return {key: _made(lab, key, images[key]) for key in KEPT}
+    """Return the references of both substitutes in the lab's registry, by config key."""
+    return {key: _ensure(lab, key, images[key]) for key in KEPT}
 
 
-def _made(lab, key, image):
+def _ensure(lab, key, image):
     repository = image.partition("@")[0].rpartition(":")[0]
     host, _, name = repository.partition("/")
     recipe = json.dumps([image, KEPT[key], USERS[key], PREPARE, PIP_CONF, STRIP, SCRIPT])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.golang import built
-from tests.swarm.conftest import wait_for
+from tests.conftest import wait_for
 
 VERSION = "1.8.0"
 MODULE = "github.com/versity/versitygw/cmd/versitygw"
@@ -27,7 +27,7 @@ openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 
 
 @dataclass(kw_only=True)
 class Server:
-    """A server that takes one access key; a bucket is a folder in `buckets`."""
+    """A server that accepts one access key; a bucket is a folder in `buckets`."""
 
     host: str
     folder: Path
@@ -39,7 +39,7 @@ class Server:
 
     @property
     def ca(self):
-        """Return the certificate of the authority that has certified the server."""
+        """Return the certificate of the server's authority."""
         return (self.folder / "ca.pem").read_text()
 
     @property
@@ -48,11 +48,13 @@ class Server:
 
     def objects(self, bucket):
         """Return the names of all objects in a bucket."""
-        place = self.buckets / bucket
-        return sorted(str(each.relative_to(place)) for each in place.rglob("*") if each.is_file())
+        folder = self.buckets / bucket
+        return sorted(
+            str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()
+        )
 
     def start(self, access_key, secret_key):
-        """Start it, or start it again with other keys."""
+        """Start the server, or restart it with other keys."""
         self.stop()
         program = built("versitygw", MODULE, VERSION)
         keys = ["--access", access_key, "--secret", secret_key]
@@ -62,10 +64,10 @@ class Server:
             self.process = subprocess.Popen(
                 [program, *keys, *tls, *listen, "posix", self.buckets], stdout=log, stderr=log
             )
-        wait_for(self._answers)
+        wait_for("answer from the S3 server", self._answers)
 
     def stop(self):
-        """End it, if it runs."""
+        """Stop the server if it runs."""
         if self.process:
             self.process.terminate()
             self.process.wait(20)
@@ -79,15 +81,15 @@ class Server:
 
 
 @contextmanager
-def server(host, folder, bucket):
-    """Return a server that listens at an address of this machine, with a bucket; not started."""
+def prepared_server(host, folder, bucket):
+    """Yield a server with a bucket at an address of this machine, not started yet."""
     assert shutil.which("openssl"), "openssl is missing: apt-get install openssl"
-    made = Server(host=host, folder=folder)
-    (made.buckets / bucket).mkdir(parents=True)
+    server = Server(host=host, folder=folder)
+    (server.buckets / bucket).mkdir(parents=True)
     subprocess.run(
         ["sh", "-c", MAKE_CERTIFICATES, "sh", folder, host], check=True, capture_output=True
     )
     try:
-        yield made
+        yield server
     finally:
-        made.stop()
+        server.stop()

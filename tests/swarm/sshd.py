@@ -1,20 +1,20 @@
-"""An OpenSSH server on the lab's manager, and a control host that knows it: all in one folder."""
+"""An OpenSSH server on the lab's manager, and a control host of it: all in one folder."""
 
 import os
 import shutil
 import signal
 import subprocess
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab.debian import ensure_packages
+from tests.conftest import wait_for
 
-PORT = 2222  # where a user has docker and nothing else
-SHELL_PORT = 2223  # where a user has what the machine has, as who delivers files must
+PORT = 2222  # where a user can run docker only
+SHELL_PORT = 2223  # where a user has a shell, which is needed to install files
 START_SECONDS = 20
-# What the manager has besides an engine: the docker command, and a shell to start it.
+# The manager has an engine, the docker command, and a shell to start it.
 DOCKER_ONLY = """#!/bin/sh
 echo "$SSH_ORIGINAL_COMMAND" >>{folder}/commands
 export PATH={folder}/bin
@@ -33,7 +33,7 @@ PidFile none
 Match LocalPort {port}
   ForceCommand {folder}/docker-only
 """
-# The engine's own place for its socket is in the namespace, whose /run no other process has.
+# The engine's usual socket is in the namespace of its /run, which no other process has.
 START = """
 ln -sf "$1/docker.sock" /run/docker.sock
 mkdir -p /run/sshd
@@ -48,7 +48,7 @@ exec unshare --mount sh -c 'mount --bind "$0" /etc/passwd && exec "$@"' {folder}
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A running server; `home` is the home of whoever runs commands by `command`."""
+    """A running server; `home` is the home of the user of `command`."""
 
     host: str
     folder: Path
@@ -59,7 +59,7 @@ class Server:
         return f"ssh://root@{self.host}:{self.port}"
 
     def with_a_shell(self):
-        """Return the same server where a user has more than docker."""
+        """Return the same server with the port where a user has a shell."""
         return replace(self, port=SHELL_PORT)
 
     @property
@@ -71,25 +71,25 @@ class Server:
         return self.home / ".ssh" / "known_hosts"
 
     def command(self, *words):
-        """Return what runs a command with the home of the control host."""
+        """Return the command line that runs a command on the control host."""
         return [str(self.folder / "control-host"), *words]
 
     def trust(self, key="host_key"):
-        """Make the server's key, or another one, the known one; None knows no key."""
+        """Write the known hosts file with the server's key, another key, or no key."""
         ports = ",".join(f"[{self.host}]:{port}" for port in (PORT, SHELL_PORT))
         public = (self.folder / f"{key}.pub").read_text() if key else ""
         self.known_hosts.write_text(f"{ports} {public}" if key else "")
 
     def logins(self):
-        """Return how many connections were let in so far."""
+        """Return the number of accepted connections so far."""
         return (self.folder / "log").read_text().count("Accepted publickey")
 
     def commands(self):
-        """Return what was run on the manager, each once."""
+        """Return the commands that were run on the manager."""
         return set((self.folder / "commands").read_text().splitlines())
 
     def hang_up(self):
-        """End the connection that is kept for the next command."""
+        """Close the connection that ssh keeps for the next command."""
         call = self.command("ssh", "-F", "swarm/ssh_config", "-O", "exit", self.address)
         environment = os.environ | {"DASK_SWARM_FIRST": "1"}
         subprocess.run(call, env=environment, capture_output=True, timeout=20, check=False)
@@ -97,21 +97,21 @@ class Server:
 
 @contextmanager
 def running(node, folder):
-    """Run a server on a node of the lab, with everything of it and its users in `folder`."""
+    """Run a server on a node of the lab, with all its files in `folder`."""
     ensure_packages(["sshd"])
     server = Server(host=node.address, folder=folder)
     _prepare(server)
     pid = (node.directory / "run" / "docker.pid").read_text().strip()
     inside = ["nsenter", f"--target={pid}", "--net", "--mount"]
-    # It goes with the tests, however they end.
+    # The server ends with the tests, however they end.
     bound = [*inside, "setpriv", "--pdeathsig", "TERM"]
     process = subprocess.Popen([*bound, "sh", "-c", START, "sh", str(node.directory), folder])
     try:
-        _wait_until_it_listens(server, process)
+        wait_for("sshd that listens", lambda: _listens(server, process), START_SECONDS)
         yield server
     finally:
-        for each in (server, server.with_a_shell()):
-            each.hang_up()
+        for endpoint in (server, server.with_a_shell()):
+            endpoint.hang_up()
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=20)
         subprocess.run([*inside, "rm", "-f", "/run/docker.sock"], check=False)
@@ -144,10 +144,8 @@ def _write_passwd(folder, home):
     (folder / "passwd").write_text("".join(":".join(fields) + "\n" for fields in lines))
 
 
-def _wait_until_it_listens(server, process):
-    deadline = time.monotonic() + START_SECONDS
+def _listens(server, process):
     log = server.folder / "log"
-    while not (log.exists() and "listening on" in log.read_text()):
-        assert process.poll() is None, f"sshd ended: {log.exists() and log.read_text()}"
-        assert time.monotonic() < deadline, f"sshd does not listen after {START_SECONDS} s"
-        time.sleep(0.05)
+    text = log.read_text() if log.exists() else ""
+    assert process.poll() is None, f"sshd ended: {text}"
+    return "listening on" in text

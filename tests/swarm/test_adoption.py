@@ -1,4 +1,4 @@
-"""A stack made by `docker stack deploy` is taken over: all of it stays, one up proves it."""
+"""Pulumi adopts a stack made by `docker stack deploy`; one up proves it."""
 
 import os
 import subprocess
@@ -10,22 +10,22 @@ import yaml
 from bench.arms import COMPOSE
 from tests.conftest import ROOT
 from tests.swarm import derived
-from tests.swarm.conftest import RUNNERS, declared, wait_until_gone
+from tests.swarm.conftest import RUNNERS, cluster_services, service_of, wait_until_gone
 
 pytestmark = pytest.mark.skipif("pulumi" not in RUNNERS, reason="only the Pulumi CLI can import")
 DEPLOY_SECONDS = 60
 
 
 def docker_stack(lab, images, *arguments):
-    """Run `docker stack …` on the lab as the original stack's users do."""
-    named = {"IMAGE": images["image"], "NOTEBOOK_IMAGE": images["notebookImage"]}
+    """Run `docker stack …` on the lab like a user of the original stack."""
+    variables = {"IMAGE": images["image"], "NOTEBOOK_IMAGE": images["notebookImage"]}
     command = ["docker", "--host", lab.docker_host, "stack", *arguments]
-    subprocess.run(command, env=os.environ | named, check=True, timeout=DEPLOY_SECONDS)
+    subprocess.run(command, env=os.environ | variables, check=True, timeout=DEPLOY_SECONDS)
 
 
 @pytest.fixture
 def original(lab, images, swarm, tmp_path):
-    """Deploy the original stack, on a network of the usual name, in the original way."""
+    """Deploy the original stack in the original way, on a network with the usual name."""
     assert not wait_until_gone(swarm)
     compose = yaml.safe_load(COMPOSE.read_text())
     compose["version"] = "3.5"
@@ -39,22 +39,21 @@ def original(lab, images, swarm, tmp_path):
 
 
 def identities(swarm):
-    """Return name to id of the services and the network."""
+    """Return the ids of the services and the network by name."""
     networks = swarm.networks.list(names=["dask-network"])
-    return {each.name: each.id for each in [*declared(swarm), *networks]}
+    return {resource.name: resource.id for resource in [*cluster_services(swarm), *networks]}
 
 
 def command_of(swarm, name):
-    """Return what the tasks of a service run."""
-    (found,) = [each for each in declared(swarm) if each.name == name]
-    return found.attrs["Spec"]["TaskTemplate"]["ContainerSpec"]["Args"]
+    """Return the command of a service's tasks."""
+    return service_of(swarm, name).attrs["Spec"]["TaskTemplate"]["ContainerSpec"]["Args"]
 
 
-def test_an_existing_stack_is_taken_over(original, new_deployment, swarm, lab, images, tmp_path):
-    """As the README says it: all is kept and updated, taken back unless that is proven."""
+def test_an_existing_stack_is_adopted(original, new_deployment, swarm, lab, images, tmp_path):
+    """All resources are kept and updated, and rolled back if the update is not proven."""
     deployment, file = new_deployment("pulumi"), tmp_path / "adopt.json"
     deployment.run("preview", "--import-file", str(file))
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-m", "tools.adopt", "--in-place", str(file)],
         cwd=ROOT,
         env=os.environ | {"DOCKER_HOST": lab.docker_host},
@@ -62,7 +61,7 @@ def test_an_existing_stack_is_taken_over(original, new_deployment, swarm, lab, i
         capture_output=True,
         text=True,
     ).stdout
-    assert 4 == told.count("adopted")
+    assert 4 == output.count("adopted")
     deployment.run("import", "--file", str(file), "--protect=false", "--generate-code=false")
     deployment.configure(image=derived.that_dies(lab.docker_host, images["image"]))
     printed = deployment.fail("up")

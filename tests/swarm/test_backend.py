@@ -1,10 +1,9 @@
-"""State in an S3 bucket, tried with a real server: `PULUMI_BACKEND_URL=s3://…` is all it takes."""
+"""State in an S3 bucket of a real server needs `PULUMI_BACKEND_URL=s3://…` only."""
 
 import os
 import socket
 import subprocess
-import time
-from contextlib import closing
+from contextlib import suppress
 from pathlib import Path
 from shutil import which
 
@@ -13,12 +12,11 @@ import yaml
 
 from lab.golang import built
 from lab.shell import LabError
+from tests.conftest import free_port, wait_for
 from tests.swarm.conftest import RUNNERS
+from tests.swarm.s3 import MODULE, VERSION
 from tools.runners import ROOT, PulumiRunner, installed_cli
 
-VERSION = "1.8.0"
-MODULE = "github.com/versity/versitygw/cmd/versitygw"
-START_SECONDS = 30
 ACCOUNT = {"AWS_ACCESS_KEY_ID": "dask", "AWS_SECRET_ACCESS_KEY": "swarm-for-tests"}
 PROGRAM = """
 import pulumi, pulumi_random
@@ -31,20 +29,19 @@ pytestmark = pytest.mark.skipif("pulumi" not in RUNNERS, reason="there is no Pul
 
 @pytest.fixture(scope="module")
 def server():
-    """Return a real S3 server's program, which a new machine has to build first."""
-    here = which("versitygw")
+    """Return the program of a real S3 server, built if the machine has none."""
+    installed = which("versitygw")
     try:
-        return Path(here) if here else built("versitygw", MODULE, VERSION)
+        return Path(installed) if installed else built("versitygw", MODULE, VERSION)
     except LabError as error:
-        pytest.skip(f"NOT TESTED: state in S3, for there is no server: {error}")
+        pytest.skip(f"NOT TESTED: state in S3, because there is no server: {error}")
 
 
 @pytest.fixture
 def bucket(server, tmp_path):
-    """Serve a folder as a bucket, on the loopback; the bucket is that folder's only one."""
+    """Serve a folder with one bucket on the loopback."""
     (tmp_path / "data" / "state").mkdir(parents=True)
-    with closing(socket.create_server(("127.0.0.1", 0))) as found:
-        port = found.getsockname()[1]
+    port = free_port()
     account = {"ROOT_ACCESS_KEY": ACCOUNT["AWS_ACCESS_KEY_ID"],
                "ROOT_SECRET_KEY": ACCOUNT["AWS_SECRET_ACCESS_KEY"]}  # fmt: skip
     command = [str(server), "--port", f"127.0.0.1:{port}", "posix", str(tmp_path / "data")]
@@ -53,27 +50,23 @@ def bucket(server, tmp_path):
         subprocess.Popen(command, env=os.environ | account, stdout=log, stderr=log) as process,
     ):
         try:
-            wait_for(port, process, tmp_path / "server.log")
+            wait_for("server", lambda: is_up(port, process, tmp_path / "server.log"))
             yield f"s3://state?endpoint=http://127.0.0.1:{port}&region=us-east-1&s3ForcePathStyle=true"
         finally:
             process.terminate()
 
 
-def wait_for(port, process, log):
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, f"no server after {START_SECONDS} s"
-            time.sleep(0.1)
-        else:
-            return
+def is_up(port, process, log):
+    """Return whether the server accepts connections."""
+    assert process.poll() is None, log.read_text()
+    with suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    return False
 
 
 def test_a_stack_lives_in_a_bucket(bucket, tmp_path):
-    """Made, unchanged the second time, its secret encrypted by the passphrase, and destroyed."""
+    """It is created, unchanged by a second up, encrypted by the passphrase, and destroyed."""
     project = tmp_path / "project"
     project.mkdir()
     runtime = {"name": "python", "options": {"virtualenv": str(ROOT / ".venv")}}

@@ -1,4 +1,4 @@
-"""The whole thing in a real browser: one login, all that JupyterLab does, the dashboard."""
+"""The ingress in a real browser: one login, then JupyterLab and the dashboard work."""
 
 import os
 import re
@@ -12,15 +12,16 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from lab.debian import ensure_packages
-from tests.conftest import ROOT
+from tests.conftest import ROOT, wait_for
 from tests.front.portal import PASSWORD, USER
-from tests.swarm.fronts import OWN_CADDY, container_of, healthy, joining
+from tests.swarm.containers import container_of, healthy_ids
+from tests.swarm.ingress import MANAGED_CADDY, joining
 
-DOMAIN = "dask.localhost"  # under which a browser lets names share a cookie
+DOMAIN = "dask.localhost"  # a browser lets names under it share a cookie
 NAMES = {site: f"{site}.{DOMAIN}" for site in ("notebook", "dashboard")}
 BACK_SECONDS = 5
 START_SECONDS = 60
-PATIENCE = 60_000  # milliseconds; everything shares two CPUs
+MILLISECONDS = 60_000  # for each step; everything shares two CPUs
 HOME = "/home/jovyan"
 GREETING = {"environment": {"GREETING": "hello"}}
 CELL = """
@@ -35,8 +36,8 @@ LAST = True
 FOUND = "found 4 4 4.00 GiB 499999500000 hello"
 
 
-class Front:
-    """A deployment behind a login, and how a browser gets past that."""
+class Ingress:
+    """A deployment behind a login, and a browser that logs in."""
 
     def __init__(self, deployment, config):
         self.deployment, self.config = deployment, config
@@ -50,8 +51,8 @@ class Front:
         return self.deployment.runner.outputs(secrets=True)
 
     @contextmanager
-    def visit(self, browser):
-        """Yield a browser's context in which somebody has logged in, once."""
+    def open_context(self, browser):
+        """Yield a browser context with a logged-in user."""
         pair = {}
         if self.config.get("auth") == "basic":
             outputs = self.outputs()
@@ -60,7 +61,7 @@ class Front:
             ignore_https_errors=True, viewport={"width": 1280, "height": 800},
             http_credentials=pair or None,
         )  # fmt: skip
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(MILLISECONDS)
         try:
             if not pair:
                 log_in_at_portal(context)
@@ -70,7 +71,7 @@ class Front:
 
 
 def log_in_at_portal(context, picture=None):
-    """Log in as whoever opens the dashboard first is asked to."""
+    """Open the dashboard, and log in at the portal."""
     page = context.new_page()
     page.goto(f"https://{NAMES['dashboard']}/status")
     assert page.url.startswith(f"https://portal.{DOMAIN}/?rd=https%3A%2F%2Fdashboard.")
@@ -85,14 +86,14 @@ def log_in_at_portal(context, picture=None):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Return where screenshots go: `PICTURES=docs/images make test` renews the documentation's."""
-    wanted = os.environ.get("PICTURES")
-    return ROOT / wanted if wanted else tmp_path_factory.mktemp("pictures")
+    """Return the folder for screenshots; `PICTURES=docs/images make test` renews the docs."""
+    folder = os.environ.get("PICTURES")
+    return ROOT / folder if folder else tmp_path_factory.mktemp("pictures")
 
 
 @pytest.fixture(scope="module")
 def browser(lab):
-    """Return Debian's Chromium, for which all names under localhost are the lab's master."""
+    """Return Debian's Chromium, which resolves names under localhost to the lab's master."""
     ensure_packages(["chromium"])
     program = shutil.which("chromium")
     rules = f"MAP *.localhost {lab.master.address}"
@@ -104,8 +105,8 @@ def browser(lab):
 
 
 @pytest.fixture
-def folder(front, lab):
-    """Return the name of an empty folder in the notebook's home, whatever else is there."""
+def folder(ingress, lab):
+    """Return the name of a new folder in the notebook's home."""
     name = f"browser-{secrets.token_hex(4)}"
     with closing(docker.DockerClient(lab.docker_host)) as engine:
         in_notebook = lambda *command: container_of(engine, "dask_notebook").exec_run(command)  # noqa: E731
@@ -116,7 +117,7 @@ def folder(front, lab):
 
 
 class Lab:
-    """JupyterLab's page in a folder, in a workspace of its own, and what was answered to it."""
+    """JupyterLab's page in a folder, in its own workspace, and the refused requests."""
 
     def __init__(self, context, folder, query=""):
         self.context, self.refused, self.shown = context, [], []
@@ -136,17 +137,17 @@ class Lab:
             socket.on("framereceived", lambda frame: self.shown.append(str(frame)))
 
     def compute(self, source):
-        """Run a cell in a new notebook and return where its output appears."""
+        """Run a cell in a new notebook and return the place of its output."""
         self.page.click('.jp-LauncherCard[data-category="Notebook"] >> nth=0')
         cell = self.page.locator(".jp-Notebook .cm-content").first
         self.page.wait_for_selector("text=/Python 3 .ipykernel. . Idle/")
         cell.fill(source)
-        expect(cell).to_contain_text(source.splitlines()[-1], timeout=PATIENCE)
+        expect(cell).to_contain_text(source.splitlines()[-1], timeout=MILLISECONDS)
         self.page.keyboard.press("Shift+Enter")
         return self.page.locator(".jp-OutputArea-output", has_text="found").first
 
     def open_example(self, name):
-        """Open an example, and have all its cells run."""
+        """Open an example and run all its cells."""
         address = f"{self.page.url.partition('/tree/')[0]}/tree/{name}"
         self.page.goto(address)
         self.page.wait_for_selector("text=/Python 3 .ipykernel. . Idle/")
@@ -161,7 +162,7 @@ class Lab:
         if not button.is_visible():
             self.page.click('.jp-SideBar .lm-TabBar-tab[data-id="dask-dashboard-launcher"]')
         button.click()
-        until(self.page, lambda: frames, f"the panel {name}")
+        until(self.page, f"frame of the panel {name}", lambda: frames)
         return frames
 
     def put_beside(self, name, x, y):
@@ -176,18 +177,18 @@ class Lab:
         self.page.wait_for_timeout(1000)
 
     def open_terminal(self):
-        """Open a terminal beside what is there."""
+        """Open a terminal."""
         self.page.click(".lm-MenuBar-itemLabel:text-is('File')")
         self.page.hover(".lm-Menu-itemLabel:text-is('New')")
         self.page.click(".lm-Menu-itemLabel:text-is('Terminal')")
         self.page.wait_for_selector(".jp-Terminal-body .xterm-helper-textarea", state="attached")
-        until(self.page, lambda: self.shown, "a prompt")
+        until(self.page, "prompt", lambda: self.shown)
 
-    def type(self, command, awaited):
-        """Type a command into the terminal and wait for what it prints."""
+    def type(self, command, expected):
+        """Type a command into the terminal and wait for its output."""
         self.page.click(".jp-Terminal-body")
         self.page.keyboard.type(command + "\n")
-        until(self.page, lambda: awaited in "".join(self.shown), f"{awaited} of {self.shown}")
+        until(self.page, f"output {expected}", lambda: expected in "".join(self.shown))
 
     def upload(self, path):
         """Upload a file into the folder."""
@@ -204,24 +205,26 @@ class Lab:
         return download.value.path().read_bytes()
 
 
-def until(page, met, what):
-    """Wait for something while the browser's events are taken in."""
-    deadline = time.monotonic() + START_SECONDS
-    while not met():
-        assert time.monotonic() < deadline, what
+def until(page, what, condition):
+    """Wait for a condition while the page handles the browser's events."""
+
+    def check():
         page.wait_for_timeout(50)
+        return condition()
+
+    wait_for(what, check, START_SECONDS, pause=0)
 
 
-class EveryFront:
-    """What both modes and both logins promise."""
+class CommonTests:
+    """Tests of both modes and both logins."""
 
-    def test_all_of_jupyterlab_works_after_one_login(self, front, browser, folder, tmp_path):
-        """A cell, a terminal, a file up and down again; not one request is refused."""
+    def test_all_of_jupyterlab_works_after_one_login(self, ingress, browser, folder, tmp_path):
+        """A cell, a terminal, an upload and a download work; no request is refused."""
         file = tmp_path / "some.bin"
         file.write_bytes(bytes(range(256)) * 4096)
-        with front.visit(browser) as context:
+        with ingress.open_context(browser) as context:
             lab = Lab(context, folder)
-            expect(lab.compute(CELL)).to_contain_text(FOUND, timeout=PATIENCE)
+            expect(lab.compute(CELL)).to_contain_text(FOUND, timeout=MILLISECONDS)
             lab.open_terminal()
             lab.type('echo "<$GREETING>"', "<hello>")
             lab.upload(file)
@@ -229,103 +232,103 @@ class EveryFront:
             assert [] == lab.refused
 
 
-class TestManaged(EveryFront):
+class TestManaged(CommonTests):
     """The stack's own Caddy, with a basic login."""
 
     @pytest.fixture(scope="class")
     @classmethod
-    def front(cls, deployed):
-        """Return a deployment with a Caddy of its own."""
-        config = OWN_CADDY | GREETING | {"domain": DOMAIN}
+    def ingress(cls, deployed):
+        """Return a deployment with a managed Caddy."""
+        config = MANAGED_CADDY | GREETING | {"domain": DOMAIN}
         with deployed("rehearsal", **config) as deployment:
-            yield Front(deployment, config)
+            yield Ingress(deployment, config)
 
-    def test_the_first_example_runs_to_its_end_while_the_panels_move(
-        self, front, browser, folder, pictures
+    def test_the_first_example_runs_while_the_panels_update(
+        self, ingress, browser, folder, pictures
     ):
-        """The panels are this cluster's, preset, and live through Caddy, login and proxy."""
-        with front.visit(browser) as context:
+        """The panels show this cluster by default, live through Caddy, login and proxy."""
+        with ingress.open_context(browser) as context:
             lab = Lab(context, folder)
             lab.open_example("examples/1-first-steps.ipynb")
             panels = [lab.open_panel(name) for name in ("Workers", "Task Stream")]
             before = [len(frames) for frames in panels]
             for frames, count in zip(panels, before, strict=True):
-                until(lab.page, lambda f=frames, c=count: len(f) > c, "a panel to move")
+                until(lab.page, "frame of a panel", lambda f=frames, c=count: len(f) > c)
             prompts = lab.page.locator(".jp-Notebook .jp-CodeCell .jp-InputPrompt")
             ended = re.compile(r"\[\d+\]:")
             for number in range(prompts.count()):
-                expect(prompts.nth(number)).to_have_text(ended, timeout=PATIENCE)
+                expect(prompts.nth(number)).to_have_text(ended, timeout=MILLISECONDS)
             assert not lab.page.locator("[data-mime-type='application/vnd.jupyter.error']").count()
             lab.put_beside("1-first-steps", 320, 420)
             lab.page.screenshot(path=pictures / "notebook.png")
             assert [] == lab.refused
 
-    def test_jupyterlab_works_where_it_asks_for_a_login_of_its_own(self, front, browser, folder):
-        """Its token is in the address only, and takes the basic login's place nowhere."""
-        front.up(notebookLogin=True)
-        with front.visit(browser) as context:
-            lab = Lab(context, folder, f"?token={front.outputs()['notebook_token']}")
-            expect(lab.compute(CELL)).to_contain_text(FOUND, timeout=PATIENCE)
+    def test_jupyterlab_works_with_its_own_login(self, ingress, browser, folder):
+        """Its token is in the address only, and never replaces the basic login."""
+        ingress.up(notebookLogin=True)
+        with ingress.open_context(browser) as context:
+            lab = Lab(context, folder, f"?token={ingress.outputs()['notebook_token']}")
+            expect(lab.compute(CELL)).to_contain_text(FOUND, timeout=MILLISECONDS)
             assert [] == lab.refused
-        with front.visit(browser) as context:
+        with ingress.open_context(browser) as context:
             page = context.new_page()
             page.goto(f"https://{NAMES['notebook']}/lab")
             assert page.url.startswith(f"https://{NAMES['notebook']}/login")
-        front.up()
+        ingress.up()
 
 
-class TestExternal(EveryFront):
-    """A Caddy that was there before, behind a stand-in for Authelia that is as strict."""
+class TestExternal(CommonTests):
+    """An existing Caddy, with a stub of Authelia that is as strict."""
 
     @pytest.fixture(scope="class")
     @classmethod
-    def front(cls, edge, deployed):
+    def ingress(cls, edge, deployed):
         """Return a deployment that joins the existing Caddy."""
         config = joining(edge) | GREETING
         config |= {"domain": DOMAIN, "autheliaPortal": f"https://portal.{DOMAIN}"}
         with deployed("rehearsal", **config) as deployment:
-            yield Front(deployment, config)
+            yield Ingress(deployment, config)
 
-    def test_a_cell_computes_while_the_dashboard_moves(
-        self, front, browser, folder, edge, pictures
+    def test_a_cell_computes_while_the_dashboard_updates(
+        self, ingress, browser, folder, edge, pictures
     ):
-        """The task stream's websocket is live, and stays through a change of the sites."""
-        with front.visit(browser) as context:
+        """The websocket of the task stream stays open during a change of the sites."""
+        with ingress.open_context(browser) as context:
             dashboard, frames, closed = context.new_page(), [], []
             dashboard.on("websocket", lambda socket: watch(socket, frames, closed))
             dashboard.goto(f"https://{NAMES['dashboard']}/status")
             dashboard.wait_for_selector(".bk-Figure, canvas")
-            until(dashboard, lambda: frames, "a frame of the dashboard")
+            until(dashboard, "frame of the dashboard", lambda: frames)
             before, lab = len(frames), Lab(context, folder)
-            expect(lab.compute(CELL)).to_contain_text(FOUND, timeout=PATIENCE)
-            until(dashboard, lambda: len(frames) > before, "the task stream to move")
+            expect(lab.compute(CELL)).to_contain_text(FOUND, timeout=MILLISECONDS)
+            until(dashboard, "frame of the task stream", lambda: len(frames) > before)
             dashboard.screenshot(path=pictures / "dashboard.png")
 
             place = edge / "sites" / "dask-swarm.caddy"
             old = place.stat().st_mtime_ns
-            front.up(notebookName="lab")
+            ingress.up(notebookName="lab")
             assert old != place.stat().st_mtime_ns
             count = len(frames)
-            until(dashboard, lambda: len(frames) > count, "frames after a reload")
+            until(dashboard, "frame after a reload", lambda: len(frames) > count)
             assert not closed
-            front.up()
+            ingress.up()
 
-    def test_the_portal_is_what_a_stranger_sees(self, front, browser, pictures):
-        """A picture of the login for the README."""
+    def test_without_a_login_a_browser_gets_the_portal(self, ingress, browser, pictures):
+        """This makes the login's screenshot for the documentation."""
         context = browser.new_context(ignore_https_errors=True)
         log_in_at_portal(context, pictures / "login.png")
         context.close()
 
-    def test_the_page_comes_back_after_the_notebooks_task_was_killed(self, front, browser, lab):
-        """Within 5 s of the new task being healthy the page is there again."""
+    def test_the_page_is_back_after_the_notebooks_task_was_killed(self, ingress, browser, lab):
+        """The page loads within 5 s after the new task is healthy."""
         with (
-            front.visit(browser) as context,
+            ingress.open_context(browser) as context,
             closing(docker.DockerClient(lab.docker_host)) as engine,
         ):
             page = context.new_page()
             old = container_of(engine, "dask_notebook")
             old.kill()
-            until(page, lambda: healthy(engine, "dask_notebook", old.id), "a new task")
+            until(page, "new task", lambda: healthy_ids(engine, "dask_notebook") - {old.id})
             start = time.monotonic()
             while page.goto(f"https://{NAMES['notebook']}/lab").status != 200:
                 assert time.monotonic() - start < BACK_SECONDS

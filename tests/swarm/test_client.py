@@ -1,4 +1,4 @@
-"""What a client in the notebook finds: this cluster and no other, and the settings for work."""
+"""A client in the notebook connects to this cluster and has the stack's settings."""
 
 import json
 from contextlib import closing
@@ -7,9 +7,8 @@ import docker
 import pytest
 from docker import types
 
-from tests.swarm.conftest import wait_for
-from tests.swarm.fronts import healthy
-from tests.swarm.notebooks import deployed_notebook
+from tests.conftest import wait_for
+from tests.swarm.containers import healthy_ids, notebook_container, run_in
 
 SECRET = "planted-secret-3f7a"
 SETTINGS = {
@@ -17,7 +16,7 @@ SETTINGS = {
     "daskConfig": {"array": {"chunk-size": "7MiB"}},
     "prefect": "none",
 }
-# With the variables that Jupyter gives to every kernel.
+# Sets the variables as Jupyter does for every kernel.
 BEGIN = """
 import json, os, pathlib
 os.environ.update(json.loads(pathlib.Path("/run/secrets/dask_environment").read_text()))
@@ -28,14 +27,14 @@ from dask.distributed import Client, LocalCluster
 
 @pytest.fixture(scope="module")
 def cluster(deployed):
-    """Return a deployment with settings for work."""
+    """Return a deployment with variables and Dask configuration."""
     with deployed("rehearsal", **SETTINGS) as deployment:
         yield deployment
 
 
 @pytest.fixture
 def other_scheduler(lab, swarm, images):
-    """Run another scheduler of the same name on Caddy's network, whose name comes first."""
+    """Run another scheduler of the same name on Caddy's network, which sorts first."""
     service = swarm.services.create(
         images["image"],
         args=["dask", "scheduler"],
@@ -46,86 +45,89 @@ def other_scheduler(lab, swarm, images):
         stop_grace_period=10**9,
     )
     try:
-        running = {"desired-state": "running"}
-        wait_for(lambda: [t for t in service.tasks(running) if t["Status"]["State"] == "running"])
+        wait_for("other scheduler", lambda: runs(service))
         yield
     finally:
         service.remove()
 
 
+def runs(service):
+    """Return whether a task of a service runs."""
+    tasks = service.tasks({"desired-state": "running"})
+    return any(task["Status"]["State"] == "running" for task in tasks)
+
+
 def answer(lab, code):
-    """Return what the variable `found` holds after some code was run in the notebook."""
-    with deployed_notebook(lab) as notebook:
-        program = f"{BEGIN}\n{code}\nprint(json.dumps(found))"
-        status, output = notebook.exec_run(["timeout", "90", "python", "-c", program])
-        assert 0 == status, output.decode()
-        return json.loads(output.decode().splitlines()[-1])
+    """Run code in the notebook and return its variable `result`."""
+    program = f"{BEGIN}\n{code}\nprint(json.dumps(result))"
+    with notebook_container(lab) as notebook:
+        output = run_in(notebook, "timeout", "90", "python", "-c", program)
+    return json.loads(output.splitlines()[-1])
 
 
 @pytest.mark.parametrize("address", ["", "'scheduler:8786'"])
-def test_a_client_finds_this_cluster_whatever_else_is_called_scheduler(
+def test_a_client_connects_to_this_cluster_despite_another_scheduler(
     cluster, lab, other_scheduler, address
 ):
-    """And shows an address that works, and a link that a browser can follow."""
-    found = answer(
+    """It shows an address that works, and a link that a browser can open."""
+    result = answer(
         lab,
         f"client = Client({address}); client.wait_for_workers(4, timeout=30)\n"
-        "found = [len(client.scheduler_info(n_workers=-1)['workers']), repr(client),"
+        "result = [len(client.scheduler_info(n_workers=-1)['workers']), repr(client),"
         " client.dashboard_link]",
     )
-    assert 4 == found[0]
-    assert "tcp://scheduler:8786" in found[1]
-    assert "/proxy/scheduler:8787/status" == found[2]
+    assert 4 == result[0]
+    assert "tcp://scheduler:8786" in result[1]
+    assert "/proxy/scheduler:8787/status" == result[2]
 
 
 def test_variables_and_configuration_reach_workers_and_notebook(cluster, lab):
-    """Variables that Dask reads count, too."""
-    found = answer(
+    """Variables that Dask reads arrive too."""
+    result = answer(
         lab,
-        "look = lambda: [os.environ['GREETING'], dask.config.get('array.chunk-size'),"
+        "read = lambda: [os.environ['GREETING'], dask.config.get('array.chunk-size'),"
         " dask.config.get('distributed.comm.retry.count')]\n"
-        "found = [look(), *Client().run(look).values()]",
+        "result = [read(), *Client().run(read).values()]",
     )
-    assert [[SECRET, "7MiB", 7]] * 5 == found
+    assert [[SECRET, "7MiB", 7]] * 5 == result
 
 
-def test_variables_show_nowhere(cluster, lab, swarm):
-    """Neither in services and containers, nor in logs and outputs."""
-    shown = [json.dumps(each.attrs) for each in swarm.services.list()]
-    shown += [json.dumps(each.attrs) for each in swarm.configs.list()]
+def test_variables_are_not_shown(cluster, lab, swarm):
+    """Services, containers, configs, logs and outputs do not contain them."""
+    shown = [json.dumps(service.attrs) for service in swarm.services.list()]
+    shown += [json.dumps(config.attrs) for config in swarm.configs.list()]
     for node in lab.nodes:
         with closing(docker.DockerClient(node.docker_host)) as engine:
             containers = engine.containers.list()
-            shown += [json.dumps(each.attrs) for each in containers]
-            shown += [each.logs().decode() for each in containers]
+            shown += [json.dumps(container.attrs) for container in containers]
+            shown += [container.logs().decode() for container in containers]
     shown.append(json.dumps(cluster.runner.outputs()))
     assert not [text for text in shown if SECRET in text]
 
 
-def test_a_cluster_of_the_notebooks_own_works(cluster, lab):
-    """For trying something small."""
-    # In threads: processes are started by importing a program that is a file.
+def test_a_local_cluster_works(cluster, lab):
+    """Users try small computations in the notebook alone."""
+    # In threads: processes would import the program, which is no file.
     own = "LocalCluster(n_workers=1, threads_per_worker=1, processes=False)"
-    code = f"with {own} as own, Client(own) as client: found = client.submit(sum, [1, 2]).result()"
+    code = f"with {own} as own, Client(own) as client: result = client.submit(abs, -3).result()"
     assert 3 == answer(lab, code)
 
 
-def test_changed_variables_replace_workers_and_notebook_alone(cluster, lab, swarm):
-    """The scheduler and what it knows stay."""
-    before = started(lab, swarm)
+def test_changed_variables_replace_workers_and_notebook_only(cluster, lab):
+    """The scheduler keeps its state."""
+    before = container_ids(lab)
     cluster.configure(**SETTINGS | {"environment": {"GREETING": "another"}})
     cluster.run("up")
-    after = started(lab, swarm)
+    after = container_ids(lab)
     changed = {name for name in before if before[name].isdisjoint(after[name])}
     assert {"dask_worker", "dask_notebook"} == changed
 
 
-def started(lab, swarm):
+def container_ids(lab):
     """Return the ids of the healthy containers by service."""
-    found = {}
-    for name in ("dask_scheduler", "dask_worker", "dask_notebook"):
-        found[name] = set()
-        for node in lab.nodes:
-            with closing(docker.DockerClient(node.docker_host)) as engine:
-                found[name] |= {each.id for each in healthy(engine, name, None)}
-    return found
+    ids = {"dask_scheduler": set(), "dask_worker": set(), "dask_notebook": set()}
+    for node in lab.nodes:
+        with closing(docker.DockerClient(node.docker_host)) as engine:
+            for name in ids:
+                ids[name] |= healthy_ids(engine, name)
+    return ids

@@ -1,16 +1,22 @@
-"""The program deployed for real on three nodes, by every runner that this machine has."""
+"""The program deployed on three nodes, by every runner of this machine."""
 
 import base64
 import json
-import time
 import urllib.parse
 from contextlib import closing
 
 import docker
 import pytest
 
-from tests.conftest import ROOT
-from tests.swarm.conftest import RUNNERS, declared, one_shots, proofs
+from tests.conftest import ROOT, wait_for
+from tests.swarm.conftest import (
+    RUNNERS,
+    cluster_services,
+    probe_services,
+    proof_records,
+    service_of,
+)
+from tests.swarm.containers import containers_of, notebook_container, run_in
 
 PI = """
 from dask.distributed import Client
@@ -34,21 +40,17 @@ def cluster(request, deployed):
 @pytest.fixture(scope="module")
 def notebook(cluster, lab):
     """Return the notebook's container on the master."""
-    with closing(docker.DockerClient(lab.docker_host)) as engine:
-        wanted = {"label": "com.docker.swarm.service.name=dask_notebook"}
-        (container,) = engine.containers.list(filters=wanted)
+    with notebook_container(lab) as container:
         yield container
 
 
 def python_in(container, program):
-    """Run a Python program in a container and return what it printed."""
-    status, output = container.exec_run(["python", "-c", program])
-    assert 0 == status, output.decode()
-    return output.decode()
+    """Run a Python program in a container and return its output."""
+    return run_in(container, "python", "-c", program)
 
 
 def test_the_deployment_is_proven(cluster):
-    """The stack's output says what was proven: four workers, two on each data node."""
+    """The stack's output has the proof: four workers, two on each data node."""
     health = cluster.runner.outputs()["health"]
     assert (4, 4, 4 * 2**30) == (health["workers"], health["threads"], health["memory_bytes"])
     assert {"lab-data-1": 2, "lab-data-2": 2} == health["nodes"]
@@ -56,7 +58,7 @@ def test_the_deployment_is_proven(cluster):
     assert health["seconds"] > 0
 
 
-def test_all_tasks_run_where_they_belong(cluster, swarm):
+def test_all_tasks_run_on_their_nodes(cluster, swarm):
     """`docker service ls` would say 1/1, 1/1 and 4/4."""
     nodes = {node.id: node.attrs["Description"]["Hostname"] for node in swarm.nodes.list()}
     running = {
@@ -65,7 +67,7 @@ def test_all_tasks_run_where_they_belong(cluster, swarm):
             for task in service.tasks(filters={"desired-state": "running"})
             if task["Status"]["State"] == "running"
         )
-        for service in declared(swarm)
+        for service in cluster_services(swarm)
     }
     expected = {
         "dask_scheduler": ["lab-master"],
@@ -76,19 +78,19 @@ def test_all_tasks_run_where_they_belong(cluster, swarm):
 
 
 def test_the_notebook_computes_on_the_cluster(notebook):
-    """In the notebook's container `Client("scheduler:8786")` has 4 workers and is right."""
+    """In the notebook's container `Client("scheduler:8786")` computes on 4 workers."""
     expected = f"found 4 4 {4 * 2**30} 499999500000"
     assert expected == python_in(notebook, PI).strip().splitlines()[-1]
 
 
-def test_the_notebook_finds_the_scheduler_without_being_told(notebook):
+def test_the_notebook_knows_the_schedulers_address(notebook):
     """`Client()` without an address connects."""
     program = "from dask.distributed import Client; print(Client(timeout='20s').scheduler.address)"
     assert "tcp://scheduler:8786" == python_in(notebook, program).strip()
 
 
 def test_the_notebook_asks_for_its_token(cluster, notebook):
-    """Without the token the server refuses, with it it answers."""
+    """The server answers requests with the token, and refuses all others."""
     token = cluster.runner.outputs(secrets=True)["notebook_token"]
     program = f"""
 import urllib.error, urllib.request
@@ -104,12 +106,12 @@ print(status({{}}), status({{"Authorization": "token wrong"}}),
     assert "403 403 200" == python_in(notebook, program).strip()
 
 
-def test_the_token_is_nowhere_to_be_read(cluster, swarm, lab):
-    """Not in a spec, a label, an environment, a command line or a log."""
+def test_the_token_is_shown_nowhere(cluster, swarm, lab):
+    """No spec, label, environment, command line or log contains it."""
     token = cluster.runner.outputs(secrets=True)["notebook_token"]
     spellings = {token, base64.b64encode(token.encode()).decode(), urllib.parse.quote(token)}
     with closing(docker.DockerClient(lab.docker_host)) as engine:
-        texts = [json.dumps(each.attrs) for each in engine.containers.list()]
+        texts = [json.dumps(container.attrs) for container in engine.containers.list()]
     for service in swarm.services.list():
         texts.append(json.dumps(service.attrs))
         texts.append(b"".join(service.logs(stdout=True, stderr=True)).decode())
@@ -119,34 +121,40 @@ def test_the_token_is_nowhere_to_be_read(cluster, swarm, lab):
 
 
 def test_no_port_is_published(cluster, swarm):
-    """Nothing of the cluster can be reached from outside its networks."""
-    assert not [each for each in swarm.services.list() if each.attrs["Endpoint"].get("Ports")]
+    """The cluster cannot be reached from outside its networks."""
+    services = swarm.services.list()
+    assert not [service for service in services if service.attrs["Endpoint"].get("Ports")]
 
 
-def test_the_probe_left_nothing(cluster, swarm):
+def test_the_probe_leaves_nothing(cluster, swarm):
     """Only the three services remain after a deployment."""
-    assert not one_shots(swarm)
+    assert not probe_services(swarm)
+
+
+def versions(swarm):
+    """Return the version of every service of the cluster."""
+    return {service.name: service.version for service in cluster_services(swarm)}
 
 
 def test_a_second_up_changes_nothing(cluster, swarm):
-    """Nothing changed means that nothing happens: no task is touched, no probe is run."""
-    before = {each.name: each.version for each in declared(swarm)}
+    """Without a change no task is touched and no probe runs."""
+    before = versions(swarm)
     if cluster.runner.name == "pulumi":
         cluster.run("preview", "--expect-no-changes")
         cluster.run("preview", "--refresh", "--expect-no-changes")
     cluster.run("up")
-    assert before == {each.name: each.version for each in declared(swarm)}
+    assert before == versions(swarm)
 
 
 def test_a_preview_offline_shows_only_what_would_change(cluster, monkeypatch, request):
-    """Recorded at the Swarm and then asking nobody: the change is shown, and nothing besides."""
+    """With a record of the Swarm, a preview without the Swarm shows the change alone."""
     request.addfinalizer((ROOT / "recorded.test.json").unlink)
     monkeypatch.setenv("DASK_SWARM_RECORD", "1")
     cluster.run("preview")
     monkeypatch.setenv("DASK_SWARM_OFFLINE", "1")
     offline = cluster.runner.offline
     before = cluster.run("preview", *offline)
-    # The provider alone, which must not have an engine that it would ask.
+    # Only the provider changes: offline it has no engine.
     assert "1 update," in before or "~ 1 to update\n" in before
     assert "replace" not in before
     assert 3 == before.count(", recorded in recorded.test.json")
@@ -160,35 +168,30 @@ def test_a_preview_offline_shows_only_what_would_change(cluster, monkeypatch, re
     assert "2 update," in after or "~ 2 to update\n" in after
 
 
-def test_a_killed_worker_comes_back(cluster, swarm, notebook, lab):
-    """The Swarm replaces a worker whose process dies, and the cluster is four again."""
+def test_a_killed_worker_is_replaced(cluster, swarm, notebook, lab):
+    """Swarm replaces a worker whose process dies, and the cluster has four workers again."""
     node = lab.nodes[1]
     with closing(docker.DockerClient(node.docker_host)) as engine:
-        wanted = {"label": "com.docker.swarm.service.name=dask_worker"}
-        engine.containers.list(filters=wanted)[0].kill()
-    deadline = time.monotonic() + 60
-    while "found 4 " not in python_in(notebook, PI) and time.monotonic() < deadline:
-        time.sleep(1)
-    assert "found 4 4" in python_in(notebook, PI)
+        containers_of(engine, "dask_worker")[0].kill()
+    wait_for("four workers", lambda: "found 4 4" in python_in(notebook, PI), pause=1)
 
 
-def test_what_was_done_by_hand_is_undone_and_proven_again(cluster, swarm):
-    """A scaled and a removed service are as declared again, and the probe has said so."""
-    before = proofs(swarm)
-    services = {each.name: each for each in declared(swarm)}
-    services["dask_worker"].scale(3)
-    services["dask_notebook"].remove()
+def test_drift_is_repaired_and_proven_again(cluster, swarm):
+    """A scaled and a removed service are as declared again, with a new proof."""
+    before = proof_records(swarm)
+    service_of(swarm, "dask_worker").scale(3)
+    service_of(swarm, "dask_notebook").remove()
     cluster.run("up")
-    after = {each.name: each.attrs["Spec"]["Mode"] for each in declared(swarm)}
-    assert {"Replicated": {"Replicas": 4}} == after["dask_worker"]
-    assert "dask_notebook" in after
-    assert before != proofs(swarm)
+    mode = service_of(swarm, "dask_worker").attrs["Spec"]["Mode"]
+    assert {"Replicated": {"Replicas": 4}} == mode
+    assert service_of(swarm, "dask_notebook")
+    assert before != proof_records(swarm)
 
 
 def test_a_repair_is_proven_once(cluster, swarm):
-    """The next deployment has nothing to prove, because nothing has changed since."""
+    """The next deployment proves nothing, because nothing has changed since."""
     if cluster.runner.name == "rehearsal":
         pytest.skip("only the engine ignores that the drift of the last deployment is repaired")
-    proven = proofs(swarm)
+    proven = proof_records(swarm)
     cluster.run("up")
-    assert proven == proofs(swarm)
+    assert proven == proof_records(swarm)

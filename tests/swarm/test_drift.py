@@ -1,94 +1,91 @@
-"""What somebody does by hand is shown by the look for drift, and repaired and proven by an up."""
+"""The drift preview shows manual changes, and an up repairs and proves the deployment."""
 
-import time
+from contextlib import suppress
 
 import docker
 import pytest
 
-from tests.swarm.conftest import RUNNERS, declared, proofs
+from tests.conftest import wait_for
+from tests.swarm.conftest import RUNNERS, cluster_services, proof_records, service_of
 
 pytestmark = pytest.mark.skipif(
-    "pulumi" not in RUNNERS, reason="only the Pulumi CLI can look for drift"
+    "pulumi" not in RUNNERS, reason="only the Pulumi CLI detects drift"
 )
-REMOVED_SECONDS = 60
 DRIFT = ("--refresh", "--expect-no-changes")
 
 
 @pytest.fixture(scope="module")
 def deployment(deployed, control_host):
     """Return a small deployment that the tests of this module damage and repair."""
-    with deployed("pulumi", control_host, workers=2, workersPerNode=1) as made:
-        yield made
-
-
-def service(swarm, name):
-    (found,) = [each for each in declared(swarm) if each.name == name]
-    return found
+    with deployed("pulumi", control_host, workers=2, workersPerNode=1) as deployment:
+        yield deployment
 
 
 def scale(swarm):
-    """Out of band, as by `docker service scale dask_worker=1`."""
-    service(swarm, "dask_worker").scale(1)
+    """Scale out of band, like `docker service scale dask_worker=1`."""
+    service_of(swarm, "dask_worker").scale(1)
     return ["dask-workers-service"]
 
 
 def scale_again(swarm):
-    """The same as before makes the same spec, and must be told from it."""
+    """The same change makes the same spec again, and is still a new drift."""
     return scale(swarm)
 
 
 def change_environment(swarm):
-    """As by `docker service update --env-add …`: the task is replaced."""
-    found = service(swarm, "dask_scheduler")
-    env = found.attrs["Spec"]["TaskTemplate"]["ContainerSpec"]["Env"]
-    found.update(env=[*env, "ADDED=by hand"], fetch_current_spec=True)
+    """Replace the task, like `docker service update --env-add …`."""
+    scheduler = service_of(swarm, "dask_scheduler")
+    env = scheduler.attrs["Spec"]["TaskTemplate"]["ContainerSpec"]["Env"]
+    scheduler.update(env=[*env, "ADDED=by hand"], fetch_current_spec=True)
     return ["dask-scheduler-service"]
 
 
 def remove_service_and_config(swarm):
-    """A config can be removed only when no service uses it."""
-    service(swarm, "dask_notebook").remove()
+    """Remove the service first, because a config in use cannot be removed."""
+    service_of(swarm, "dask_notebook").remove()
     (config,) = swarm.configs.list(filters={"name": "dask-notebook-config"})
     config.remove()
     return ["dask-notebook-service", "dask-notebook-config"]
 
 
 def remove_network(swarm):
-    """A network can be removed only when nothing is on it."""
-    for each in declared(swarm):
-        each.remove()
-    deadline = time.monotonic() + REMOVED_SECONDS
-    while found := swarm.networks.list(names=["dask-network"]):
-        assert time.monotonic() < deadline, "tasks hold on to the network"
-        try:
-            found[0].remove()
-        except docker.errors.APIError:
-            time.sleep(0.5)
+    """Remove the services first, because a network in use cannot be removed."""
+    for service in cluster_services(swarm):
+        service.remove()
+    wait_for("removal of the network", lambda: network_is_removed(swarm))
     return ["dask-network-overlay", "dask-scheduler-service", "dask-workers-service"]
 
 
-def spec_of(swarm):
-    """Return what must be as before after a repair: every service without ids."""
-    found = {}
-    for each in declared(swarm):
-        spec = each.attrs["Spec"]
+def network_is_removed(swarm):
+    """Remove the network if no task uses it; return whether it is gone."""
+    with suppress(docker.errors.APIError):
+        for network in swarm.networks.list(names=["dask-network"]):
+            network.remove()
+    return not swarm.networks.list(names=["dask-network"])
+
+
+def specs_without_ids(swarm):
+    """Return the part of every service's spec that a repair must restore."""
+    specs = {}
+    for service in cluster_services(swarm):
+        spec = service.attrs["Spec"]
         container = spec["TaskTemplate"]["ContainerSpec"]
-        found[each.name] = (spec["Mode"], container["Image"], container.get("Env"))
-    return found
+        specs[service.name] = (spec["Mode"], container["Image"], container.get("Env"))
+    return specs
 
 
 @pytest.mark.parametrize(
     "damage",
     [scale, scale_again, change_environment, remove_service_and_config, remove_network],
 )
-def test_what_was_done_by_hand_is_shown_and_repaired(deployment, swarm, damage):
-    """The look for drift fails and names it; an up makes it as it was, and proves it again."""
-    before, proven = spec_of(swarm), proofs(swarm)
+def test_a_manual_change_is_shown_and_repaired(deployment, swarm, damage):
+    """The drift preview fails and names it; an up repairs it and proves it again."""
+    before, proven = specs_without_ids(swarm), proof_records(swarm)
     deployment.run("preview", *DRIFT)
-    named = damage(swarm)
-    shown = deployment.fail("preview", *DRIFT)
-    assert all(name in shown for name in named), shown
+    names = damage(swarm)
+    output = deployment.fail("preview", *DRIFT)
+    assert all(name in output for name in names), output
     deployment.run("up")
-    assert before == spec_of(swarm)
-    assert proven != proofs(swarm)
+    assert before == specs_without_ids(swarm)
+    assert proven != proof_records(swarm)
     deployment.run("preview", *DRIFT)

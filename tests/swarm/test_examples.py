@@ -1,13 +1,14 @@
-"""The notebook as a person meets it: its examples run, its panels and its dashboard are there."""
+"""The notebook as a user sees it: its examples, panels and dashboard work."""
 
 import json
 
 import pytest
 
-from tests.swarm.notebooks import EXAMPLES, deployed_notebook, run_example
+from tests.swarm.containers import notebook_container, run_in
+from tests.swarm.notebooks import EXAMPLES, run_example
 from tests.swarm.wheels import OPTIONS, copy_into, wheel
 
-# Asks the server in its container as a browser does, and prints status and text of the answers.
+# Sends requests in the container like a browser, and prints status and text of the answers.
 ASK = """
 import json, sys, urllib.error, urllib.request
 
@@ -25,7 +26,7 @@ for path in {paths!r}:
     print(json.dumps([answer.status, answer.read().decode()]))
 """
 DASHBOARD = "/proxy/scheduler:8787/status"
-# A plot of the dashboard as a browser shows it: the page, then what comes over a websocket.
+# Loads a plot of the dashboard like a browser: the page, then a message of its websocket.
 PLOT = """
 import asyncio, re, urllib.request
 from tornado.httpclient import HTTPRequest
@@ -55,38 +56,36 @@ def cluster(deployed):
 @pytest.fixture(scope="module")
 def notebook(cluster, lab):
     """Return the notebook's container."""
-    with deployed_notebook(lab) as container:
+    with notebook_container(lab) as container:
         yield container
 
 
 @pytest.fixture(scope="module")
 def login(cluster):
-    """Return the headers of somebody who has logged in."""
+    """Return the headers of a logged-in user."""
     return {"Authorization": f"token {cluster.runner.outputs(secrets=True)['notebook_token']}"}
 
 
 def ask(container, paths, headers):
     """Return status and text of the server's answer to each path."""
     program = ASK.format(paths=paths, headers=headers)
-    status, output = container.exec_run(["python", "-c", program])
-    assert 0 == status, output.decode()
-    return [json.loads(line) for line in output.decode().splitlines()]
+    return [json.loads(line) for line in run_in(container, "python", "-c", program).splitlines()]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_each_example_runs(notebook, name):
-    """From a home that is a volume, every cell of it succeeds."""
+    """Every cell succeeds, with a home that is a volume."""
     run_example(notebook, name)
 
 
-def test_what_is_missing_is_said(notebook):
-    """Without an object store or a Prefect server, the examples say so and do nothing."""
+def test_an_example_reports_a_missing_service(notebook):
+    """Without an object store or a Prefect server, its example says so and does nothing."""
     assert "There is no object store" in run_example(notebook, "2-dataframes-on-s3")
     assert "There is no Prefect server" in run_example(notebook, "3-prefect-flow")
 
 
 def test_the_examples_are_in_the_file_browser(notebook, login):
-    """JupyterLab lists them in the home, and opens them for reading only."""
+    """JupyterLab lists the examples in the home, and opens them read-only."""
     paths = ["/api/contents/examples", f"/api/contents/examples/{EXAMPLES[0]}.ipynb"]
     (status, folder), (opened, example) = ask(notebook, paths, login)
     assert (200, 200) == (status, opened)
@@ -95,7 +94,7 @@ def test_the_examples_are_in_the_file_browser(notebook, login):
 
 
 def test_the_dashboard_is_behind_the_notebooks_login(notebook, login):
-    """Anonymous visitors are sent to the login; who is in sees the scheduler's dashboard."""
+    """Anonymous requests are sent to the login; a logged-in user gets the dashboard."""
     ((anonymous, _),) = ask(notebook, [DASHBOARD], {})
     ((status, page),) = ask(notebook, [DASHBOARD], login)
     assert (302, 200) == (anonymous, status)
@@ -104,13 +103,11 @@ def test_the_dashboard_is_behind_the_notebooks_login(notebook, login):
 
 def test_the_dashboards_plots_are_live(notebook, login):
     """The websocket of a plot passes through the notebook too."""
-    status, output = notebook.exec_run(["python", "-c", PLOT.format(headers=login)])
-    assert 0 == status, output.decode()
-    assert '"ACK"' in output.decode()
+    assert '"ACK"' in run_in(notebook, "python", "-c", PLOT.format(headers=login))
 
 
-def test_nothing_else_is_reached_through_the_notebook(notebook, login):
-    """Neither another port of the scheduler, nor a worker, nor another address of the same."""
+def test_the_notebook_proxies_only_the_dashboard(notebook, login):
+    """Other ports and addresses of the scheduler, and workers, are refused."""
     paths = [
         f"/proxy/{to}/" for to in ("scheduler:8786", "dask_scheduler:8787", "dask_worker:8789")
     ]
@@ -118,14 +115,14 @@ def test_nothing_else_is_reached_through_the_notebook(notebook, login):
 
 
 def test_the_panels_show_this_cluster(notebook, login):
-    """JupyterLab's Dask panels are preset, and nobody is asked about news."""
+    """JupyterLab's Dask panels are configured, and it does not ask about news."""
     path = "/lab/api/settings/dask-labextension:plugin"
     (settings, page) = ask(notebook, [path, "/lab"], login)
     assert '"/proxy/scheduler:8787"' in settings[1]
     assert "@jupyterlab/apputils-extension:announcements" in page[1]
 
 
-def test_pip_in_a_cell(notebook):
+def test_pip_works_in_a_cell(notebook):
     """`%pip install` adds a package that the same notebook can import."""
     copy_into(notebook, wheel("small", "1.0"))
     program = f"%pip install {OPTIONS} small\nimport small; print('found', small.VERSION)"

@@ -1,4 +1,4 @@
-"""Each way in which a cluster fails its proof, provoked for real: the message says what to do."""
+"""A real cluster fails its proof in every way: the message says what to do."""
 
 import contextlib
 import json
@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.swarm.conftest import one_shots, wait_for
+from tests.conftest import ROOT, wait_for
+from tests.swarm.conftest import probe_request, probe_services
 from tests.swarm.derived import with_other_version
 
 DEADLINE = 45
@@ -19,21 +19,19 @@ DEADLINE = 45
 
 @pytest.fixture(scope="module")
 def deployment(deployed):
-    """Return a healthy deployment that the tests of this module damage and mend."""
-    with deployed("rehearsal") as made:
-        yield made
+    """Return a healthy deployment that the tests of this module damage and repair."""
+    with deployed("rehearsal") as deployment:
+        yield deployment
 
 
 @pytest.fixture
 def request_text(deployment):
-    """Return what the deployment's probe was asked, with a deadline for tests."""
-    state = json.loads((ROOT / ".pulumi" / "rehearsal" / "test.json").read_text())
-    asked = state["resources"]["command:local:Command::dask-health-run"]["inputs"]["stdin"]
-    return json.dumps(json.loads(asked) | {"deadline_seconds": DEADLINE})
+    """Return the request of the deployment's probe, with a deadline for tests."""
+    return json.dumps(probe_request() | {"deadline_seconds": DEADLINE})
 
 
-def probe(lab, request_text):
-    """Start the probe as the program's Command does."""
+def start_probe(lab):
+    """Start the probe like the program's Command."""
     return subprocess.Popen(
         [sys.executable, "-m", "health"],
         cwd=ROOT,
@@ -48,16 +46,16 @@ def probe(lab, request_text):
 def failure_of(lab, request_text):
     """Run the probe, which must fail in time, and return its message."""
     start = time.monotonic()
-    with probe(lab, request_text) as started:
-        out, err = started.communicate(request_text, timeout=DEADLINE + 30)
-    assert 1 == started.returncode, out + err
+    with start_probe(lab) as probe:
+        out, err = probe.communicate(request_text, timeout=DEADLINE + 30)
+    assert 1 == probe.returncode, out + err
     assert "" == out
     assert time.monotonic() - start < DEADLINE + 15
     return err
 
 
-def running(swarm, name):
-    """Return how many tasks of a service run."""
+def count_running(swarm, name):
+    """Return the number of running tasks of a service."""
     (service,) = swarm.services.list(filters={"name": name})
     tasks = service.tasks(filters={"desired-state": "running"})
     return sum(task["Status"]["State"] == "running" for task in tasks)
@@ -65,35 +63,35 @@ def running(swarm, name):
 
 @contextlib.contextmanager
 def without_label(swarm, label):
-    """Take a label from all nodes, and give it back to those that had it."""
-    bearers = [
+    """Remove a label from all nodes, and restore it on the nodes that had it."""
+    labelled = [
         node for node in swarm.nodes.list() if node.attrs["Spec"]["Labels"].get("role") == label
     ]
-    for node in bearers:
+    for node in labelled:
         node.update(node.attrs["Spec"] | {"Labels": {}})
     try:
         yield
     finally:
-        for node in bearers:
+        for node in labelled:
             node.reload()
             node.update(node.attrs["Spec"] | {"Labels": {"role": label}})
 
 
-def test_a_missing_label_is_named_with_its_cure(deployment, lab, swarm, request_text):
+def test_a_missing_label_is_reported_with_its_fix(deployment, lab, swarm, request_text):
     """Without data nodes the message says which label is missing and how to set it."""
     try:
         with without_label(swarm, "data-worker"):
-            wait_for(lambda: running(swarm, "dask_worker") == 0)
+            wait_for("end of the workers", lambda: count_running(swarm, "dask_worker") == 0)
             message = failure_of(lab, request_text)
     finally:
-        wait_for(lambda: running(swarm, "dask_worker") == 4)
+        wait_for("four workers", lambda: count_running(swarm, "dask_worker") == 4)
     assert "no node carries label role=data-worker" in message
     assert "docker node update --label-add role=data-worker <node>" in message
     assert "0 of 4 tasks work" in message
 
 
-def test_a_worker_that_cannot_reach_its_peers_is_named(deployment, lab, request_text):
-    """Where small packets pass and large ones do not, the message says so and names the MTU."""
+def test_a_worker_that_cannot_reach_its_peers_is_reported(deployment, lab, request_text):
+    """If only small packets pass, the message names the nodes and the MTU."""
     one, other = lab.nodes[1:]
     rule = ["INPUT", "-s", other.address, "-p", "udp", "--dport", "4789"]
     rule += ["-m", "length", "--length", "1000:", "-j", "DROP"]
@@ -108,8 +106,8 @@ def test_a_worker_that_cannot_reach_its_peers_is_named(deployment, lab, request_
     assert "lab-data-2" in message
 
 
-def test_another_version_is_named_with_its_bearer(deployment, lab, request_text):
-    """A client whose distributed has another version is told from the rest of the cluster."""
+def test_another_version_is_reported_with_its_place(deployment, lab, request_text):
+    """The message names the client whose distributed has another version."""
     request = json.loads(request_text)
     image = with_other_version(lab.docker_host, request["image"])
     message = failure_of(lab, json.dumps(request | {"image": image}))
@@ -117,16 +115,16 @@ def test_another_version_is_named_with_its_bearer(deployment, lab, request_text)
     assert "1.2.3+2026.8.0 in the notebook's image" in message
 
 
-def test_a_missing_worker_is_counted(deployment, lab, swarm, request_text):
-    """A cluster with fewer workers than asked for is not proven, whatever else works."""
+def test_a_missing_worker_is_reported(deployment, lab, swarm, request_text):
+    """A cluster with fewer workers than configured is not proven."""
     request = json.loads(request_text)
     expected = request["expected"] | {"workers": 5, "threads": 5, "memory_bytes": 5 * 2**30}
     message = failure_of(lab, json.dumps(request | {"expected": expected}))
     assert "4 of 5 workers" in message
 
 
-def test_too_many_workers_on_a_node_are_named(deployment, lab, request_text):
-    """Two workers on a node that was to have one are a failure."""
+def test_too_many_workers_on_a_node_are_reported(deployment, lab, request_text):
+    """Two workers on a node fail the proof if at most one is allowed."""
     request = json.loads(request_text)
     expected = request["expected"] | {"workers_per_node": 1}
     message = failure_of(lab, json.dumps(request | {"expected": expected}))
@@ -134,15 +132,15 @@ def test_too_many_workers_on_a_node_are_named(deployment, lab, request_text):
     assert "at most 1" in message
 
 
-def test_a_missing_package_is_named(deployment, lab, request_text):
-    """A package that the workers do not have is named."""
+def test_a_missing_package_is_reported(deployment, lab, request_text):
+    """The message names a package that the workers do not have."""
     request = json.loads(request_text)
     message = failure_of(lab, json.dumps(request | {"packages": ["s3fs", "no-such-package"]}))
     assert "no-such-package" in message
 
 
-def test_a_service_that_never_appears_is_named(deployment, lab, request_text):
-    """A revision that nobody deploys is waited for, but not for ever."""
+def test_a_service_that_never_appears_is_reported(deployment, lab, request_text):
+    """The probe waits for a spec that is never deployed, until its deadline."""
     request = json.loads(request_text)
     services = request["services"] | {"dask_worker": "0" * 16}
     message = failure_of(lab, json.dumps(request | {"services": services}))
@@ -151,13 +149,13 @@ def test_a_service_that_never_appears_is_named(deployment, lab, request_text):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_probe_leaves_nothing(deployment, lab, swarm, request_text, number):
-    """However the probe is ended, its service is gone soon after."""
+    """However the probe ends, its service is removed soon after."""
     request = json.loads(request_text)
     expected = request["expected"] | {"workers": 5}
-    with probe(lab, request_text) as started:
-        started.stdin.write(json.dumps(request | {"expected": expected}))
-        started.stdin.close()
-        wait_for(lambda: one_shots(swarm), 20)
-        started.send_signal(number)
-        assert 0 != started.wait(timeout=30)
-    wait_for(lambda: not one_shots(swarm), 20)
+    with start_probe(lab) as probe:
+        probe.stdin.write(json.dumps(request | {"expected": expected}))
+        probe.stdin.close()
+        wait_for("service of the probe", lambda: probe_services(swarm), 20)
+        probe.send_signal(number)
+        assert 0 != probe.wait(timeout=30)
+    wait_for("removal of the probe", lambda: not probe_services(swarm), 20)

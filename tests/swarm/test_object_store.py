@@ -1,4 +1,4 @@
-"""An object store for real: proven, used by workers, with keys that are nowhere to be read."""
+"""A real object store: proven and used by workers, with keys that are shown nowhere."""
 
 import base64
 import json
@@ -15,13 +15,14 @@ import pytest
 from bench.under_computation import under_computation
 from tests.conftest import ROOT
 from tests.swarm import s3
-from tests.swarm.conftest import RUNNERS, declared, wait_until_gone
-from tests.swarm.notebooks import deployed_notebook, run_example
+from tests.swarm.conftest import RUNNERS, cluster_services, wait_until_gone
+from tests.swarm.containers import notebook_container
+from tests.swarm.notebooks import run_example
 
 pytestmark = pytest.mark.skipif("pulumi" not in RUNNERS, reason="only the Pulumi CLI has secrets")
 BUCKET = "dask"
 DEADLINE = 240
-# Jupyter's settings give the variables to kernels; this program is started beside them.
+# Sets the variables as Jupyter's settings do for kernels.
 DATASET = """
 import json, os, pathlib, sys
 os.environ.update(json.loads(pathlib.Path("/run/secrets/dask_environment").read_text()))
@@ -30,17 +31,18 @@ from dask.distributed import Client
 
 library = sys.argv[1]
 where = f"s3://{os.environ['S3_BUCKET']}/{library}"
-frame = pandas.DataFrame({"number": range(1000), "group": [each % 3 for each in range(1000)]})
+frame = pandas.DataFrame({"number": range(1000), "group": [number % 3 for number in range(1000)]})
 with Client("scheduler:8786", timeout="60s") as client:
     writing = dd.from_pandas(frame, npartitions=4).to_parquet(
         where, partition_on="group", compute=False, filesystem=library
     )
     writing.compute()
     whole = dd.read_parquet(where, filesystem=library)
-    # For these Dask's scheduler reads the metadata of the files.
+    # With filters Dask's scheduler reads the metadata of the files.
     part = dd.read_parquet(where, filesystem=library, filters=[("number", ">=", 500)])
-    totals = [int(each.number.sum().compute()) for each in (whole, part)]
-    graphs = b"".join(cloudpickle.dumps(each.__dask_graph__()) for each in (writing, whole, part))
+    totals = [int(frame.number.sum().compute()) for frame in (whole, part)]
+    works = (writing, whole, part)
+    graphs = b"".join(cloudpickle.dumps(work.__dask_graph__()) for work in works)
 print(json.dumps({"totals": totals, "graphs": graphs.hex()}))
 """
 TOTALS = [sum(range(1000)), sum(range(500, 1000))]
@@ -48,7 +50,7 @@ TOTALS = [sum(range(1000)), sum(range(500, 1000))]
 
 @dataclass(kw_only=True)
 class Stack:
-    """A deployed stack with an object store, and the keys that it has at present."""
+    """A deployed stack with an object store, and all keys that it has had."""
 
     deployment: object
     server: s3.Server
@@ -56,7 +58,7 @@ class Stack:
     keys: list = field(default_factory=list)
 
     def configure(self, access_key, secret_key, **changes):
-        """Set keys; the secret one is encrypted as the engine does it."""
+        """Set new keys; the engine encrypts the secret key."""
         self.keys.append((access_key, secret_key))
         config = {
             "workers": 2,
@@ -66,44 +68,42 @@ class Stack:
             "s3SecretKey": self.deployment.encrypted("s3SecretKey", secret_key),
             "s3CaBundle": self.server.ca,
             "s3Bucket": BUCKET,
-            # pyarrow's way to the certificates.
+            # pyarrow reads the certificates here.
             "environment": {"SSL_CERT_FILE": "/etc/dask-swarm/s3-ca.pem"},
         }
         self.deployment.configure(**config | changes)
 
     def up(self):
-        """Deploy, and keep what was printed."""
+        """Deploy, and keep the output."""
         self.printed += self.deployment.run("up")
         return self.deployment.runner.outputs()["health"]
 
 
 def new_keys():
-    """Return an access key and a secret key, with characters that other files' forms end at."""
+    """Return an access key and a secret key with special characters of file formats."""
     return f"AK[{secrets.token_hex(6)}]#x;y", f"#{secrets.token_hex(16)};[default]=%(x)s\\"
 
 
 @pytest.fixture(scope="module")
 def stack(lab, swarm, new_deployment, tmp_path_factory):
-    """Return a small stack whose object store is on this machine; destroyed in the end."""
+    """Return a small stack with an object store on this machine, destroyed at the end."""
     assert not wait_until_gone(swarm)
     folder = tmp_path_factory.mktemp("s3")
-    with s3.server(lab.gateway, folder, BUCKET) as server:
-        made = Stack(deployment=new_deployment("pulumi"), server=server)
+    with s3.prepared_server(lab.gateway, folder, BUCKET) as server:
+        stack = Stack(deployment=new_deployment("pulumi"), server=server)
         keys = new_keys()
         server.start(*keys)
-        made.configure(*keys)
+        stack.configure(*keys)
         try:
-            made.up()
-            yield made
+            stack.up()
+            yield stack
         finally:
-            made.deployment.run("destroy")
+            stack.deployment.run("destroy")
 
 
 def in_notebook(lab, program, *arguments):
-    """Run a Python program in the notebook's container, and return what it printed."""
-    with closing(docker.DockerClient(lab.docker_host)) as engine:
-        wanted = {"label": "com.docker.swarm.service.name=dask_notebook"}
-        (container,) = engine.containers.list(filters=wanted)
+    """Run a Python program in the notebook's container, and return its standard output."""
+    with notebook_container(lab) as container:
         status, (out, err) = container.exec_run(
             ["timeout", "240", "python", "-c", program, *arguments], demux=True
         )
@@ -111,16 +111,16 @@ def in_notebook(lab, program, *arguments):
         return out.decode()
 
 
-def running(swarm):
-    """Return the ids of the tasks that are to run, by service."""
-    wanted = {"desired-state": "running"}
+def task_ids(swarm):
+    """Return the ids of the tasks that Swarm wants to run, by service."""
     return {
-        each.name: {task["ID"] for task in each.tasks(filters=wanted)} for each in declared(swarm)
+        service.name: {task["ID"] for task in service.tasks({"desired-state": "running"})}
+        for service in cluster_services(swarm)
     }
 
 
-def forms(text):
-    """Return a text as it is, and what base64 makes of it wherever in a longer one it stands."""
+def encodings(text):
+    """Yield a text, and its base64 at every offset inside a longer text."""
     yield text.encode()
     for before in range(3):
         encoded = base64.b64encode(b"x" * before + text.encode())
@@ -128,7 +128,7 @@ def forms(text):
 
 
 def test_the_deployment_has_proven_the_bucket(stack):
-    """The output says what was written and read, and nothing of it is left."""
+    """The output shows the size of the test object, which is deleted afterwards."""
     health = stack.deployment.runner.outputs()["health"]
     proven = health["object_store"]
     assert (BUCKET, 2**20) == (proven["bucket"], proven["bytes"])
@@ -137,35 +137,36 @@ def test_the_deployment_has_proven_the_bucket(stack):
 
 
 @pytest.mark.parametrize("filesystem", ["fsspec", "arrow"])
-def test_a_dataset_goes_there_and_back_without_options(stack, lab, filesystem):
-    """Workers write partitions and read them, and no key is in a graph, by either library."""
+def test_a_dataset_is_written_and_read_without_options(stack, lab, filesystem):
+    """Workers write and read partitions with either library, and no graph has a key."""
     done = json.loads(in_notebook(lab, DATASET, filesystem))
     assert TOTALS == done["totals"]
     written = stack.server.objects(BUCKET)
-    groups = {each.split("/")[1] for each in written if each.startswith(f"{filesystem}/")}
+    groups = {path.split("/")[1] for path in written if path.startswith(f"{filesystem}/")}
     assert {"group=0", "group=1", "group=2"} <= groups
+    graphs = bytes.fromhex(done["graphs"])
     for key in stack.keys[-1]:
-        assert not any(form in bytes.fromhex(done["graphs"]) for form in forms(key))
+        assert not any(encoding in graphs for encoding in encodings(key))
 
 
 def test_the_example_writes_and_reads_dataframes(stack, lab):
-    """As a person opens it, with the bucket that is configured."""
-    with deployed_notebook(lab) as notebook:
+    """It runs as for a user, with the configured bucket."""
+    with notebook_container(lab) as notebook:
         printed = run_example(notebook, "2-dataframes-on-s3")
     assert f"The bucket is {BUCKET}" in printed
     assert "rows in 7 partitions" in printed
 
 
-def test_another_key_is_proven_and_used(stack, swarm, lab):
-    """Workers and notebook are replaced; a computation loses nothing, by the same scheduler."""
-    before, keys = running(swarm), new_keys()
+def test_a_new_key_is_proven_and_used(stack, swarm, lab):
+    """Workers and notebook are replaced; the scheduler stays, and no work is lost."""
+    before, keys = task_ids(swarm), new_keys()
     stack.server.start(*keys)
     stack.configure(*keys)
-    found = under_computation(lab.docker_host, 2, 8, 8, stack.up, service="dask_scheduler")
-    assert found["right"]
-    assert (2, 0, 0) == tuple(found[key] for key in ("workers", "lost_blocks", "repeated_tasks"))
+    losses = under_computation(lab.docker_host, 2, 8, 8, stack.up, service="dask_scheduler")
+    assert losses["right"]
+    assert (2, 0, 0) == tuple(losses[key] for key in ("workers", "lost_blocks", "repeated_tasks"))
     assert 2**20 == stack.deployment.runner.outputs()["health"]["object_store"]["bytes"]
-    after = running(swarm)
+    after = task_ids(swarm)
     kept = {name for name in before if before[name] & after[name]}
     assert {"dask_scheduler"} == kept == before.keys() - {"dask_worker", "dask_notebook"}
     for filesystem in ("fsspec", "arrow"):
@@ -173,7 +174,7 @@ def test_another_key_is_proven_and_used(stack, swarm, lab):
 
 
 def test_a_wrong_key_is_refused_in_the_servers_words(stack, lab):
-    """The message names key and cure, and what was there before works on."""
+    """The message names the key and the fix, and the old deployment still works."""
     good = stack.keys[-1]
     stack.configure("AKIAWRONG", good[1])
     printed = stack.deployment.fail("up")
@@ -188,11 +189,11 @@ def test_a_wrong_key_is_refused_in_the_servers_words(stack, lab):
 
 
 def request_of(stack):
-    """Return what the probe of the deployment is asked."""
-    found = stack.deployment.runner._call(["stack", "export", "--stack", "test"], capture=True)
-    resources = json.loads(found.stdout)["deployment"]["resources"]
-    (run,) = [each for each in resources if each["urn"].endswith("::dask-health-run")]
-    return json.loads(run["inputs"]["stdin"])
+    """Return the request of the deployment's probe."""
+    exported = stack.deployment.runner._call(["stack", "export", "--stack", "test"], capture=True)
+    resources = json.loads(exported.stdout)["deployment"]["resources"]
+    (command,) = [item for item in resources if item["urn"].endswith("::dask-health-run")]
+    return json.loads(command["inputs"]["stdin"])
 
 
 def failure_of(lab, request):
@@ -211,8 +212,8 @@ def failure_of(lab, request):
     return done.stderr
 
 
-def test_a_bucket_that_is_not_there_is_named(stack, lab):
-    """With what the server says, and the key to change."""
+def test_a_missing_bucket_is_reported(stack, lab):
+    """The message has the server's error, and the key to change."""
     request = request_of(stack)
     request["object_store"]["bucket"] = "no-such-bucket"
     message = failure_of(lab, request)
@@ -220,8 +221,8 @@ def test_a_bucket_that_is_not_there_is_named(stack, lab):
     assert "create the bucket, or set s3Bucket" in message
 
 
-def test_a_server_that_is_not_there_is_named(stack, lab):
-    """The connection is refused; the message says by which address."""
+def test_an_unreachable_server_is_reported(stack, lab):
+    """The message names the address that refuses the connection."""
     stack.server.stop()
     try:
         message = failure_of(lab, request_of(stack))
@@ -231,8 +232,8 @@ def test_a_server_that_is_not_there_is_named(stack, lab):
     assert "check s3Endpoint, and that the workers' nodes reach it" in message
 
 
-def everything_to_read(stack, lab, swarm):
-    """Yield what somebody may read who is not to know the keys, by what it is."""
+def readable_texts(stack, lab, swarm):
+    """Yield all texts that a reader without the keys can see, with their places."""
     yield "output of deployments", stack.printed
     yield "outputs", json.dumps(stack.deployment.runner.outputs(secrets=True))
     exported = stack.deployment.runner._call(["stack", "export", "--stack", "test"], capture=True)
@@ -242,15 +243,15 @@ def everything_to_read(stack, lab, swarm):
         logs = service.logs(stdout=True, stderr=True)
         yield f"log of {service.name}", b"".join(logs).decode(errors="replace")
     for kind in (swarm.secrets, swarm.configs):
-        yield "secrets and configs", json.dumps([each.attrs for each in kind.list()])
+        yield "secrets and configs", json.dumps([resource.attrs for resource in kind.list()])
     for node in lab.nodes:
         with closing(docker.DockerClient(node.docker_host)) as engine:
-            containers = [each.attrs for each in engine.containers.list(all=True)]
+            containers = [container.attrs for container in engine.containers.list(all=True)]
             yield f"containers on {node.name}", json.dumps(containers)
 
 
-def test_no_key_is_to_be_read_anywhere(stack, lab, swarm):
-    """Neither any that there was: not by docker, in logs, in what is printed or in the state."""
-    planted = [form for _, secret in stack.keys for form in forms(secret)]
-    for what, text in everything_to_read(stack, lab, swarm):
-        assert not any(form in text.encode() for form in planted), what
+def test_no_key_is_shown_anywhere(stack, lab, swarm):
+    """No old or new key is in Docker's data, logs, output or state."""
+    secret_keys = [form for _, secret in stack.keys for form in encodings(secret)]
+    for place, text in readable_texts(stack, lab, swarm):
+        assert not any(key in text.encode() for key in secret_keys), place

@@ -1,9 +1,8 @@
-"""What the Swarm cannot run is reported before anything on it changes, each with a fix."""
+"""Problems of the Swarm are reported with a fix before anything changes."""
 
 import re
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -13,24 +12,23 @@ from docker.errors import APIError
 from lab import cluster, processes
 from lab.engine import connect
 from lab.layout import Lab
-from tests.conftest import ROOT
-from tests.swarm.conftest import RUNNERS, left_behind, wait_for, wait_until_gone
+from tests.conftest import ROOT, wait_for
+from tests.swarm.conftest import RUNNERS, leftovers, wait_until_gone
 from tests.swarm.derived import NOWHERE
 
 RESERVED = "reserved"
-PLACED_SECONDS = 30
 MANAGERS = "managers"
 START = f"""
 from lab import engine, layout, network
-apart = layout.Lab(name="{MANAGERS}")
-network.raise_network(apart)
-engine.start_engines(apart.nodes)
+lab = layout.Lab(name="{MANAGERS}")
+network.raise_network(lab)
+engine.start_engines(lab.nodes)
 """
 
 
 @pytest.fixture(scope="module")
 def preview(new_deployment, swarm):
-    """Return a function that previews a config on an empty Swarm and returns the problems."""
+    """Return a function that previews a config on an empty Swarm and returns its problems."""
     assert not wait_until_gone(swarm)
     deployment = new_deployment("rehearsal")
 
@@ -42,12 +40,12 @@ def preview(new_deployment, swarm):
         return re.findall(r"^  - .+\n +expected: .+\n +fix: .+$", printed, re.MULTILINE)
 
     yield fail
-    assert not left_behind(swarm)
+    assert not leftovers(swarm)
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_everything_is_told_at_once_and_nothing_touched(runner, new_deployment, images, swarm):
-    """Five mistakes, one `up`, five problems; the Swarm is as it was."""
+def test_all_problems_are_reported_at_once(runner, new_deployment, images, swarm):
+    """One `up` with five mistakes reports five problems and leaves the Swarm unchanged."""
     deployment = new_deployment(runner)
     image = f"{images['image']}@{NOWHERE}"
     notebook = images["notebookImage"].rpartition(":")[0] + ":no-such-tag"
@@ -62,11 +60,11 @@ def test_everything_is_told_at_once_and_nothing_touched(runner, new_deployment, 
     assert "docker network create --driver overlay no-such-network" in printed
     assert "no node carries label role=boss" in printed
     assert "docker node update --label-add role=boss <node>" in printed
-    assert not left_behind(swarm)
+    assert not leftovers(swarm)
 
 
-def test_a_worker_node_is_not_taken_for_a_manager(preview, lab):
-    """Its engine answers; the message says what it is and where a manager is."""
+def test_a_worker_node_is_no_manager(preview, lab):
+    """Its engine answers, and the message names its role and a manager."""
     (line,) = preview(dockerHost=lab.nodes[1].docker_host)
     assert "is not a Swarm manager but a worker node" in line
     assert f"such as {lab.master.address}'s" in line
@@ -74,23 +72,23 @@ def test_a_worker_node_is_not_taken_for_a_manager(preview, lab):
 
 @pytest.fixture(scope="module")
 def managers():
-    """Return a lab that only these tests have, of engines that are no Swarm yet."""
-    apart = Lab(name=MANAGERS)
+    """Return a lab for these tests only, whose engines form no Swarm yet."""
+    lab = Lab(name=MANAGERS)
     try:
-        start_what_is_not_there()
-        yield apart
+        start_engines()
+        yield lab
     finally:
-        cluster.down(apart)
+        cluster.down(lab)
 
 
-def start_what_is_not_there():
-    """In a program of its own, which engines outlive."""
+def start_engines():
+    """Start the missing engines by another program, which they outlive."""
     subprocess.run([sys.executable, "-c", START], cwd=ROOT, check=True)
 
 
 @pytest.fixture(scope="module")
 def two_managers(managers):
-    """Return the same with a Swarm of two managers, which is locked when an engine starts anew."""
+    """Return that lab with a Swarm of two managers, locked when an engine restarts."""
     one, other = managers.nodes[:2]
     with connect(one.docker_host) as first, connect(other.docker_host) as second:
         first.init_swarm(one.address, swarm_spec=first.create_swarm_spec(autolock_managers=True))
@@ -99,26 +97,26 @@ def two_managers(managers):
     return managers
 
 
-def test_an_engine_without_a_swarm_is_told_how_to_begin_one(preview, managers):
-    """It has none yet."""
+def test_an_engine_without_a_swarm_is_reported(preview, managers):
+    """The fix is the command that creates a Swarm."""
     (line,) = preview(dockerHost=managers.docker_host)
     assert "is not a Swarm manager; its Swarm is inactive" in line
     assert line.endswith("docker swarm init")
 
 
-def test_a_swarm_without_its_quorum_is_named(preview, two_managers):
-    """One of two managers is not more than half."""
-    away = two_managers.nodes[1]
-    processes.end(away.cgroup)
+def test_a_swarm_without_a_quorum_is_reported(preview, two_managers):
+    """One of two managers is no majority."""
+    lost = two_managers.nodes[1]
+    processes.end(lost.cgroup)
     with connect(two_managers.docker_host) as engine:
-        wait_for(lambda: lost_its_leader(engine))
+        wait_for("lost leader", lambda: has_lost_leader(engine))
     (line,) = preview(dockerHost=two_managers.docker_host)
     assert "has no leader; too few of its managers are up" in line
     assert line.endswith("sudo systemctl start docker, on the other managers")
 
 
-def lost_its_leader(engine):
-    """Return whether the managers know that they cannot decide anything."""
+def has_lost_leader(engine):
+    """Return whether the managers report that they have no leader."""
     try:
         engine.nodes()
     except APIError as error:
@@ -126,47 +124,54 @@ def lost_its_leader(engine):
     return False
 
 
-def test_a_locked_manager_is_named(preview, two_managers):
-    """Its engine was started anew, and nobody has given it the key."""
+def test_a_locked_manager_is_reported(preview, two_managers):
+    """Its engine was restarted without the key."""
     one = two_managers.nodes[0]
     processes.end(one.cgroup)
-    start_what_is_not_there()
+    start_engines()
     (line,) = preview(dockerHost=one.docker_host)
     assert "its Swarm is locked" in line
     assert line.endswith("docker swarm unlock")
 
 
-def test_an_engine_that_is_not_there_is_named(preview):
-    """With the command that shows the same."""
+def test_a_missing_engine_is_reported(preview):
+    """The fix is the command that shows the same error."""
     (line,) = preview(dockerHost="unix:///nowhere/docker.sock")
     assert "dockerHost: 'unix:///nowhere/docker.sock' does not answer" in line
     assert line.endswith("docker --host unix:///nowhere/docker.sock info")
 
 
 def test_impossible_memory_is_explained(preview):
-    """More than any node has: the message says what each has, and what would fit."""
+    """The message says how much memory each node has, and what would fit."""
     (line,) = preview(workerMemory="1TiB")
     assert "each reserves 0.5 CPU and 1024GiB" in line
     assert "lab-data-1 has 2 CPU" in line
     assert "pulumi config set workerMemory" in line
 
 
-def test_what_the_lab_is_not_made_for_is_told(preview):
-    """Nodes and images are of one platform, and it is not this one."""
+def test_another_platform_is_reported(preview):
+    """All nodes and images of the lab have another platform."""
     lines = preview(platform="linux/arm64")
     keys = {line.split()[1] for line in lines}
     assert {"platform:", "image:", "notebookImage:"} == keys
 
 
 def test_a_network_of_the_manager_alone_is_no_overlay(preview):
-    """Every engine has a network of that name."""
+    """Every engine has a network named bridge."""
     (line,) = preview(caddyNetwork="bridge")
     assert "only the manager has a bridge network of that name" in line
 
 
+def node_of(swarm, hostname):
+    """Return the node with a host name."""
+    nodes = swarm.nodes.list()
+    (node,) = [node for node in nodes if node.attrs["Description"]["Hostname"] == hostname]
+    return node
+
+
 @contextmanager
 def drained(node):
-    """Let a node take no tasks."""
+    """Drain a node, so that it runs no tasks."""
     node.update(node.attrs["Spec"] | {"Availability": "drain"})
     try:
         yield
@@ -175,10 +180,9 @@ def drained(node):
         node.update(node.attrs["Spec"] | {"Availability": "active"})
 
 
-def test_a_node_that_takes_nothing_is_named(preview, swarm):
-    """With the command that brings it back."""
-    nodes = {each.attrs["Description"]["Hostname"]: each for each in swarm.nodes.list()}
-    with drained(nodes["lab-data-2"]):
+def test_a_drained_node_is_reported(preview, swarm):
+    """The fix is the command that activates it."""
+    with drained(node_of(swarm, "lab-data-2")):
         (line,) = preview()
     assert "lab-data-2 is ready, drain" in line
     assert line.endswith("docker node update --availability active lab-data-2")
@@ -186,26 +190,23 @@ def test_a_node_that_takes_nothing_is_named(preview, swarm):
 
 @pytest.fixture
 def reserved(swarm, images):
-    """Run somebody else's service, which has reserved most of a data node's memory."""
-    nodes = {each.attrs["Description"]["Hostname"]: each.attrs for each in swarm.nodes.list()}
-    memory = nodes["lab-data-1"]["Description"]["Resources"]["MemoryBytes"]
+    """Run another service, which reserves most of a data node's memory."""
+    resources = node_of(swarm, "lab-data-1").attrs["Description"]["Resources"]
+    memory = resources["MemoryBytes"]
     service = swarm.services.create(
         images["image"], args=["sleep", "600"], name=RESERVED, stop_grace_period=0,
         constraints=["node.hostname==lab-data-1"],
         resources=types.Resources(mem_reservation=memory - 3 * 2**29),
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + PLACED_SECONDS
-        while not any(task.get("NodeID") for task in service.tasks()):
-            assert time.monotonic() < deadline, f"not placed within {PLACED_SECONDS} s"
-            time.sleep(0.1)
+        wait_for("placed task", lambda: any(task.get("NodeID") for task in service.tasks()))
         yield service
     finally:
         service.remove()
 
 
-def test_what_others_have_reserved_is_not_free(preview, reserved):
-    """The room for two workers is half gone."""
+def test_memory_reserved_by_others_is_not_free(preview, reserved):
+    """The node has room for one worker less."""
     (line,) = preview()
     assert "lab-data-1 has 2 CPU and 1.5GiB unreserved" in line
     assert "expected: at most 3 of this size" in line

@@ -1,7 +1,6 @@
-"""The manager behind SSH: a control host that has nothing but its key.
+"""The manager behind SSH: the control host has its key and nothing else.
 
-What becomes of updates, of work under way, of what was done by hand and of the end is tested from
-there too: those suites deploy by way of the same control host.
+The suites for updates, computations, drift and destroy deploy from the same control host.
 """
 
 import json
@@ -11,8 +10,14 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.swarm.conftest import RUNNERS, declared, one_shots, wait_for, wait_until_gone
+from tests.conftest import ROOT, wait_for
+from tests.swarm.conftest import (
+    RUNNERS,
+    cluster_services,
+    probe_request,
+    probe_services,
+    wait_until_gone,
+)
 
 BURST = """
 import sys, threading
@@ -25,14 +30,14 @@ def ask():
         answers.append(len(manager.nodes()))
         together.wait()
 threads = [threading.Thread(target=ask) for _ in range(count)]
-for each in threads: each.start()
-for each in threads: each.join()
+for thread in threads: thread.start()
+for thread in threads: thread.join()
 print(answers)
 """
 
 
-def test_many_at_once_are_all_let_in(control_host):
-    """A refresh asks for every resource at once, more than a server takes through one login."""
+def test_many_connections_at_once_all_succeed(control_host):
+    """A refresh reads all resources at once, more than sshd allows in one login."""
     count = 32
     call = control_host.command(sys.executable, "-c", BURST, control_host.address, str(count))
     done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
@@ -41,16 +46,14 @@ def test_many_at_once_are_all_let_in(control_host):
 
 
 @pytest.mark.parametrize(
-    ("known", "message", "cure"),
+    ("known", "message", "fix"),
     [
         (None, "its host key is not known here", "ssh-keyscan -p 2222"),
         ("other_key", "its host key is not the known one", "ssh-keygen -R"),
     ],
 )
-def test_a_host_whose_key_is_not_the_known_one_is_refused(
-    control_host, new_deployment, known, message, cure
-):
-    """One line with its cure, and not a single login."""
+def test_a_host_with_an_unknown_key_is_refused(control_host, new_deployment, known, message, fix):
+    """The message has a fix, and there is no login."""
     deployment = new_deployment("rehearsal", control_host)
     control_host.hang_up()
     before = control_host.logins()
@@ -60,13 +63,13 @@ def test_a_host_whose_key_is_not_the_known_one_is_refused(
     finally:
         control_host.trust()
     assert f"dockerHost: {control_host.address!r} cannot be reached: {message}" in printed
-    assert cure in printed
+    assert fix in printed
     assert before == control_host.logins()
 
 
 @pytest.fixture(scope="module", params=RUNNERS)
 def remote(request, control_host, deployed, swarm):
-    """Return a small cluster that was deployed from the control host, and is destroyed from it."""
+    """Return a small cluster that the control host deploys and destroys."""
     control_host.hang_up()
     before = control_host.logins()
     with deployed(request.param, control_host, workers=1, caddyMode="none") as deployment:
@@ -81,25 +84,23 @@ def test_the_cluster_is_proven_from_the_control_host(remote):
 
 
 def test_the_manager_needs_docker_and_nothing_else(remote, control_host):
-    """What ran there is the way to its engine; no file was copied, no other program asked."""
+    """The only command on the manager is the connection to its engine."""
     assert {"docker system dial-stdio"} == control_host.commands()
 
 
 def test_a_second_up_changes_nothing(remote, swarm):
-    """Nor does a refresh, which asks for every resource at once before the program runs."""
-    before = {each.name: each.version for each in declared(swarm)}
+    """A refresh, which reads all resources at once, changes nothing either."""
+    before = {service.name: service.version for service in cluster_services(swarm)}
     if remote.runner.name == "pulumi":
         remote.run("preview", "--refresh", "--expect-no-changes")
     remote.run("up")
-    assert before == {each.name: each.version for each in declared(swarm)}
+    assert before == {service.name: service.version for service in cluster_services(swarm)}
 
 
 @pytest.mark.parametrize("remote", ["rehearsal"], indirect=True)
-def test_a_probe_that_is_killed_leaves_nothing(remote, control_host, swarm):
-    """Who takes it away then has to find a way of its own."""
-    state = json.loads((ROOT / ".pulumi" / "rehearsal" / "test.json").read_text())
-    asked = state["resources"]["command:local:Command::dask-health-run"]["inputs"]["stdin"]
-    request = json.loads(asked) | {"packages": ["no-such-package"], "deadline_seconds": 40}
+def test_a_killed_probe_leaves_nothing(remote, control_host, swarm):
+    """The reaper needs its own connection to remove the probe."""
+    request = probe_request() | {"packages": ["no-such-package"], "deadline_seconds": 40}
     with subprocess.Popen(
         control_host.command(sys.executable, "-m", "health"),
         cwd=ROOT,
@@ -111,6 +112,6 @@ def test_a_probe_that_is_killed_leaves_nothing(remote, control_host, swarm):
     ) as probe:
         probe.stdin.write(json.dumps(request))
         probe.stdin.close()
-        wait_for(lambda: one_shots(swarm), 20)
+        wait_for("service of the probe", lambda: probe_services(swarm), 20)
         probe.kill()
-    wait_for(lambda: not one_shots(swarm), 20)
+    wait_for("removal of the probe", lambda: not probe_services(swarm), 20)

@@ -1,4 +1,4 @@
-"""Updates for real: what each one restarts, and what becomes of one that cannot succeed."""
+"""Real updates: which services they restart, and the rollback of a failed update."""
 
 import json
 import time
@@ -10,30 +10,32 @@ import pytest
 
 from health.timing import TIMING
 from tests.changes import CHANGES, NEWER, REBUILT
+from tests.conftest import wait_for
 from tests.swarm import derived
-from tests.swarm.conftest import RUNNERS, declared, one_shots, wait_for
+from tests.swarm.conftest import RUNNERS, cluster_services, probe_services, service_of
+from tests.swarm.containers import container_of
 
 DEADLINE = 150
-# Computes on the cluster, again and again, as work does that knows nothing of an update.
-WITNESS = """
+# Computes on the cluster without a pause, like work that knows nothing of an update.
+PROGRAM = """
 import json, pathlib, sys, time
 from dask.distributed import Client
-told = pathlib.Path(sys.argv[1])
-draft, done = told.with_suffix(".draft"), 0
+report = pathlib.Path(sys.argv[1])
+draft, done = report.with_suffix(".draft"), 0
 with Client("scheduler:8786", timeout="20s") as client:
     while True:
         assert 42 == client.submit(int, "42", pure=False).result(timeout=20)
         done += 1
         draft.write_text(json.dumps({"scheduler": client.scheduler_info()["id"], "done": done}))
-        draft.replace(told)
+        draft.replace(report)
         time.sleep(0.2)
 """
-ROWS = [each for each in CHANGES if not each.base]
+ROWS = [change for change in CHANGES if not change.base]
 
 
 @dataclass(kw_only=True)
 class Cluster:
-    """A deployed stack and its config at present; a change stays until the next one."""
+    """A deployed stack and its current config; a change stays until the next change."""
 
     deployment: object
     config: dict
@@ -44,13 +46,13 @@ class Cluster:
         self.deployment.run("up")
         self.config |= config
 
-    def leave_to_the_engine(self):
-        """Skip a test by the rehearsal: other tests of the rehearsal say as much."""
+    def skip_in_rehearsal(self):
+        """Skip a test of the rehearsal that its other tests cover."""
         if self.deployment.runner.name == "rehearsal":
-            pytest.skip("left to the engine")
+            pytest.skip("tested through the engine")
 
     def refuse(self, **config):
-        """Deploy what must fail, in time, and return the message."""
+        """Deploy a config that must fail in time, and return the output."""
         changed = self.config | config
         self.deployment.configure(**changed)
         start = time.monotonic()
@@ -63,54 +65,53 @@ class Cluster:
 def cluster(request, deployed, control_host):
     """Return a small deployed cluster, which is destroyed afterwards."""
     config = {"workers": 2, "healthDeadline": DEADLINE}
-    with deployed(request.param, control_host, **config) as made:
-        yield Cluster(deployment=made, config=made.defaults | config)
+    with deployed(request.param, control_host, **config) as deployment:
+        yield Cluster(deployment=deployment, config=deployment.defaults | config)
 
 
 @dataclass(kw_only=True)
-class Witness:
-    """A computation in the notebook's container; another begins where one could not go on."""
+class BackgroundJob:
+    """A computation in the notebook's container, restarted after its end if a test asks for it."""
 
     engine: object
     process: str = ""
     container: str = ""
     file: str = ""
 
-    def look(self, *, anew=False):
-        """Return the id of its scheduler, once it has got further than it is now."""
-        wanted = {"label": "com.docker.swarm.service.name=dask_notebook"}
-        (notebook,) = self.engine.containers.list(filters=wanted)
-        if anew and not (notebook.id == self.container and self._is_at_work()):
+    def find_scheduler(self, *, restart=False):
+        """Wait until the job has made progress, and return the id of its scheduler."""
+        notebook = container_of(self.engine, "dask_notebook")
+        if restart and not (notebook.id == self.container and self._runs()):
             self._start(notebook)
-        begun = self._told(notebook).get("done", 0)
-        wait_for(lambda: self._told(notebook).get("done", 0) > begun, 30)
-        return self._told(notebook)["scheduler"]
+        before = self._report(notebook).get("done", 0)
+        wait_for("progress", lambda: self._report(notebook).get("done", 0) > before, 30)
+        return self._report(notebook)["scheduler"]
 
     def _start(self, notebook):
-        self.file = f"/tmp/{time.monotonic_ns()}.told"
-        program = ["python", "-c", WITNESS, self.file]
+        self.file = f"/tmp/{time.monotonic_ns()}.report"
+        program = ["python", "-c", PROGRAM, self.file]
         self.process = self.engine.api.exec_create(notebook.id, program)["Id"]
         self.engine.api.exec_start(self.process, detach=True)
         self.container = notebook.id
 
-    def _is_at_work(self):
+    def _runs(self):
         return self.engine.api.exec_inspect(self.process)["Running"]
 
-    def _told(self, notebook):
-        assert self._is_at_work(), "the computation has come to an end"
-        status, told = notebook.exec_run(["cat", self.file])
-        return json.loads(told) if status == 0 else {}
+    def _report(self, notebook):
+        assert self._runs(), "the computation has ended"
+        status, text = notebook.exec_run(["cat", self.file])
+        return json.loads(text) if status == 0 else {}
 
 
 @pytest.fixture(scope="module")
-def witness(cluster, lab):
+def job(cluster, lab):
     """Return a computation on the cluster."""
     with closing(docker.DockerClient(lab.docker_host)) as engine:
-        yield Witness(engine=engine)
+        yield BackgroundJob(engine=engine)
 
 
-def standing_in(lab, cluster, tried):
-    """Return what a row tries, with real images and passwords that the engine has encrypted."""
+def real_values(lab, cluster, tried):
+    """Return the config of a row, with real images and encrypted secrets."""
     makers = {REBUILT: derived.rebuilt, NEWER: derived.with_other_version}
     real = dict(tried)
     for key in tried.keys() & {"image", "notebookImage"}:
@@ -120,7 +121,7 @@ def standing_in(lab, cluster, tried):
     return real
 
 
-def running(swarm):
+def running_tasks(swarm):
     """Return the ids of the running tasks by service."""
     return {
         service.name: {
@@ -128,41 +129,41 @@ def running(swarm):
             for task in service.tasks(filters={"desired-state": "running"})
             if task["Status"]["State"] == "running"
         }
-        for service in declared(swarm)
+        for service in cluster_services(swarm)
     }
 
 
-def others(before, after):
-    """Return the services that have other tasks than before; fewer or more are no others."""
+def replaced_services(before, after):
+    """Return the services with replaced tasks; a service that was only scaled does not count."""
     return {n for n in before if before[n] - after[n] and after[n] - before[n]}
 
 
-def test_a_new_token_restarts_the_notebook_alone(cluster, swarm):
-    """The engine is asked for another one; nothing else notices."""
-    cluster.leave_to_the_engine()
-    before = running(swarm)
+def test_a_new_token_restarts_only_the_notebook(cluster, swarm):
+    """The engine replaces the token; no other service restarts."""
+    cluster.skip_in_rehearsal()
+    before = running_tasks(swarm)
     cluster.deployment.run("up", "--replace", "**RandomPassword::dask-notebook-token")
-    assert {"dask_notebook"} == others(before, running(swarm))
+    assert {"dask_notebook"} == replaced_services(before, running_tasks(swarm))
 
 
 @pytest.mark.parametrize("change", ROWS, ids=lambda change: change.what)
-def test_a_change_restarts_only_what_it_must(cluster, change, swarm, lab, witness):
-    """As the README's table has it: whose tasks are others afterwards, and what work notices."""
+def test_a_change_restarts_only_what_it_must(cluster, change, swarm, lab, job):
+    """The table of changes is right about restarted services and running computations."""
     if not change.rehearsed:
-        cluster.leave_to_the_engine()
-    tried = standing_in(lab, cluster, change.tried)
-    scheduler, before = witness.look(anew=True), running(swarm)
+        cluster.skip_in_rehearsal()
+    tried = real_values(lab, cluster, change.tried)
+    scheduler, before = job.find_scheduler(restart=True), running_tasks(swarm)
     cluster.change(**tried)
-    after = running(swarm)
-    replaced = others(before, after)
+    after = running_tasks(swarm)
+    replaced = replaced_services(before, after)
     assert set(change.restarts) == replaced
     if not replaced - {"dask_worker"}:
-        assert scheduler == witness.look()
+        assert scheduler == job.find_scheduler()
 
 
 @contextmanager
-def also_labelled(swarm, **labels):
-    """Give every node other labels besides its own, and take them away again."""
+def extra_labels(swarm, **labels):
+    """Add labels to every node, and remove them again."""
     own = {node.id: node.attrs["Spec"] for node in swarm.nodes.list()}
     for node in swarm.nodes.list():
         node.update(own[node.id] | {"Labels": own[node.id]["Labels"] | labels})
@@ -173,74 +174,73 @@ def also_labelled(swarm, **labels):
             node.update(own[node.id])
 
 
-def test_another_label_of_a_node_restarts_nothing(cluster, swarm, witness):
-    """Neither the label itself nor the next deployment, as the table says."""
-    scheduler, before = witness.look(anew=True), running(swarm)
-    with also_labelled(swarm, rack="1"):
+def test_another_label_of_a_node_restarts_nothing(cluster, swarm, job):
+    """Neither the label nor the next deployment restarts a task."""
+    scheduler, before = job.find_scheduler(restart=True), running_tasks(swarm)
+    with extra_labels(swarm, rack="1"):
         cluster.change()
-        assert before == running(swarm)
-        assert scheduler == witness.look()
+        assert before == running_tasks(swarm)
+        assert scheduler == job.find_scheduler()
 
 
-def test_a_program_that_dies_leaves_the_old_ones_at_work(cluster, swarm, lab, witness):
-    """The message has its error and its last words, and the computation never stops."""
-    scheduler, before = witness.look(anew=True), running(swarm)
+def test_old_tasks_stay_when_the_new_program_dies(cluster, swarm, lab, job):
+    """The message has its exit code and last output, and the computation continues."""
+    scheduler, before = job.find_scheduler(restart=True), running_tasks(swarm)
     printed = cluster.refuse(image=derived.that_dies(lab.docker_host, cluster.config["image"]))
     assert "non-zero exit (3)" in printed
     assert "no stomach for this" in printed
     assert "as before this update" in printed
-    assert scheduler == witness.look()
-    after = running(swarm)
+    assert scheduler == job.find_scheduler()
+    after = running_tasks(swarm)
     assert before["dask_scheduler"] == after["dask_scheduler"]
     assert before["dask_worker"] & after["dask_worker"]
-    assert not one_shots(swarm)
+    assert not probe_services(swarm)
 
 
-def test_an_image_that_does_not_exist_is_refused(cluster, swarm, witness):
+def test_an_image_that_does_not_exist_is_refused(cluster, swarm, job):
     """The message names it, and no task is touched."""
-    scheduler, image = (
-        witness.look(anew=True),
-        f"{cluster.config['image'].partition('@')[0]}@{derived.NOWHERE}",
-    )
-    before = running(swarm)
+    scheduler = job.find_scheduler(restart=True)
+    image = f"{cluster.config['image'].partition('@')[0]}@{derived.NOWHERE}"
+    before = running_tasks(swarm)
     assert image in cluster.refuse(image=image)
-    assert before == running(swarm)
-    assert scheduler == witness.look()
+    assert before == running_tasks(swarm)
+    assert scheduler == job.find_scheduler()
 
 
-def test_a_program_that_never_answers_is_taken_back(cluster, swarm, lab, witness):
-    """The Swarm waits for its health check, the deployment for as long as it may take."""
-    scheduler = witness.look(anew=True)
+def test_a_program_that_never_answers_is_rolled_back(cluster, swarm, lab, job):
+    """Swarm waits for its health check, and the deployment for its deadline."""
+    scheduler = job.find_scheduler(restart=True)
     image = derived.that_never_works(lab.docker_host, cluster.config["image"])
     printed = cluster.refuse(image=image, healthDeadline=12)
     assert "not proven within 9 s" in printed
     assert "rolled back: " in printed
-    wait_for(lambda: len(running(swarm)["dask_worker"]) == cluster.config["workers"])
-    assert scheduler == witness.look()
+    count = cluster.config["workers"]
+    wait_for("all workers", lambda: len(running_tasks(swarm)["dask_worker"]) == count)
+    assert scheduler == job.find_scheduler()
 
 
-def test_mixed_versions_are_taken_back(cluster, swarm, lab):
-    """Every task works, and yet what was there before is there again; no other task was touched.
+def test_mixed_versions_are_rolled_back(cluster, swarm, lab):
+    """All tasks run, and yet the notebook is rolled back; no other task is touched.
 
-    Not even of the services that have just been taken back to what is declared now as well.
+    This includes the services that a previous rollback restored to the declared spec.
     """
-    before = running(swarm)
+    before = running_tasks(swarm)
     image = derived.with_other_version(lab.docker_host, cluster.config["notebookImage"])
     printed = cluster.refuse(notebookImage=image)
     assert "expected one version of distributed everywhere" in printed
     assert "rolled back: dask_notebook as before this update" in printed
     assert "being rolled back" not in printed
-    assert not others(before, running(swarm)) - {"dask_notebook"}
+    assert not replaced_services(before, running_tasks(swarm)) - {"dask_notebook"}
 
 
-def test_what_an_interrupted_deployment_has_changed_is_taken_back(cluster, swarm, lab):
-    """The next one finds it as declared already; it is not proven, and nothing of it stays."""
+def test_changes_of_an_interrupted_deployment_are_rolled_back(cluster, swarm, lab):
+    """The next deployment finds the change as declared, cannot prove it, and undoes it."""
     before = image_of(swarm, "dask_notebook")
     image = derived.with_other_version(lab.docker_host, cluster.config["notebookImage"])
     cluster.deployment.configure(**cluster.config | {"notebookImage": image})
     cluster.deployment.interrupt("up", lambda: image_of(swarm, "dask_notebook") == image)
     assert image == image_of(swarm, "dask_notebook")
-    # Longer ago than an update may come before the proof that belongs to it.
+    # Longer than an update may precede its proof.
     time.sleep(TIMING.lead)
     printed = cluster.refuse(notebookImage=image)
     assert "rolled back: dask_notebook as before this update" in printed
@@ -248,21 +248,20 @@ def test_what_an_interrupted_deployment_has_changed_is_taken_back(cluster, swarm
 
 
 def image_of(swarm, name):
-    """Return the image that a service is to run."""
-    (found,) = [each for each in declared(swarm) if each.name == name]
-    return found.attrs["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
+    """Return the image of a service's spec."""
+    return service_of(swarm, name).attrs["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
 
 
 def test_the_same_bad_value_fails_again(cluster):
-    """Nothing has changed since it was declared; that does not make it good."""
-    cluster.leave_to_the_engine()
+    """An unchanged config that has failed before fails again."""
+    cluster.skip_in_rehearsal()
     printed = cluster.deployment.fail("up")
     assert "expected one version of distributed everywhere" in printed
     assert "rolled back: dask_notebook as before this update" in printed
 
 
 def test_a_good_value_recovers(cluster):
-    """Without any work by hand the next deployment is proven."""
+    """The next deployment is proven without manual work."""
     cluster.change(notebookMemory="1GiB")
     health = cluster.deployment.runner.outputs()["health"]
     assert cluster.config["workers"] == health["workers"]

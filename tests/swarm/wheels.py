@@ -1,18 +1,18 @@
-"""Python packages made on the spot, for containers that reach no package index."""
+"""Small Python packages, for containers that reach no package index."""
 
 import io
 import tarfile
 import zipfile
 
 FOLDER = "/tmp/wheels"
-# An index of which nothing is asked, and the folder in its place.
+# pip uses the folder instead of an index.
 OPTIONS = f"--no-index --find-links {FOLDER}"
 
 
 def wheel(name, version, requires=()):
     """Return file name and content of a wheel whose module has a `VERSION` and nothing else."""
     info = f"{name}-{version}.dist-info"
-    needs = "".join(f"Requires-Dist: {each}\n" for each in requires)
+    needs = "".join(f"Requires-Dist: {name}\n" for name in requires)
     files = {
         f"{name}.py": f"VERSION = {version!r}\n",
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",

@@ -1,6 +1,6 @@
-"""What users of Dask do with workers that have a nanny, each as a function of a client.
+"""Features of Dask for workers with a nanny, each as a function of a client.
 
-It travels as text: `python -c <this file> <function>` in the notebook's container.
+Sent as text: `python -c <this file> <function>` in the notebook's container.
 """
 
 import importlib
@@ -20,13 +20,13 @@ SECONDS = 60  # for each step
 
 
 def workers(client):
-    """Return the addresses of all workers, as soon as all are there."""
+    """Wait for all workers and return their addresses."""
     client.wait_for_workers(WORKERS, timeout=SECONDS)
     return {*client.scheduler_info(n_workers=-1)["workers"]}
 
 
 def everywhere(client, function, *arguments):
-    """Return what a function returns on each worker; all must be there."""
+    """Return the results of a function on all workers."""
     answers = client.run(function, *arguments)
     assert len(workers(client)) == len(answers)
     return {*answers.values()}
@@ -55,7 +55,7 @@ def upload_directory(client):
 
 
 def write_wheel(path):
-    """Write a package as pip installs it, so that no index is needed."""
+    """Write a wheel, so that pip needs no index."""
     name, version, _ = Path(path).name.split("-", 2)
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as wheel:
@@ -95,7 +95,7 @@ def restart_workers(client):
 
 
 def fails_as_killed(client, task, *arguments):
-    """Run a task that ends its workers, and see that the error names it."""
+    """Run a task that kills its workers, and check that the error names the task."""
     key = f"tried-{task.__name__}"
     error = client.submit(task, *arguments, key=key).exception(timeout=2 * SECONDS)
     assert isinstance(error, KilledWorker), error
@@ -131,13 +131,13 @@ def processes(client):
 
 
 def groups(client):
-    words = dask.bag.from_sequence([str(each % 10) for each in range(200)], npartitions=8)
+    words = dask.bag.from_sequence([str(number % 10) for number in range(200)], npartitions=8)
     sizes = words.groupby(str, shuffle="tasks").map(lambda group: (group[0], len(group[1])))
-    assert [(str(each), 20) for each in range(10)] == sorted(sizes.compute())
+    assert [(str(number), 20) for number in range(10)] == sorted(sizes.compute())
 
 
 def threads_of_numpy():
-    """Return how many threads a product of matrices starts."""
+    """Return the number of threads that a product of matrices starts."""
     before = len([*Path("/proc/self/task").iterdir()])
     numpy = importlib.import_module("numpy")
     numpy.ones((500, 500)) @ numpy.ones((500, 500))
@@ -145,12 +145,12 @@ def threads_of_numpy():
 
 
 def limits(client):
-    client.restart(timeout=SECONDS)  # none of them may have loaded it
+    client.restart(timeout=SECONDS)  # no worker may have loaded numpy
     assert {0} == everywhere(client, threads_of_numpy)
 
 
 if __name__ == "__main__":
-    logging.disable(logging.CRITICAL)  # of what ends on purpose
+    logging.disable(logging.CRITICAL)  # workers end on purpose
     with Client("scheduler:8786", timeout=SECONDS) as cluster:
         workers(cluster)
         globals()[sys.argv[1]](cluster)

@@ -1,4 +1,4 @@
-"""The documentation is as the program is, and its links lead somewhere."""
+"""The documentation matches the program, and its links work."""
 
 import re
 
@@ -27,13 +27,15 @@ def test_generated_tables_are_up_to_date(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_files_and_headings(page):
-    """A page that was moved or renamed is found here."""
+    """Links to moved or renamed pages and headings fail."""
     for path, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text()):
         target = page.parent / path if path else page
         assert target.is_file(), path
         if anchor:
             headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
-            names = {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+            names = {
+                re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings
+            }
             assert anchor in names
 
 

@@ -1,4 +1,4 @@
-"""Which folder may import which: there is one direction, and production never uses the lab."""
+"""Folders import in one direction, and production never imports the lab."""
 
 import ast
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-# A folder and the folders that it may import, besides itself.
+# The other folders that a folder may import.
 MAY_IMPORT = {
     "config": set(),
     "swarm": {"config"},
@@ -22,7 +22,7 @@ ROOMS = {*MAY_IMPORT, "tests"}
 
 
 def imports(path):
-    """Return the folders of this project that a module imports, in any of its functions too."""
+    """Yield the folders of this project that a module or its functions import."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
@@ -35,14 +35,14 @@ def imports(path):
 
 def modules(folder):
     """Return the Python files of a folder."""
-    found = sorted((ROOT / folder).rglob("*.py"))
-    assert found
-    return found
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    assert paths
+    return paths
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
 def test_a_folder_imports_only_folders_below(folder):
-    """An import of a folder above would make a circle, or bring the lab into production."""
+    """An import of a higher folder could make a circle, or bring the lab into production."""
     wrong = [
         f"{path.relative_to(ROOT)} imports {used}"
         for path in modules(folder)
@@ -52,5 +52,5 @@ def test_a_folder_imports_only_folders_below(folder):
 
 
 def test_the_program_imports_neither_lab_nor_tools():
-    """It is what the engine runs in production."""
+    """The engine runs it in production."""
     assert {"config", "swarm", "components"} >= set(imports(ROOT / "__main__.py"))

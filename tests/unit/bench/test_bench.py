@@ -1,4 +1,4 @@
-"""The benches can be asked for, with what the tests' environment has."""
+"""Every bench can be chosen in the tests' environment."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from bench import __main__ as bench
 
 
 def test_every_bench_can_be_chosen(capsys):
-    """Programs that need what only the images have are not imported here."""
+    """Programs that need packages of the images are not imported."""
     with pytest.raises(SystemExit, match="0"):
         bench.main(["--help"])
     printed = capsys.readouterr().out

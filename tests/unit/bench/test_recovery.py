@@ -1,4 +1,4 @@
-"""Which process of a worker's container the bench of recovery kills."""
+"""The recovery bench kills the worker's process in a container."""
 
 from bench.recovery import worker_process
 

@@ -1,4 +1,4 @@
-"""How problems look on a terminal."""
+"""The text of problems on a terminal."""
 
 from config.problems import ConfigError, Problem, set_command
 

@@ -89,7 +89,7 @@ def test_the_defaults_are_valid(defaults):
 def test_an_invalid_value_is_reported_with_its_key_and_a_fix(
     defaults, key, value, expected, example
 ):
-    """The problem holds the key, the value, what is expected and a command that sets it."""
+    """The problem has the key, the value, the expected value and a command that sets it."""
     (problem,) = problems(defaults | {key: value})
     assert (key, f"{value!r} is not valid") == (problem.key, problem.found)
     assert expected in problem.expected
@@ -197,7 +197,7 @@ INGRESS = {"domain": "example.org", "autheliaPortal": "https://auth.example.org"
     ],
 )
 def test_ingress_settings_that_do_not_fit_together_are_refused(defaults, config, message):
-    """Each is valid alone; together the ingress would be open, ambiguous or broken."""
+    """The values are valid alone, but the ingress would be open, ambiguous or broken."""
     (problem,) = problems(defaults | config)
     assert f"{problem.key}: {problem.found}".startswith(message)
     assert problem.fix.startswith("pulumi config set ")
@@ -337,7 +337,7 @@ def test_settings_for_work_must_fit_together(defaults, config, key, message):
 
 
 def test_an_encrypted_value_that_is_not_valid_is_not_shown(defaults):
-    """Whatever key it has."""
+    """An invalid name of a variable does not reveal its value."""
     values = defaults | {"environment": '{"A B": "correct horse"}'}
     (problem,) = problems(values, encrypted={"environment"})
     assert ("environment", "the value is not valid") == (problem.key, problem.found)

@@ -1,4 +1,4 @@
-"""Config texts become values, or errors that say what is expected."""
+"""Config texts become values, or errors with the expected form."""
 
 import contextlib
 from decimal import Decimal

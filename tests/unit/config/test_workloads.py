@@ -29,7 +29,7 @@ def stack(defaults):
     ],
 )
 def test_a_managed_server_is_a_service_of_the_stack(stack, config, added):
-    """The workers are last, because they are placed on what is left."""
+    """The workers are last, because they get the remaining capacity."""
     assert ["dask_scheduler", "dask_notebook", *added, "dask_worker"] == list(stack(**config))
 
 

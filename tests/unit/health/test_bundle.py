@@ -18,6 +18,7 @@ from health.probe.messages import MARK
 from health.probe.tasks import submit, wait
 from health.probe.transfers import accepts_connection
 from health.request import Request
+from tests.conftest import wait_for
 from tests.unit.health.test_request import REQUEST
 
 GIB = 2**30
@@ -32,7 +33,7 @@ socket.gethostname = lambda: name
 
 
 def test_an_archive_is_the_same_everywhere(monkeypatch, tmp_path):
-    """It does not depend on the path of the checkout, nor on age, order or mode of its files."""
+    """Path of the checkout, and age, order or mode of its files make no difference."""
     copies = tmp_path / "some where" / "probe"
     copies.mkdir(parents=True)
     for part in sorted(bundle.PARTS.glob("*.py"), reverse=True):
@@ -80,7 +81,7 @@ def address(outside):
             for arguments in (scheduler, worker, worker)
         ]
     try:
-        yield address_in(file)
+        yield wait_for("scheduler", lambda: address_in(file), TIMEOUT_SECONDS)
     finally:
         for process in processes:
             process.kill()
@@ -88,13 +89,10 @@ def address(outside):
 
 
 def address_in(file):
-    end = time.monotonic() + TIMEOUT_SECONDS
-    while True:
-        # The file exists before it is complete.
-        with suppress(FileNotFoundError, json.JSONDecodeError):
-            return json.loads(file.read_text())["address"]
-        assert time.monotonic() < end, "no scheduler"
-        time.sleep(0.05)
+    # The file exists before it is complete.
+    with suppress(FileNotFoundError, json.JSONDecodeError):
+        return json.loads(file.read_text())["address"]
+    return None
 
 
 def test_an_invalid_request_fails_and_leaves_no_file(outside, monkeypatch, tmp_path):

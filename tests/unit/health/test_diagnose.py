@@ -83,7 +83,7 @@ def reported(*tasks, nodes=NODES, replicas=1, **evidence):
 
 
 def test_a_working_service_is_not_mentioned():
-    """The report has only what is wrong."""
+    """The report has only the failures."""
     assert reported(task("running")) == "Headline."
 
 
@@ -104,7 +104,7 @@ def test_every_missing_slot_is_reported():
 
 
 def test_very_many_missing_slots_are_cut_short():
-    """Nobody reads a thousand lines."""
+    """Users do not read a thousand lines."""
     message = reported(replicas=1000)
     assert "and 980 more" in message
     assert message.count("\n") < 30
@@ -123,11 +123,11 @@ def test_a_missing_label_is_reported_with_its_fix():
 
 def test_a_constraint_on_a_hostname_is_reported():
     """No label can be added for it."""
-    scene = {**service(), "Spec": {**service()["Spec"]}}
+    unplaced = {**service(), "Spec": {**service()["Spec"]}}
     placement = {"Constraints": ["node.hostname==nowhere"]}
-    scene["Spec"]["TaskTemplate"] = TEMPLATE | {"Placement": placement}
-    pending = task("pending", NO_NODE, where=None) | {"Spec": scene["Spec"]["TaskTemplate"]}
-    now = Snapshot(services={"dask_worker": scene}, tasks=(pending,))
+    unplaced["Spec"]["TaskTemplate"] = TEMPLATE | {"Placement": placement}
+    pending = task("pending", NO_NODE, where=None) | {"Spec": unplaced["Spec"]["TaskTemplate"]}
+    now = Snapshot(services={"dask_worker": unplaced}, tasks=(pending,))
     assert "no node meets node.hostname==nowhere" in unrecoverable(now, ["dask_worker"], NODES)
 
 
@@ -286,7 +286,7 @@ def test_old_failures_are_not_unrecoverable():
 
 
 def test_a_program_that_ends_is_not_unrecoverable():
-    """Workers end while there is no scheduler, and connect later."""
+    """Workers end without a scheduler, and connect later."""
     attempts = failed("task: non-zero exit (1)")
     assert unrecoverable(snapshot(*attempts), ["dask_worker"]) is None
 
@@ -319,10 +319,10 @@ def test_labels_match_case_insensitively():
 def test_constraints_that_no_node_meets_together_are_unrecoverable():
     """Every single constraint is met by a node."""
     both = ["node.labels.role==data-worker", "node.hostname==master"]
-    found = service()
-    found["Spec"]["TaskTemplate"] = TEMPLATE | {"Placement": {"Constraints": both}}
-    pending = task("pending", NO_NODE, where=None) | {"Spec": found["Spec"]["TaskTemplate"]}
-    now = Snapshot(services={"dask_worker": found}, tasks=(pending,))
+    unplaced = service()
+    unplaced["Spec"]["TaskTemplate"] = TEMPLATE | {"Placement": {"Constraints": both}}
+    pending = task("pending", NO_NODE, where=None) | {"Spec": unplaced["Spec"]["TaskTemplate"]}
+    now = Snapshot(services={"dask_worker": unplaced}, tasks=(pending,))
     assert "node.hostname==master together" in unrecoverable(now, ["dask_worker"], NODES)
 
 

@@ -19,12 +19,12 @@ def request(**changes):
     return Request.parse(json.dumps(REQUEST | changes))
 
 
-def container(asked):
-    return job.spec(asked, "dask_health-1", 170, NOW)["task_template"]["ContainerSpec"]
+def container(launcher_request):
+    return job.spec(launcher_request, "dask_health-1", 170, NOW)["task_template"]["ContainerSpec"]
 
 
-def probe_request(asked):
-    return ProbeRequest.parse(container(asked)["Args"][-1])
+def probe_request(launcher_request):
+    return ProbeRequest.parse(container(launcher_request)["Args"][-1])
 
 
 def test_the_program_is_an_argument():
@@ -42,7 +42,7 @@ def test_the_probe_has_the_packages_of_the_notebook():
 
 
 def test_the_program_can_read_its_request():
-    """Launcher and probe agree on its form; its deadline is what is left."""
+    """Launcher and probe agree on its form; its deadline is the remaining time."""
     probe = probe_request(request())
     assert Expected(workers=4, threads=4, memory_bytes=4 * 2**30) == probe.expected
     assert "/run/secrets/dask-health-notebook" == probe.notebook.secret_file
@@ -53,25 +53,25 @@ def test_the_program_can_read_its_request():
 
 def test_a_bucket_is_passed_on_without_a_secret():
     """The workers have the keys; the probe needs none."""
-    asked = request(object_store={"bucket": "dask", "endpoint": ""}, notebook=None)
-    assert "dask" == probe_request(asked).object_store.bucket
-    assert [] == container(asked)["Secrets"]
+    launcher_request = request(object_store={"bucket": "dask", "endpoint": ""}, notebook=None)
+    assert "dask" == probe_request(launcher_request).object_store.bucket
+    assert [] == container(launcher_request)["Secrets"]
 
 
 def test_without_a_notebook_there_is_no_secret():
     """The probe does not log in to a null notebook."""
-    asked = request(notebook=None)
-    assert [] == container(asked)["Secrets"]
-    assert probe_request(asked).notebook is None
+    launcher_request = request(notebook=None)
+    assert [] == container(launcher_request)["Secrets"]
+    assert probe_request(launcher_request).notebook is None
 
 
 @pytest.mark.parametrize("kind", ["token", "password"])
 def test_the_secret_of_the_notebook_is_mounted(kind):
     """The probe's request has its file."""
-    asked = request(notebook=REQUEST["notebook"] | {"kind": kind, "cell": True})
-    (secret,) = container(asked)["Secrets"]
+    launcher_request = request(notebook=REQUEST["notebook"] | {"kind": kind, "cell": True})
+    (secret,) = container(launcher_request)["Secrets"]
     assert ("x1", "notebook-1") == (secret["SecretID"], secret["SecretName"])
-    notebook = probe_request(asked).notebook
+    notebook = probe_request(launcher_request).notebook
     assert notebook.secret_file.endswith(secret["File"]["Name"])
     assert (kind, True) == (notebook.kind, notebook.cell)
 
@@ -82,10 +82,10 @@ PREFECT = {"api_url": "http://dask_prefect:4200/api", "managed": True}
 def test_with_a_prefect_server_the_probe_has_the_environment_of_the_deployment():
     """It may contain the key of an external server."""
     secret = {"secret_id": "e1", "secret_name": "dask-environment-1"}
-    asked = request(notebook=None, prefect=PREFECT | secret)
-    (mounted,) = container(asked)["Secrets"]
+    launcher_request = request(notebook=None, prefect=PREFECT | secret)
+    (mounted,) = container(launcher_request)["Secrets"]
     assert ("e1", "dask-environment-1") == (mounted["SecretID"], mounted["SecretName"])
-    prefect = probe_request(asked).prefect
+    prefect = probe_request(launcher_request).prefect
     assert f"/run/secrets/{mounted['File']['Name']}" == prefect.variables_file
     assert (PREFECT["api_url"], True) == (prefect.api_url, prefect.managed)
     assert probe_request(request()).prefect is None

@@ -162,7 +162,7 @@ def launched(monkeypatch, capsys):
 
 
 def test_a_proof_is_printed_as_one_object(launched):
-    """With the workers of each node, and the seconds of the proof."""
+    """The proof has the workers of every node, and its seconds."""
     progress = {"progress": "1 of 1 workers", "members": []}
     swarm = Swarm(["noise", progress, {"proof": PROOF}, '{"failure": "not marked"}'])
     code, out, _ = launched(swarm)

@@ -1,4 +1,4 @@
-"""The service is removed when the launcher ends, for whatever reason."""
+"""The service is removed when the launcher ends, for any reason."""
 
 import subprocess
 import sys

@@ -128,7 +128,7 @@ def test_a_previous_spec_without_a_spec_hash_is_rolled_back_to():
 
 
 class Swarm:
-    """A manager that may fail rollbacks; the old tasks start one by one, at each snapshot."""
+    """A manager that may fail rollbacks; the old tasks start one by one, with every snapshot."""
 
     poll_seconds = 0
 

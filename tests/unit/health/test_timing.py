@@ -1,4 +1,4 @@
-"""Deadlines: what is left of them, and the shorter deadlines within them."""
+"""Deadlines: their remaining time, and shorter deadlines within them."""
 
 from health.timing import Deadline
 

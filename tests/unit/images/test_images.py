@@ -1,4 +1,4 @@
-"""The images are built from locks that agree, by a Dockerfile that leaves nothing behind."""
+"""The images are built from consistent locks, by a Dockerfile without leftovers."""
 
 import json
 import re
@@ -17,14 +17,14 @@ def locked(name):
     return dict(re.findall(r"^([a-z0-9-]+)==([^ ;\\]+)", text, re.MULTILINE))
 
 
-def wanted(name):
+def inputs(name):
     """Return the packages that an input file names."""
     text = (context.SOURCE / f"{name}.in").read_text()
     return set(re.findall(r"^([a-z0-9][a-z0-9-]*)", text, re.MULTILINE))
 
 
 def instructions():
-    """Return the instructions of the Dockerfile, a line each."""
+    """Return the instructions of the Dockerfile, one a line."""
     text = (context.SOURCE / "Dockerfile").read_text().replace("\\\n", "")
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
@@ -44,7 +44,7 @@ class TestLocks:
 
     @pytest.mark.parametrize("name", NAMES)
     def test_every_package_has_a_hash(self, name):
-        """A package that was tampered with is not installed."""
+        """A changed package is not installed."""
         blocks = re.split(r"\n(?=\S)", (context.SOURCE / f"{name}.txt").read_text())
         packages = [block for block in blocks if not block.startswith("#")]
         assert [] == [block for block in packages if "--hash=sha256:" not in block]
@@ -52,17 +52,17 @@ class TestLocks:
 
     @pytest.mark.parametrize("name", NAMES)
     def test_no_index_is_named(self, name):
-        """The lock holds wherever the packages are fetched from."""
+        """The lock is valid for every package index."""
         text = (context.SOURCE / f"{name}.txt").read_text()
         assert not re.search(r"://|^--?(index|extra|find|trusted)", text, re.MULTILINE)
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_what_is_wanted_is_locked(self, name):
-        """A package added to an input file is missed until the locks are renewed."""
-        assert wanted(name) <= locked(name).keys()
+    def test_all_inputs_are_locked(self, name):
+        """A package in an input file needs renewed locks."""
+        assert inputs(name) <= locked(name).keys()
 
     def test_the_dashboard_is_safe(self):
-        """Releases before 2026.1.1 run a stranger's code (CVE-2026-23528)."""
+        """Releases before 2026.1.1 run foreign code (CVE-2026-23528)."""
         version = tuple(int(part) for part in locked("dask")["distributed"].split("."))
         assert (2026, 1, 1) <= version
 
@@ -71,7 +71,7 @@ class TestLocks:
         assert not {"jupyter-server-proxy", "dask-labextension"} & locked("dask").keys()
 
     def test_the_notebooks_proxy_is_safe(self):
-        """Releases before 4.2.0 proxied websockets of strangers (CVE-2024-28179)."""
+        """Releases before 4.2.0 proxied anonymous websockets (CVE-2024-28179)."""
         version = tuple(map(int, locked("notebook")["jupyter-server-proxy"].split(".")))
         assert (4, 2, 0) <= version
 
@@ -81,14 +81,14 @@ class TestLocks:
         assert (3, 9) <= version
 
     def test_dask_and_distributed_are_of_one_release(self):
-        """The two are released together and fail apart."""
+        """Different releases of the two fail together."""
         assert locked("dask")["dask"] == locked("dask")["distributed"]
 
 
 class TestExamples:
     @pytest.mark.parametrize("path", sorted(context.SOURCE.glob("examples/*.ipynb")), ids=str)
     def test_each_is_clean(self, path):
-        """It opens as it was written: nothing was run, and nothing of a person is in it."""
+        """It has no output and no personal data."""
         notebook = json.loads(path.read_text())
         code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
         assert code
@@ -105,12 +105,12 @@ class TestExamples:
 class TestDockerfile:
     @pytest.mark.parametrize("target", images.TARGETS)
     def test_no_target_runs_as_root(self, target):
-        """The last word of each target is an ordinary user."""
+        """Every target ends with an ordinary user."""
         assert "USER 1000:1000" == stage(target)[-1]
 
     @pytest.mark.parametrize("target", images.TARGETS)
     def test_only_build_stages_see_this_machine(self, target):
-        """How the index is reached stays out of what is published."""
+        """The index's settings stay out of published images."""
         assert [] == [line for line in stage(target) if "pip.con" in line or "ca.pe" in line]
 
     @pytest.mark.parametrize("target", images.TARGETS)
@@ -123,7 +123,7 @@ class TestDockerfile:
         assert 'ENTRYPOINT ["tini", "-s", "--"]' in stage("dask")
 
     def test_every_install_demands_hashes(self):
-        """No install bypasses the locks, and none brings a compiler's work along."""
+        """No install bypasses the locks or compiles a package."""
         installs = [line for line in instructions() if "bin/python install" in line]
         assert 2 == len(installs)
         for line in installs:

@@ -1,4 +1,4 @@
-"""The notebook image's own settings: what is proxied, and what is made in an existing home."""
+"""The notebook image's own settings: the proxy, and the files in an existing home."""
 
 import json
 import site
@@ -13,18 +13,18 @@ JUPYTER = SOURCE / "jupyter"
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """Return a home that is empty."""
+    """Return an empty home."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(site, "USER_SITE", str(tmp_path / ".local/lib/python/site-packages"))
     return tmp_path
 
 
 def load():
-    """Load the settings as Jupyter does, and return them."""
-    found = SimpleNamespace(ServerProxy=SimpleNamespace())
+    """Load the settings like Jupyter, and return them."""
+    settings = SimpleNamespace(ServerProxy=SimpleNamespace())
     path = JUPYTER / "jupyter_config.py"
-    exec(compile(path.read_text(), path, "exec"), {"get_config": lambda: found})
-    return found
+    exec(compile(path.read_text(), path, "exec"), {"get_config": lambda: settings})
+    return settings
 
 
 def request(host, port):
@@ -53,9 +53,9 @@ class TestProxy:
 
     def test_the_scheduler_never_sees_the_notebooks_login(self):
         """Code that runs in the scheduler cannot become the notebook's user."""
-        asked = request("scheduler", "8787")
-        load().ServerProxy.host_allowlist(asked, "scheduler")
-        assert {"Accept": "*/*"} == asked.request.headers
+        proxied = request("scheduler", "8787")
+        load().ServerProxy.host_allowlist(proxied, "scheduler")
+        assert {"Accept": "*/*"} == proxied.request.headers
 
 
 class TestHome:
@@ -73,19 +73,19 @@ class TestHome:
         load()
         assert ["mine.ipynb"] == [path.name for path in (home / "examples").iterdir()]
 
-    def test_packages_are_found_where_pip_puts_them(self, home):
-        """The folder is there before the first kernel starts, or it would not look there."""
+    def test_the_folder_of_pips_packages_exists(self, home):
+        """Python uses the folder only if it exists before the first kernel starts."""
         load()
         assert (home / ".local/lib/python/site-packages").is_dir()
 
     def test_a_home_that_cannot_be_written_is_no_failure(self, home):
-        """The server starts all the same."""
+        """The server starts despite it."""
         (home / ".local").touch()
         load()
 
 
 def test_the_panels_know_their_cluster():
-    """JupyterLab's Dask panels show this cluster's dashboard, and offer to make no other."""
+    """JupyterLab's Dask panels show this cluster's dashboard, and cannot start another."""
     path = JUPYTER / "labconfig" / "default_setting_overrides.json"
     settings = json.loads(path.read_text())["dask-labextension:plugin"]
     assert {"defaultURL": "/proxy/scheduler:8787", "hideClusterManager": True} == settings
@@ -94,7 +94,7 @@ def test_the_panels_know_their_cluster():
 class TestErrorOfClient:
     @pytest.fixture
     def explain(self):
-        """Return what IPython is told to do with a ValueError."""
+        """Return IPython's handler of a ValueError."""
         chosen = []
         shell = SimpleNamespace(set_custom_exc=lambda *args: chosen.append(args[1]))
         path = SOURCE / "ipython" / "startup" / "client.py"
@@ -106,7 +106,7 @@ class TestErrorOfClient:
         [("Unexpected keyword arguments: ['n_workers']", 1), ("invalid literal", 0)],
     )
     def test_it_says_what_to_write_instead(self, explain, message, notes):
-        """`Client(n_workers=2)` is told of LocalCluster; other errors stay as they are."""
+        """The error of `Client(n_workers=2)` names LocalCluster; other errors do not change."""
         shown, error = [], ValueError(message)
         shell = SimpleNamespace(showtraceback=lambda what, **_: shown.append(what))
         explain(shell, ValueError, error, None)

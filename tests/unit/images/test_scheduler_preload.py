@@ -1,4 +1,4 @@
-"""The address that a scheduler shows and the S3 keys that it gets, with a real scheduler."""
+"""A real scheduler shows its Swarm address and accepts S3 keys."""
 
 import sys
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ ADDRESS = "tcp://scheduler:8786"
 
 
 def test_clients_are_shown_the_address_that_every_node_reaches():
-    """Otherwise it is that of the first interface, a network of its own node."""
+    """By default it is the address of the first interface, which only its node reaches."""
     distributed = pytest.importorskip("distributed")
 
     async def shown():
@@ -32,7 +32,7 @@ def test_clients_are_shown_the_address_that_every_node_reaches():
 
 
 def test_the_scheduler_writes_the_credentials_that_a_worker_sends(tmp_path, monkeypatch):
-    """Readable for its own user alone; file systems that s3fs keeps have the old key."""
+    """Only its user can read the file; cached file systems of s3fs are dropped."""
     distributed = pytest.importorskip("distributed")
     path, cleared = tmp_path / "s3_credentials", []
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(path))

@@ -1,4 +1,4 @@
-"""How workers leave and come back: real nannies, workers and a scheduler, and real signals."""
+"""Workers leave and rejoin: with real nannies, workers, schedulers and signals."""
 
 import itertools
 import json
@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,23 +23,14 @@ from distributed.core import Status
 from components import workers
 from config.workloads import ResourceLimit
 from images import nanny_preload, worker_preload
-from tests.conftest import ROOT
+from tests.conftest import ROOT, free_port, wait_for
 
 NUMBERS = itertools.count()
-PATIENCE = 30  # seconds for anything that is awaited
-# Containers have no capabilities; this one lets root write to read-only files.
+SECONDS = 30  # the longest wait for anything
+# Like a container, without the capability that lets root write to read-only files.
 CONFINED = [] if os.geteuid() else ["setpriv", "--bounding-set", "-dac_override"]
 CREDENTIALS = "[default]\naws_access_key_id=AKIAEXAMPLE\n"
 LIMIT = ResourceLimit(cpus=Decimal("0.5"), memory_bytes=2**29)
-
-
-def wait_for(what, look):
-    """Return what `look` finds."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"no {what} after {PATIENCE} s"
-        time.sleep(0.05)
-    return found
 
 
 @contextmanager
@@ -63,21 +53,21 @@ def scheduler(port=0):
 @pytest.fixture(scope="module")
 def client():
     """Return a client of the scheduler that most tests share."""
-    with scheduler() as found:
-        yield found
+    with scheduler() as client:
+        yield client
 
 
 @pytest.fixture
 def preloads(tmp_path):
-    """Return a folder with the preloads; they wait less, as this machine is not a network."""
+    """Return a folder with the preloads, with shorter waits than on a network."""
     changes = {
         workers.WORKER_PRELOAD: {
-            "TAKER_SECONDS = 5": "1",
+            "RECEIVER_SECONDS = 5": "1",
             "ANSWER_SECONDS = 10": "1",
             'S3_CREDENTIALS = Path("/run/secrets/s3_credentials")': f'Path("{tmp_path}/s3")',
         },
         workers.NANNY_PRELOAD: {
-            "LIFE_SECONDS = 5": "1",
+            "MIN_LIFE_SECONDS = 5": "1",
             'ENVIRONMENT = Path("/run/secrets/dask_environment")': f'Path("{tmp_path}/variables")',
         },
     }
@@ -144,13 +134,15 @@ def start(launch):
     started = []
 
     def start_some(client, count=1, port=0):
-        names = {each.name for each in started}
+        names = {process.name for process in started}
         wait_for("end of earlier tests", lambda: members(client).keys() <= names)
         new = [launch(client.scheduler.address, port) for _ in range(count)]
         started.extend(new)
-        wait_for(f"{count} workers", lambda: {each.name for each in new} <= members(client).keys())
-        # A nanny answers when it knows that its worker has started; before, its death ends both.
-        client.run(os.getpid, workers=[members(client)[each.name] for each in new], nanny=True)
+        names = {process.name for process in new}
+        wait_for(f"{count} workers", lambda: names <= members(client).keys())
+        # A nanny answers once it knows that its worker has started. Before that, the death of the
+        # worker ends the nanny too.
+        client.run(os.getpid, workers=[members(client)[name] for name in names], nanny=True)
         return new
 
     return start_some
@@ -158,17 +150,17 @@ def start(launch):
 
 def members(client):
     """Return the addresses of the workers by name."""
-    found = client.scheduler_info(n_workers=-1)["workers"]
-    return {each["name"]: address for address, each in found.items()}
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return {info["name"]: address for address, info in workers.items()}
 
 
 def worker_pid(client, process):
-    """Return the process id of the worker of a nanny."""
+    """Return the process id of a nanny's worker."""
     return client.run(os.getpid, workers=[members(client)[process.name]]).popitem()[1]
 
 
 def busy(path, seconds):
-    """Keep a worker busy and leave a line for each time that it was."""
+    """Keep a worker busy, and add a line to a file for each run."""
     with path.open("a") as file:
         file.write(f"{os.getpid()}\n")
     time.sleep(seconds)
@@ -176,60 +168,54 @@ def busy(path, seconds):
 
 
 def until(path):
-    """Keep a worker busy until a file is there."""
+    """Keep a worker busy until a file exists."""
     while not path.exists():
         time.sleep(0.05)
 
 
 def stop(process):
-    """Tell a nanny to stop and return its exit status."""
+    """Send a nanny the stop signal and return its exit status."""
     process.send_signal(signal.SIGTERM)
-    return process.wait(PATIENCE)
+    return process.wait(SECONDS)
 
 
 def stop_group(process):
-    """Tell a process group to stop, as `tini -g` of the official images does."""
+    """Send the stop signal to a process group, as `tini -g` of the official images does."""
     os.killpg(process.pid, signal.SIGTERM)
-    return process.wait(PATIENCE)
+    return process.wait(SECONDS)
 
 
 def lines(path):
-    """Return the lines of a file that may not be there yet."""
+    """Return the lines of a file, none if it does not exist yet."""
     return path.read_text().splitlines() if path.exists() else []
 
 
 def kill(pid):
-    """Kill a process and return when it is gone."""
+    """Kill a process and wait for its end."""
     os.kill(pid, signal.SIGKILL)
     wait_for("end", lambda: not runs(pid))
 
 
 def runs(pid):
-    """Tell whether a process runs; one that has ended may still be listed."""
+    """Return whether a process runs; an ended process may still be listed as a zombie."""
     with suppress(FileNotFoundError):
         return "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
     return False
 
 
-def free_port():
-    """Return a port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 def healthy(port):
-    """Tell whether the health check of the container succeeds."""
+    """Return whether the container's health check succeeds."""
     with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
         return 200 == answer.status
     return False
 
 
 def test_the_grace_period_suffices():
-    """The Swarm kills a worker only when it has given up by itself."""
+    """A worker ends by itself before Swarm kills it."""
     leave = worker_preload
     assert "1m" == workers.GRACE_PERIOD
     assert leave.DRAIN_SECONDS + leave.CLOSE_SECONDS < nanny_preload.LEAVE_SECONDS < 60
-    assert leave.TAKER_SECONDS + leave.MOVING_SECONDS < leave.DRAIN_SECONDS
+    assert leave.RECEIVER_SECONDS + leave.MOVING_SECONDS < leave.DRAIN_SECONDS
     assert leave.LEAVE == nanny_preload.LEAVE
 
 
@@ -237,14 +223,14 @@ def test_the_grace_period_suffices():
 def test_data_moves_running_tasks_finish_and_waiting_ones_go_elsewhere(
     client, start, tmp_path, stop
 ):
-    """Nothing is lost and nothing runs twice, though all of it was on the worker that leaves."""
+    """No data is lost and no task runs twice, although all were on the leaving worker."""
     leaving, other = start(client, 2)
-    there, elsewhere = ([members(client)[each.name]] for each in (leaving, other))
-    blocks = client.scatter([os.urandom(1000) for _ in range(8)], workers=there)
+    on_leaving, on_other = ([members(client)[worker.name]] for worker in (leaving, other))
+    blocks = client.scatter([os.urandom(1000) for _ in range(8)], workers=on_leaving)
     runs, gone = tmp_path / "runs", tmp_path / "gone"
-    # The other one is busy, so it does not steal.
-    guard = client.submit(until, gone, workers=elsewhere)
-    options = {"workers": there, "allow_other_workers": True, "pure": False}
+    # The other worker is busy, so that it does not steal tasks.
+    guard = client.submit(until, gone, workers=on_other)
+    options = {"workers": on_leaving, "allow_other_workers": True, "pure": False}
     tasks = [client.submit(busy, runs, 1, **options) for _ in range(4)]
     wait_for("running task", lambda: lines(runs))
     pid = worker_pid(client, leaving)
@@ -259,21 +245,21 @@ def test_data_moves_running_tasks_finish_and_waiting_ones_go_elsewhere(
 
 
 def set_status(name, dask_worker):
-    """Make a worker one whose memory is full, or no more."""
+    """Set a worker's status, such as that of a worker whose memory is full."""
     dask_worker.periodic_callbacks["memory_monitor"].stop()
     dask_worker.status = Status[name]
 
 
 def test_a_worker_that_is_paused_is_waited_for(client, start):
-    """Its memory is full for as long as a computation needs, not for ever."""
+    """A paused worker can accept the data as soon as its memory is free again."""
     leaving, other = start(client, 2)
-    there, elsewhere = ([members(client)[each.name]] for each in (leaving, other))
-    blocks = client.scatter([os.urandom(1000) for _ in range(8)], workers=there)
-    client.run(set_status, "paused", workers=elsewhere)
+    on_leaving, on_other = ([members(client)[worker.name]] for worker in (leaving, other))
+    blocks = client.scatter([os.urandom(1000) for _ in range(8)], workers=on_leaving)
+    client.run(set_status, "paused", workers=on_other)
     leaving.send_signal(signal.SIGTERM)
     time.sleep(3)
-    client.run(set_status, "running", workers=elsewhere)
-    assert 0 == leaving.wait(PATIENCE)
+    client.run(set_status, "running", workers=on_other)
+    assert 0 == leaving.wait(SECONDS)
     assert 8 == len({*client.gather(blocks)})
 
 
@@ -282,135 +268,137 @@ class Counter:
 
 
 def test_data_moves_off_a_worker_with_an_actor(client, start):
-    """The actor is lost, as Dask cannot move it; nothing else is."""
+    """Only the actor is lost, because Dask cannot move actors."""
     leaving, _ = start(client, 2)
-    there = [members(client)[leaving.name]]
-    counter = client.submit(Counter, actor=True, workers=there)
+    on_leaving = [members(client)[leaving.name]]
+    counter = client.submit(Counter, actor=True, workers=on_leaving)
     distributed.wait(counter)
-    blocks = client.scatter([os.urandom(1000) for _ in range(8)], workers=there)
+    blocks = client.scatter([os.urandom(1000) for _ in range(8)], workers=on_leaving)
     assert 0 == stop(leaving)
     assert 8 == len({*client.gather(blocks)})
     assert "1 actors are lost" in leaving.log.read_text()
 
 
 def test_a_second_signal_ends_it_at_once(client, start, tmp_path):
-    """Whoever insists need not wait for the running task."""
+    """A user who sends a second signal does not wait for the running task."""
     (worker,) = start(client)
     runs = tmp_path / "runs"
     task = client.submit(busy, runs, 3600, pure=False)
     wait_for("running task", lambda: lines(runs))
     worker.send_signal(signal.SIGTERM)
-    wait_for("drain", lambda: "told to leave; handing over" in worker.log.read_text())
+    wait_for("drain", lambda: "leave signal: handing over" in worker.log.read_text())
     assert 0 == stop(worker)
-    assert "told to stop a second time" in worker.log.read_text()
+    assert "second stop signal" in worker.log.read_text()
     task.cancel()
 
 
 def test_a_worker_without_anyone_to_take_its_data_gives_up_soon(client, start):
-    """The last worker does not hold up the end of the cluster."""
+    """The last worker does not delay the end of the cluster."""
     (worker,) = start(client)
     blocks = client.scatter([b"block"])
     assert 0 == stop(worker)
-    assert "no other worker takes it" in worker.log.read_text()
+    assert "no other worker accepts the data" in worker.log.read_text()
     del blocks
 
 
 def test_a_scheduler_that_does_not_answer_counts_as_lost(client, start):
-    """A network that is cut does not cost the whole grace period."""
+    """A lost network does not cost the whole grace period."""
     (worker,) = start(client)
     blocked = client.submit(time.sleep, 3600, pure=False)
-    client.run_on_scheduler(worker_stopped, worker.pid)
-    assert 0 == worker.wait(PATIENCE)
+    client.run_on_scheduler(stop_worker_and_block, worker.pid)
+    assert 0 == worker.wait(SECONDS)
     assert "ending: the scheduler does not answer" in worker.log.read_text()
     del blocked
 
 
-def worker_stopped(pid):
-    """Tell a worker to stop, and keep the scheduler's loop for longer than it waits."""
+def stop_worker_and_block(pid):
+    """Stop a worker, and block the scheduler's loop for longer than the worker waits."""
     os.kill(pid, signal.SIGTERM)
     time.sleep(3)
 
 
 def test_a_worker_that_never_had_a_scheduler_ends_at_once(launch):
-    """It has nothing to hand over and nobody to ask."""
+    """It has nothing to hand over."""
     worker = launch("tcp://127.0.0.1:1")
     wait_for("start", lambda: "waiting for the scheduler" in worker.log.read_text())
     assert 0 == stop(worker)
-    assert "told to stop without a worker" in worker.log.read_text()
+    assert "stop signal without a worker" in worker.log.read_text()
 
 
 def test_a_worker_that_dies_while_it_leaves_is_not_started_again(client, start, tmp_path):
-    """It is to leave, and the Swarm waits for its container to end."""
+    """Its container has to end, and Swarm waits for that."""
     (worker,) = start(client)
     pid = worker_pid(client, worker)
     task = client.submit(busy, tmp_path / "runs", 3600, pure=False)
     wait_for("running task", lambda: lines(tmp_path / "runs"))
     worker.send_signal(signal.SIGTERM)
-    wait_for("drain", lambda: "told to leave; handing over" in worker.log.read_text())
+    wait_for("drain", lambda: "leave signal: handing over" in worker.log.read_text())
     kill(pid)
-    assert 0 == worker.wait(PATIENCE)
+    assert 0 == worker.wait(SECONDS)
     assert 1 == worker.log.read_text().count("Registered to")
     task.cancel()
 
 
 def test_a_worker_that_dies_is_started_again_by_its_nanny(client, start):
-    """Its container stays, with the address of its health check."""
+    """The container stays, with the port of its health check."""
     port = free_port()
     (worker,) = start(client, port=port)
     pid = worker_pid(client, worker)
     assert healthy(port)
     kill(pid)
     wait_for("worker", lambda: "Restarting worker" in worker.log.read_text())
-    assert pid != client.submit(os.getpid, pure=False).result(PATIENCE)
-    assert worker.pid == client.submit(os.getppid, pure=False).result(PATIENCE)
+    assert pid != client.submit(os.getpid, pure=False).result(SECONDS)
+    assert worker.pid == client.submit(os.getppid, pure=False).result(SECONDS)
     assert healthy(port)
 
 
-def started_by_task():
-    """Start a process that outlives its task and has the worker's sockets."""
+def start_process():
+    """Start a process that outlives its task and inherits the worker's sockets."""
     process = multiprocessing.get_context("fork").Process(target=time.sleep, args=[3600])
     process.start()
     return process.pid
 
 
 def test_what_a_worker_that_dies_has_started_ends_with_it(client, start):
-    """Else it would keep memory, and the port of the health check."""
+    """Otherwise it would keep memory and the port of the health check."""
     port = free_port()
     (worker,) = start(client, port=port)
-    child = client.submit(started_by_task, pure=False).result(PATIENCE)
+    child = client.submit(start_process, pure=False).result(SECONDS)
     assert runs(child)
     kill(worker_pid(client, worker))
     wait_for("end", lambda: not runs(child))
-    assert worker.pid == client.submit(os.getppid, pure=False).result(PATIENCE)
+    assert worker.pid == client.submit(os.getppid, pure=False).result(SECONDS)
     assert healthy(port)
 
 
-def status_of_a_process_that_is_terminated():
+def status_of_terminated_process():
     """Start a process, end it by a signal and return its exit status."""
     process = multiprocessing.get_context("fork").Process(target=time.sleep, args=[3600])
     process.start()
     process.terminate()
-    process.join(PATIENCE / 2)
+    process.join(SECONDS / 2)
     return process.exitcode
 
 
 def test_a_task_ends_its_processes_by_a_signal(client, start):
-    """It counts in them, and neither as the worker's nor as the nanny's."""
+    """The signal ends the process, and reaches neither the worker nor the nanny."""
     (worker,) = start(client)
-    task = client.submit(status_of_a_process_that_is_terminated, pure=False)
-    assert -signal.SIGTERM == task.result(PATIENCE)
-    assert worker.pid == client.submit(os.getppid, pure=False).result(PATIENCE)
-    assert "told to" not in worker.log.read_text()
+    task = client.submit(status_of_terminated_process, pure=False)
+    assert -signal.SIGTERM == task.result(SECONDS)
+    assert worker.pid == client.submit(os.getppid, pure=False).result(SECONDS)
+    log = worker.log.read_text()
+    assert "stop signal" not in log
+    assert "leave signal" not in log
 
 
 def environment(*names):
-    """Return environment variables of this process, and of its nanny from its start on."""
+    """Return variables of this process, and all variables that its nanny was started with."""
     nanny = Path(f"/proc/{os.getppid()}/environ").read_text().split("\0")
     return {name: os.environ.get(name) for name in names}, nanny
 
 
-def test_a_worker_has_the_environment_of_work_also_when_it_was_restarted(client, start, tmp_path):
-    """The stack's variables count, then the command line's, Dask's own among them."""
+def test_a_worker_has_the_stacks_environment_after_a_restart_too(client, start, tmp_path):
+    """The stack's variables override those of the command line, and Dask reads them."""
     spill = "DASK_DISTRIBUTED__WORKER__MEMORY__SPILL"
     variables = {"TOKEN": "secret", "OMP_NUM_THREADS": "2", spill: "0.5"}
     (tmp_path / "variables").write_text(json.dumps(variables))
@@ -418,21 +406,21 @@ def test_a_worker_has_the_environment_of_work_also_when_it_was_restarted(client,
     for restart in (lambda: None, client.restart):
         restart()
         names = [*variables, *workers.ENVIRONMENT]
-        found, nanny = client.submit(environment, *names, pure=False).result(PATIENCE)
-        assert workers.ENVIRONMENT | variables == found
+        own, nanny = client.submit(environment, *names, pure=False).result(SECONDS)
+        assert workers.ENVIRONMENT | variables == own
         config = client.submit(dask.config.get, "distributed.worker.memory", pure=False)
-        assert 0.5 == config.result(PATIENCE)["spill"]
+        assert 0.5 == config.result(SECONDS)["spill"]
         assert {f"{name}={value}" for name, value in workers.ENVIRONMENT.items()} <= {*nanny}
 
 
 def test_all_workers_have_the_same_hashes(client, start):
-    """Dask groups bags by them: a key with two hashes would make two groups."""
+    """Dask groups bags by hash: a key with two hashes would make two groups."""
     start(client, 2)
     assert 1 == len({*client.run(hash, "key").values()})
 
 
-def test_a_variable_that_a_client_registers_counts_most(client, start, tmp_path):
-    """`Environ` is newer than the stack, and also for workers that come later."""
+def test_a_variable_that_a_client_registers_overrides_the_stacks(client, start, tmp_path):
+    """`Environ` also sets the variables of workers that join later."""
     (tmp_path / "variables").write_text(json.dumps({"TOKEN": "secret"}))
     start(client)
     client.register_plugin(distributed.Environ({"TOKEN": "other"}), name="environ")
@@ -443,8 +431,8 @@ def test_a_variable_that_a_client_registers_counts_most(client, start, tmp_path)
         client.unregister_worker_plugin("environ", nanny=True)
 
 
-def test_a_nanny_waits_for_its_scheduler_in_good_health(launch):
-    """The Swarm does not replace a container that waits, which may be for long."""
+def test_a_nanny_that_waits_for_its_scheduler_is_healthy(launch):
+    """Swarm does not replace the container, however long the nanny waits."""
     port, health = free_port(), free_port()
     worker = launch(f"tcp://127.0.0.1:{port}", health)
     wait_for("answer", lambda: healthy(health))
@@ -455,33 +443,33 @@ def test_a_nanny_waits_for_its_scheduler_in_good_health(launch):
 
 
 def test_a_lost_scheduler_ends_a_worker_that_leaves(start, tmp_path):
-    """There is nobody left to hand anything to."""
+    """The worker cannot hand over its data without a scheduler."""
     runs = tmp_path / "runs"
     with scheduler() as client:
         (worker,) = start(client)
         task = client.submit(busy, runs, 3600, pure=False)
         wait_for("running task", lambda: lines(runs))
         worker.send_signal(signal.SIGTERM)
-        wait_for("drain", lambda: "told to leave; handing over" in worker.log.read_text())
+        wait_for("drain", lambda: "leave signal: handing over" in worker.log.read_text())
         del task
-    assert 0 == worker.wait(PATIENCE)
-    assert "starting anew" not in worker.log.read_text()
+    assert 0 == worker.wait(SECONDS)
+    assert "restarting the nanny" not in worker.log.read_text()
 
 
 def test_a_worker_that_loses_its_scheduler_joins_the_next_one_as_the_same_process(start):
-    """The task of the Swarm stays, and so does the container."""
+    """The Swarm task and the container stay."""
     with scheduler() as client:
         (worker,) = start(client)
         port = int(client.scheduler.address.rpartition(":")[2])
     with scheduler(port) as client:
         wait_for("worker at the new scheduler", lambda: members(client))
         assert worker.poll() is None
-        assert worker.pid == client.submit(os.getppid).result(PATIENCE)
-        assert "starting anew" in worker.log.read_text()
+        assert worker.pid == client.submit(os.getppid).result(SECONDS)
+        assert "restarting the nanny" in worker.log.read_text()
 
 
 def test_a_worker_that_loses_its_scheduler_ends_its_running_tasks(start, tmp_path):
-    """Nobody wants their results any more, and they would hold up the next worker."""
+    """Their results are of no use, and they would delay the next worker."""
     runs = tmp_path / "runs"
     with scheduler() as client:
         start(client)
@@ -494,7 +482,7 @@ def test_a_worker_that_loses_its_scheduler_ends_its_running_tasks(start, tmp_pat
 
 
 STOP = "os.kill(os.getpid(), signal.SIGTERM)"
-ANEW = """
+RESTART = """
 import asyncio, os, signal
 from types import SimpleNamespace
 from images import nanny_preload as preload
@@ -510,9 +498,9 @@ async def lose_the_scheduler():
     nanny = SimpleNamespace(pid=None, is_alive=lambda: False, kill=kill)
     preload.catch_stop(nanny)
     {shortly_before}
-    await preload.start_anew(nanny)
+    await preload.restart_in_place(nanny)
 
-os.execv, preload.started = execv, -preload.LIFE_SECONDS
+os.execv, preload.started = execv, -preload.MIN_LIFE_SECONDS
 asyncio.run(lose_the_scheduler())
 """
 
@@ -522,14 +510,14 @@ asyncio.run(lose_the_scheduler())
     [(STOP, "", 0), ("", STOP, -signal.SIGTERM), ("", "", 1)],
 )
 def test_a_stop_that_comes_with_the_loss_of_the_scheduler_is_not_lost(before, after, status):
-    """Else the new process would wait for a scheduler until it is killed."""
-    program = ANEW.format(shortly_before=before, shortly_after=after)
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False, timeout=PATIENCE)
+    """Otherwise the new process would wait for a scheduler until it is killed."""
+    program = RESTART.format(shortly_before=before, shortly_after=after)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False, timeout=SECONDS)
     assert status == done.returncode
 
 
 def test_a_worker_that_joins_sends_its_s3_credentials_to_the_scheduler(start, preloads):
-    """Before it is registered, so that no task needs keys that the scheduler does not have."""
+    """It does so before it registers, so that no task runs without the scheduler's keys."""
     (preloads / "s3").write_text(CREDENTIALS)
     received = []
     with scheduler() as client:

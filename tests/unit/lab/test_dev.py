@@ -11,7 +11,7 @@ from tools.runners import CliMissingError
 
 
 class FakeRunner:
-    """Keeps what it is asked to run."""
+    """Records its actions."""
 
     def __init__(self, steps):
         self.steps = steps
@@ -26,7 +26,7 @@ class FakeRunner:
 
 @pytest.fixture
 def steps(monkeypatch):
-    """Return what is done, in order."""
+    """Return the actions in order."""
     steps = []
 
     def lab(arguments):
@@ -59,14 +59,14 @@ def no_cli(monkeypatch):
     ],
 )
 def test_only_a_deployment_prepares_the_machine(steps, monkeypatch, action, expected):
-    """The other actions ask for nothing that is not there."""
+    """The other actions need nothing that is missing."""
     monkeypatch.setattr(os, "environ", {})
     assert 3 == dev.main([action])
     assert expected == steps
 
 
 def test_a_machine_that_is_not_ready_ends_the_deployment(steps, monkeypatch):
-    """The lab has said why."""
+    """The lab has printed the reason."""
     monkeypatch.setattr(dev, "lab", lambda _: 2)
     assert 2 == dev.main(["up"])
     assert [] == steps
@@ -74,7 +74,7 @@ def test_a_machine_that_is_not_ready_ends_the_deployment(steps, monkeypatch):
 
 @pytest.mark.usefixtures("no_cli")
 def test_without_the_cli_the_rehearsal_runs(capsys):
-    """It says so, and why."""
+    """The message has the reason."""
     assert RehearsalRunner(stack="dev") == dev.dev_runner()
     message = capsys.readouterr().err
     assert "The Pulumi CLI is not on PATH" in message
@@ -83,6 +83,6 @@ def test_without_the_cli_the_rehearsal_runs(capsys):
 
 @pytest.mark.usefixtures("no_cli")
 def test_the_rehearsal_refuses_to_detect_drift(capsys):
-    """It sees less than the engine, and says so instead of reporting no drift."""
+    """It sees less than the engine, so it reports that instead of no drift."""
     assert 2 == dev.main(["drift"])
     assert "Fix: install the Pulumi CLI" in capsys.readouterr().err

@@ -136,7 +136,7 @@ class TestProcesses:
     @pytest.mark.usefixtures("started")
     @pytest.mark.parametrize("cgroup", ["/lab/node/registry", "/lab/nod", "/lab-second"])
     def test_another_group_is_left_alone(self, cgroup):
-        """Neither another node nor another lab has the program."""
+        """Other nodes and other labs do not have the program."""
         assert set() == processes.running(cgroup)
 
     def test_version_1_has_a_group_for_each_controller(self, groups):
@@ -188,7 +188,7 @@ class TestPackages:
         debian.ensure_packages()
 
     def test_without_apt_the_missing_are_named(self, monkeypatch):
-        """The message says what to install on another distribution."""
+        """The message names the packages for another distribution."""
         monkeypatch.setattr(debian, "which", {}.get)
         with pytest.raises(LabError, match=r"docker\.io.* no apt-get\. Install them"):
             debian.ensure_packages()
@@ -279,7 +279,7 @@ class TestUsualSocket:
         assert usual.is_symlink()
 
     def test_another_socket_is_not_replaced(self, usual, tmp_path):
-        """The message names the command that tells the dev stack the address."""
+        """The message names the command that sets the address in the dev stack."""
         usual.touch()
         with pytest.raises(LabError, match="pulumi config set --stack dev dockerHost unix:///x"):
             single.link_socket("unix:///x")

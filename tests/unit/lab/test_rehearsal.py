@@ -162,9 +162,9 @@ class TestSwarm:
     @pytest.fixture
     def swarm(self, monkeypatch):
         """Return the Swarm at every address."""
-        found = FakeSwarm()
-        monkeypatch.setattr(resources, "_engine", lambda _: found)
-        return found
+        swarm = FakeSwarm()
+        monkeypatch.setattr(resources, "_engine", lambda _: swarm)
+        return swarm
 
     @pytest.fixture
     def up(self, tmp_path):
@@ -189,7 +189,7 @@ class TestSwarm:
         return Resource(type=token, name="x", host=HOST, inputs=inputs)
 
     def test_a_second_up_changes_nothing(self, up, swarm):
-        """Existing resources stay as they are."""
+        """Existing resources do not change."""
         assert {"create": 3} == up()
         assert {"same": 3} == up()
         assert ["create network", "create config", "create service"] == swarm.calls
@@ -238,7 +238,7 @@ class TestSwarm:
         assert {"same": 2, "update": 1, "delete": 1} == up("YnllCg==")
 
     def test_a_preview_only_compares_with_the_state(self, up, swarm):
-        """It lists what an up would do, and changes neither the Swarm nor the state."""
+        """It lists the changes of an up, and leaves the Swarm and the state unchanged."""
         assert {"create": 3} == up(preview=True)
         up()
         before = list(swarm.calls)
@@ -252,26 +252,26 @@ def test_the_state_is_private(tmp_path):
     path = tmp_path / "private" / "dev.json"
     kept = Resource(type=CONFIG, name="x", inputs={"data": "aHVzaA=="}, id="1")
     State(path).put("a", kept)
-    assert [("a", "1")] == [(key, found.id) for key, found in State(path).resources.items()]
+    assert [("a", "1")] == [(key, resource.id) for key, resource in State(path).resources.items()]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
 class TestConfig:
     def test_defaults_are_encoded_as_the_engine_does(self):
-        """Text stays as it is, everything else is JSON."""
+        """Text stays text, everything else becomes JSON."""
         expected = {"p:count": "4", "p:text": "a b", "p:flag": "false", "p:list": '["x","y"]'}
         assert expected == config.load_config(PROJECT, {})
 
     def test_a_value_of_the_stack_replaces_the_default(self):
         """Whether its key names the project or not."""
-        found = config.load_config(PROJECT, {"config": {"p:count": 6, "text": "c"}})
-        assert found["p:count"] == "6"
-        assert found["p:text"] == "c"
+        values = config.load_config(PROJECT, {"config": {"p:count": 6, "text": "c"}})
+        assert values["p:count"] == "6"
+        assert values["p:text"] == "c"
 
     @pytest.mark.parametrize("value", [{"secure": "v1:x"}, {"a": [{"secure": "v1:x"}]}])
     def test_an_encrypted_value_is_refused(self, value):
-        """Only the engine has the key, wherever in the value the secret is."""
+        """Only the engine has the key for a secret in the value."""
         with pytest.raises(pulumi.RunError, match=r"p:text is encrypted.*only the Pulumi engine"):
             config.load_config(PROJECT, {"config": {"p:text": value}})
 

@@ -1,4 +1,4 @@
-"""A service that was changed by hand since its last proof is found."""
+"""A service that was changed by hand since its last proof is detected."""
 
 import pytest
 

@@ -165,9 +165,9 @@ def test_a_host_that_ssh_cannot_reach_is_refused_with_the_reason(find):
 )
 def test_an_old_engine_is_refused(settings, version, old):
     """The API that the services need came with Docker 20.10."""
-    found = problems(surveyed(api_version=version), settings)
-    assert old == any(f"speaks API {version}" in problem.found for problem in found)
-    assert old == any("API 1.41" in problem.expected for problem in found)
+    reported = problems(surveyed(api_version=version), settings)
+    assert old == any(f"speaks API {version}" in problem.found for problem in reported)
+    assert old == any("API 1.41" in problem.expected for problem in reported)
 
 
 @pytest.mark.parametrize(
@@ -177,8 +177,8 @@ def test_an_old_node_is_named(settings, version, old):
     """Every node runs tasks with its own engine."""
     other = node("data-3")
     other["Description"]["Engine"] = {"EngineVersion": version}
-    found = problems(surveyed(nodes=[*NODES, other]), settings)
-    assert old == any(f"the node data-3 runs Docker {version}" == p.found for p in found)
+    reported = problems(surveyed(nodes=[*NODES, other]), settings)
+    assert old == any(f"the node data-3 runs Docker {version}" == p.found for p in reported)
 
 
 @pytest.mark.parametrize(
@@ -203,11 +203,11 @@ def test_the_clock_difference_ignores_a_slow_answer(manager_time, expected):
 )
 def test_a_wrong_clock_is_refused(settings, clock, words):
     """From half a minute on, with the direction and a fix."""
-    found = problems(surveyed(clock=clock), settings)
-    assert bool(words) == bool(found)
+    reported = problems(surveyed(clock=clock), settings)
+    assert bool(words) == bool(reported)
     if words:
-        assert f"the manager's clock is {words} this machine's" == found[0].found
-        assert "sudo timedatectl set-ntp true" in found[0].fix
+        assert f"the manager's clock is {words} this machine's" == reported[0].found
+        assert "sudo timedatectl set-ntp true" in reported[0].fix
 
 
 def test_the_survey_uses_the_managers_time():
@@ -233,7 +233,7 @@ class TestImages:
     UNKNOWN = refusal(NotFound, "manifest unknown: manifest unknown", 404)
 
     def test_a_missing_tag_is_refused(self, find):
-        """The images of scheduler and notebook, each with its key."""
+        """The images of scheduler and notebook are reported with their keys."""
         problems = find(FakeEngine(image_error=self.UNKNOWN))
         assert ["image", "notebookImage"] == [problem.key for problem in problems]
         assert "cannot be resolved to a digest (manifest unknown" in problems[0].found
@@ -296,7 +296,7 @@ def test_all_problems_are_reported_at_once(find):
         networks=[],
         image_error=refusal(NotFound, "manifest unknown", 404),
     )
-    found = find(engine)
-    keys = [problem.key for problem in found]
+    reported = find(engine)
+    keys = [problem.key for problem in reported]
     assert ["dockerHost", "workers", "image", "notebookImage", "caddyNetwork"] == keys
-    assert "Traceback" not in "".join(map(str, found))
+    assert "Traceback" not in "".join(map(str, reported))

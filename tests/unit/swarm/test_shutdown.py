@@ -21,7 +21,7 @@ def task(where, state="running", desired="remove"):
 
 
 class Swarm:
-    """A manager whose tasks end one by one, at each snapshot."""
+    """A manager whose tasks end one by one, with every snapshot."""
 
     poll_seconds = 0
 
@@ -39,8 +39,8 @@ class Swarm:
 
     def snapshot(self, names):
         assert NAMES == names
-        found, self.left = self.left, self.left[1:]
-        return Snapshot(services={}, tasks=tuple(found))
+        tasks, self.left = self.left, self.left[1:]
+        return Snapshot(services={}, tasks=tuple(tasks))
 
     def nodes(self):
         return self._nodes
@@ -109,8 +109,8 @@ def test_a_manager_that_does_not_answer_fails(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"services": NAMES})))
 
     def silent():
-        raise ConnectionRefusedError("nobody is there")
+        raise ConnectionRefusedError("refused")
 
     monkeypatch.setattr(shutdown, "Manager", silent)
     assert 1 == shutdown.main()
-    assert "unix:///nowhere/docker.sock: nobody is there" in capsys.readouterr().err
+    assert "unix:///nowhere/docker.sock: refused" in capsys.readouterr().err

@@ -64,8 +64,8 @@ def test_people_can_read_the_file(settings, tmp_path):
     text = (tmp_path / NAME).read_text()
     assert text.endswith("}\n")
     assert ["caddyNetworkId", "image", "notebookImage"] == list(json.loads(text))
-    asked = {"asked": "image:1 for linux/amd64", "found": "image:1" + DIGEST}
-    assert asked == json.loads(text)["image"]
+    image = {"asked": "image:1 for linux/amd64", "found": "image:1" + DIGEST}
+    assert image == json.loads(text)["image"]
 
 
 def test_an_answer_to_another_question_is_not_used(settings):
@@ -79,7 +79,7 @@ def test_an_answer_to_another_question_is_not_used(settings):
 
 
 def test_without_a_record_every_value_has_a_fix(settings):
-    """The preview still works, and reports what it does not know."""
+    """The preview still works, and reports the unknown values."""
     site, values = site_lock.site_from(settings(), {}, NAME)
     assert ("image:1", "not-recorded") == (site.image, site.caddy_network_id)
     assert {"make record STACK=prod"} == {value.fix for value in values}

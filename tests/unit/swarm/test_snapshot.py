@@ -26,7 +26,7 @@ TEMPLATE = {
 
 
 def service(update=None, declared=SPEC_HASH, template=TEMPLATE):
-    found = {
+    service = {
         "ID": "s1",
         "Spec": {
             "Name": "dask_worker",
@@ -35,7 +35,7 @@ def service(update=None, declared=SPEC_HASH, template=TEMPLATE):
             "Mode": {"Replicated": {"Replicas": 4}},
         },
     }
-    return found | ({"UpdateStatus": update} if update else {})
+    return service | ({"UpdateStatus": update} if update else {})
 
 
 def task(template=TEMPLATE, desired="running", ip="10.0.1.7/24"):
@@ -50,8 +50,8 @@ def task(template=TEMPLATE, desired="running", ip="10.0.1.7/24"):
     }
 
 
-def snapshot(found=None, *tasks):
-    return Snapshot(services={"dask_worker": found} if found else {}, tasks=tasks)
+def snapshot(service=None, *tasks):
+    return Snapshot(services={"dask_worker": service} if service else {}, tasks=tasks)
 
 
 def waiting(now, start=None):
@@ -80,9 +80,9 @@ def test_another_spec_hash_is_waited_for():
 
 def test_a_service_without_labels_has_no_spec_hash():
     """The API leaves out labels that are empty."""
-    found = service()
-    found["Spec"]["Labels"] = None
-    assert {"dask_worker": STALE} == waiting(snapshot(found))
+    existing = service()
+    existing["Spec"]["Labels"] = None
+    assert {"dask_worker": STALE} == waiting(snapshot(existing))
 
 
 def test_only_missing_and_stale_services_are_undeclared():
@@ -120,9 +120,9 @@ def test_a_completed_rollback_still_has_the_failed_task():
     """Swarm's message has lost its id by then, and its log has the reason."""
     update = {"State": "rollback_completed", "Message": "rollback completed"}
     before = [task(other(ForceUpdate=number)) for number in (1, 2, 3)]
-    for number, each in enumerate(before):
-        each |= {"ID": f"t{number}", "CreatedAt": f"2026-11-23T21:03:4{number}Z"}
-        each["Status"] = {"State": "failed"}
+    for number, attempt in enumerate(before):
+        attempt |= {"ID": f"t{number}", "CreatedAt": f"2026-11-23T21:03:4{number}Z"}
+        attempt["Status"] = {"State": "failed"}
     start = snapshot(service(), before[2])
     now = snapshot(service(update, declared="old"), *before)
     with pytest.raises(UnfitError, match=r"rollback completed, after the failure of task t1$"):
@@ -131,30 +131,30 @@ def test_a_completed_rollback_still_has_the_failed_task():
 
 def test_an_earlier_rollback_is_no_failure():
     """The status of the last update stays until the next one begins."""
-    found = service({"State": "rollback_completed", "StartedAt": "then"}, declared="old")
-    assert {"dask_worker": STALE} == waiting(snapshot(found), start=snapshot(found))
+    existing = service({"State": "rollback_completed", "StartedAt": "then"}, declared="old")
+    assert {"dask_worker": STALE} == waiting(snapshot(existing), start=snapshot(existing))
 
 
 def test_the_end_of_an_earlier_rollback_is_no_failure():
     """It started before this deployment."""
     before = service({"State": "rollback_started", "StartedAt": "then"}, declared="old")
-    found = service({"State": "rollback_completed", "StartedAt": "then"}, declared="old")
-    assert {"dask_worker": STALE} == waiting(snapshot(found), start=snapshot(before))
+    existing = service({"State": "rollback_completed", "StartedAt": "then"}, declared="old")
+    assert {"dask_worker": STALE} == waiting(snapshot(existing), start=snapshot(before))
 
 
 def test_the_rollback_of_an_update_that_had_begun_is_a_failure():
     """Swarm gives both the start time of the update."""
     before = service({"State": "updating", "StartedAt": "then"})
-    found = service({"State": "rollback_started", "StartedAt": "then"}, declared="old")
+    existing = service({"State": "rollback_started", "StartedAt": "then"}, declared="old")
     with pytest.raises(UnfitError, match="rolled back the update of dask_worker"):
-        waiting(snapshot(found), start=snapshot(before))
+        waiting(snapshot(existing), start=snapshot(before))
 
 
 def test_the_rollback_of_an_update_to_another_spec_is_no_failure():
     """An interrupted deployment had started it; this deployment declares another spec."""
     before = service({"State": "updating", "StartedAt": "then"}, declared="interrupted")
-    found = service({"State": "rollback_started", "StartedAt": "then"}, declared="old")
-    assert {"dask_worker": STALE} == waiting(snapshot(found), start=snapshot(before))
+    existing = service({"State": "rollback_started", "StartedAt": "then"}, declared="old")
+    assert {"dask_worker": STALE} == waiting(snapshot(existing), start=snapshot(before))
 
 
 @pytest.mark.parametrize(
@@ -169,9 +169,9 @@ def test_the_rollback_of_an_update_to_another_spec_is_no_failure():
 )
 def test_services_that_the_probe_cannot_prove_must_be_healthy(states, awaited):
     """All tasks that should run must run, and at least one."""
-    found = service() | {"Spec": service()["Spec"] | {"Mode": {"Global": {}}}}
+    existing = service() | {"Spec": service()["Spec"] | {"Mode": {"Global": {}}}}
     tasks = [task() | {"Status": {"State": state}} for state in states]
-    now = snapshot(found, *tasks, task(desired="shutdown") | {"Status": {"State": "failed"}})
+    now = snapshot(existing, *tasks, task(desired="shutdown") | {"Status": {"State": "failed"}})
     waiting = unsettled(now, snapshot(), {"dask_worker": SPEC_HASH}, ["dask_worker"])
     assert awaited == waiting.get("dask_worker")
 

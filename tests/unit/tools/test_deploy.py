@@ -1,4 +1,4 @@
-"""What `make up` says at its end, and the table of `make bench`."""
+"""The summary of `make up`, and the table of `make bench`."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ OUTPUTS = {
 
 
 def test_the_summary_is_the_proof():
-    """The first line says in Dask's own terms what was proven."""
+    """The first line has the proof in Dask's terms."""
     first, *rest = summary(OUTPUTS, "pulumi stack output").splitlines()
     assert "Proven in 7.2 s: workers 4, threads 4, memory 4.00 GiB" == first
     assert "  workers on data-1 2, data-2 2; dask 1, distributed 2, python 4" == rest[0]
@@ -104,7 +104,7 @@ def test_the_bench_compares_neighbours():
 
 
 class FakeRunner:
-    """Keeps what it is asked to run, and with which switches."""
+    """Records its actions and switches."""
 
     offline = ("--refresh=false",)
 
@@ -135,7 +135,7 @@ class FakeRunner:
     ids=["preview", "preview OFFLINE=1", "record", "drift", "destroy"],
 )
 def test_each_target_is_one_run(monkeypatch, arguments, expected):
-    """What `make` is told becomes an action, its options and the program's switches."""
+    """Arguments of `make` become an action, its options and the program's switches."""
     runner = FakeRunner()
     monkeypatch.setattr(deploy, "runner_for", lambda _: runner)
     monkeypatch.setattr(os, "environ", {"PATH": os.environ["PATH"]})
@@ -144,7 +144,7 @@ def test_each_target_is_one_run(monkeypatch, arguments, expected):
 
 
 def test_a_stack_that_cannot_be_created_is_reported(monkeypatch, capsys):
-    """The CLI's own words are all there is to know."""
+    """The CLI's own error is enough."""
 
     def refuse():
         raise CommandError("stderr: error: incorrect passphrase")

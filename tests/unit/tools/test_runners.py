@@ -1,21 +1,21 @@
-"""The Pulumi runner: which CLI it takes, its state, and that the CLI ends by itself."""
+"""The Pulumi runner: the choice of its CLI, its state, and the end of the CLI."""
 
 import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import pytest
 from pulumi.automation import PulumiCommand
 from semver import VersionInfo
 
+from tests.conftest import wait_for
 from tools import runners
 from tools.runners import CliMissingError, PulumiRunner
 
-PATIENCE = 20  # seconds, for an interpreter's start on a busy machine
+SECONDS = 20  # for an interpreter's start on a busy machine
 
 RUN = """
 import sys
@@ -42,8 +42,8 @@ while :; do sleep 0.1; done
         pytest.param(lambda process: process.terminate(), id="from elsewhere"),
     ],
 )
-def test_interrupted_the_cli_is_left_to_tidy_up(tmp_path, interrupt):
-    """Killed, it would leave the stack locked and the next deployment refused."""
+def test_an_interrupted_cli_can_clean_up(tmp_path, interrupt):
+    """A killed CLI would leave the stack locked, and the next deployment would fail."""
     install(tmp_path / "bin", SLOW_CLI)
     with subprocess.Popen(
         [sys.executable, "-c", RUN, str(tmp_path)],
@@ -53,9 +53,9 @@ def test_interrupted_the_cli_is_left_to_tidy_up(tmp_path, interrupt):
         start_new_session=True,
     ) as process:
         try:
-            _wait_for(tmp_path / "started")
+            wait_for("CLI", (tmp_path / "started").exists, SECONDS)
             interrupt(process)
-            out, err = process.communicate(timeout=PATIENCE)
+            out, err = process.communicate(timeout=SECONDS)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -114,7 +114,7 @@ def test_a_cli_that_cannot_be_had_is_reported(tmp_path, monkeypatch):
 
 
 def test_an_installer_that_fails_is_reported(monkeypatch, tmp_path):
-    """With what it printed."""
+    """The error has the CLI's output."""
     page = tmp_path / "install.sh"
     page.touch()
     monkeypatch.setattr(runners, "INSTALLER", page.as_uri())
@@ -154,7 +154,7 @@ def test_the_dev_stack_has_its_state_here(tmp_path, monkeypatch, stack, environm
 
 
 def test_a_secret_output_is_masked(tmp_path):
-    """Unless it is asked for."""
+    """It is shown on request only."""
     outputs = """#!/bin/sh
 case "$*" in
   *--show-secrets*) echo '{"token": "t", "url": "u"}' ;;
@@ -175,10 +175,3 @@ def install(folder, script):
     cli.write_text(script)
     cli.chmod(0o755)
     return cli
-
-
-def _wait_for(file):
-    deadline = time.monotonic() + PATIENCE
-    while not file.exists():
-        assert time.monotonic() < deadline, f"{file.name} did not appear"
-        time.sleep(0.05)

@@ -27,14 +27,14 @@ def drift(tmp_path):
     (tmp_path / "gh").write_text(GH)
     (tmp_path / "gh").chmod(0o755)
     (tmp_path / "report").mkdir()
-    found, log = tmp_path / "found.txt", tmp_path / "log"
+    drift, log = tmp_path / "found.txt", tmp_path / "log"
 
     def run(status, text=b"~ dask_worker update\n", is_open=""):
         log.unlink(missing_ok=True)
-        if not found.is_symlink():
-            found.write_bytes(text)
+        if not drift.is_symlink():
+            drift.write_bytes(text)
         given = {"STATUS": str(status), "OPEN": is_open, "LOG": str(log), "PAGE": "https://run"}
-        given |= {"STACK": "prod", "RUN": "1", "ARTIFACT": "drift-2", "FOUND": str(found)}
+        given |= {"STACK": "prod", "RUN": "1", "ARTIFACT": "drift-2", "FOUND": str(drift)}
         environment = os.environ | given | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
         script = ROOT / ".github" / "drift.sh"
         subprocess.run([script], cwd=tmp_path, env=environment, check=True, timeout=60)
@@ -44,7 +44,7 @@ def drift(tmp_path):
 
 
 def test_drift_opens_one_issue(drift):
-    """The issue has the report, as text, and says what to do."""
+    """The issue has the report as text, and the next step."""
     done = drift(7)
     assert done.startswith("issue|create|--title|Drift of the stack prod|")
     assert "### Drift check: https://run\n\n```diff\n~ dask_worker update\n```\n" in done
@@ -203,7 +203,7 @@ def test_a_preview_does_not_ask_the_swarm(job):
 
 
 def test_a_preview_of_the_stack_is_a_comment():
-    """Reviewers read there what `up` would do to the deployed stack."""
+    """It shows reviewers the effect of `up` on the deployed stack."""
     step = pulumi_step("preview", "preview")
     assert "${{ vars.STACK }}" == step["with"]["stack-name"]
     assert step["with"]["comment-on-pr"] is True
@@ -211,7 +211,7 @@ def test_a_preview_of_the_stack_is_a_comment():
 
 
 def test_a_fork_gets_neither_secrets_nor_rights():
-    """Anybody can open a pull request with any code in it."""
+    """A pull request can contain any code."""
     job = job_of("preview", "fork")
     assert "environment" not in job
     assert not re.search(r"secrets|github\.token|GITHUB_TOKEN", yaml.safe_dump(job))
@@ -252,7 +252,7 @@ def test_every_attempt_has_an_artifact_with_another_name():
 
 @pytest.mark.parametrize(("name", "job"), [("deploy", "deploy"), ("drift", "detect")])
 def test_only_main_is_deployed_and_checked(name, job):
-    """By hand a workflow can be started for any branch."""
+    """A user can start a workflow for any branch."""
     workflow = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())
     assert "workflow_dispatch" in workflow[True]
     assert "vars.STACK != '' && github.ref == 'refs/heads/main'" == workflow["jobs"][job]["if"]

@@ -148,9 +148,9 @@ def test_a_flow_has_the_environment_of_the_deployment(tmp_path):
     """It may contain the key of an external server; the address is the deployment's."""
     file = tmp_path / "environment"
     file.write_text(json.dumps({"PREFECT_API_AUTH_STRING": "s3cret", "PREFECT_API_URL": "other"}))
-    found = flow.variables(Prefect(api_url="http://x/api", managed=False, variables_file=file))
+    variables = flow.variables(Prefect(api_url="http://x/api", managed=False, variables_file=file))
     assert ("s3cret", "http://x/api") == tuple(
-        found[name] for name in ("PREFECT_API_AUTH_STRING", "PREFECT_API_URL")
+        variables[name] for name in ("PREFECT_API_AUTH_STRING", "PREFECT_API_URL")
     )
 
 

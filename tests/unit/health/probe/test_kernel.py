@@ -15,14 +15,14 @@ class Answers:
 
     def __init__(self, *messages, started=201):
         self.messages, self.started = list(messages), started
-        self.asked, self.sent, self.closed = [], [], False
+        self.requests, self.sent, self.closed = [], [], False
 
     def ask(self, method, path, body=""):
-        self.asked.append((method, path))
+        self.requests.append((method, path))
         return (self.started, '{"id": "k1"}') if method == "POST" else (204, "")
 
     def open(self, path):
-        self.asked.append(("open", path.partition("?")[0]))
+        self.requests.append(("open", path.partition("?")[0]))
         return self
 
     def send(self, payload):
@@ -54,7 +54,7 @@ def test_a_cell_that_computes_on_all_workers_is_proven():
     server = Answers(BUSY, other, ("status", {"execution_state": "idle"}, "x"), printed(), IDLE)
     assert {"workers": 4} == compute_in_notebook(server, 4)
     channels = ("open", "/api/kernels/k1/channels")
-    assert [("POST", "/api/kernels"), channels, ("DELETE", "/api/kernels/k1")] == server.asked
+    assert [("POST", "/api/kernels"), channels, ("DELETE", "/api/kernels/k1")] == server.requests
     assert "Client() as client" in server.sent[0]["content"]["code"]
     assert server.closed
 
@@ -75,7 +75,7 @@ def test_a_failed_cell_is_reported_and_its_kernel_deleted(messages, message):
     server = Answers(*messages)
     with pytest.raises(CellError, match=message):
         compute_in_notebook(server, 4)
-    assert ("DELETE", "/api/kernels/k1") == server.asked[-1]
+    assert ("DELETE", "/api/kernels/k1") == server.requests[-1]
     assert server.closed
 
 

@@ -15,7 +15,7 @@ GIB = 2**30
 
 
 def test_the_deadline_ends_every_wait():
-    """Also inside a library, which is why it is an alarm."""
+    """The alarm also ends a call inside a library."""
     with pytest.raises(UnprovenError, match="not proven in time"), deadline(0.05):
         time.sleep(5)
 
@@ -69,7 +69,7 @@ def test_a_missing_package_fails(cluster, capsys):
 
 
 def test_a_worker_that_goes_away_starts_the_proof_again(cluster, monkeypatch, capsys):
-    """Whatever error distributed raises."""
+    """Every error of distributed starts it again."""
     proofs = iter([OSError("lost"), MovedError(), {"workers": 2}])
 
     def prove_members(*_):

@@ -1,6 +1,6 @@
-"""What the front costs: requests and websockets by way of it and directly, and a change of it.
+"""The cost of the ingress: requests and websockets through it and directly, and a change of it.
 
-Deploys the program with a Caddy of its own and a basic login, once, and destroys it in the end.
+Deploys the program once with a managed Caddy and a basic login, and destroys it at the end.
 """
 
 import base64
@@ -19,13 +19,13 @@ import docker
 import yaml
 
 from bench.arms import Deploying, Repeating
-from bench.context import Context, wait_until_empty
+from bench.context import Context, container_of, wait_until_empty
 from bench.measure import report
 from health.ingress import IngressRequest, client_of
 from lab.layout import Lab
 from tools.runners import Runner
 
-CLIENT = Path(__file__).parent / "visits.py"
+CLIENT = Path(__file__).parent / "request_timer.py"
 CONFIG: dict[str, str | int] = {
     "caddyMode": "managed",
     "caddyNetwork": "dask-caddy-network",
@@ -33,37 +33,37 @@ CONFIG: dict[str, str | int] = {
     "auth": "basic",
     "workers": 1,
 }
-VISITS_SECONDS = 120
+REQUESTS_SECONDS = 120
 LIVE_SECONDS = 60
 PAUSE_SECONDS = 0.05
 
 
-def front(context: Context, rounds: int) -> Iterator[str]:
-    """Yield the tables of the front."""
+def ingress(context: Context, rounds: int) -> Iterator[str]:
+    """Yield the tables of the ingress."""
     wait_until_empty(context.lab)
-    bench = FrontBench(lab=context.lab, runner=context.runner, config_file=context.config_file)
+    bench = IngressBench(lab=context.lab, runner=context.runner, config_file=context.config_file)
     yield from bench.tables(rounds)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrontBench:
-    """A stack on the lab, and its config file, which is changed and put back."""
+class IngressBench:
+    """A stack on the lab, and its config file, which is changed and restored."""
 
     lab: Lab
     runner: Runner
     config_file: Path
 
     def tables(self, rounds: int) -> Iterator[str]:
-        """Yield what was measured of requests, websockets and, `rounds` times, of a change."""
+        """Yield the tables of requests, of websockets and of `rounds` changes."""
         before = self.config_file.read_text()
         stack = Deploying(runner=self.runner)
         try:
             self._configure(CONFIG)
             stack.run()
-            visits = self._visits()
-            yield compared("Milliseconds of a small request", visits["requests"])
-            yield compared("Milliseconds to an open websocket", visits["websockets"])
-            yield report("Seconds for a changed name of the front", self._changes(rounds))
+            times = self._time_requests()
+            yield compared("Milliseconds of a small request", times["requests"])
+            yield compared("Milliseconds to an open websocket", times["websockets"])
+            yield report("Seconds for a changed name of the ingress", self._changes(rounds))
         finally:
             stack.undo()
             self.config_file.write_text(before)
@@ -73,25 +73,23 @@ class FrontBench:
         everything["config"] |= {f"dask-swarm:{key}": value for key, value in config.items()}
         self.config_file.write_text(yaml.safe_dump(everything))
 
-    def _visits(self) -> dict[str, dict[str, list[float]]]:
+    def _time_requests(self) -> dict[str, dict[str, list[float]]]:
         outputs = self.runner.outputs(secrets=True)
         pair = f"{outputs['login_user']}:{outputs['login_password']}".encode()
         login = f"Basic {base64.b64encode(pair).decode()}"
-        order = json.dumps({"host": "dashboard.localhost", "login": login})
-        with closing(docker.APIClient(self.lab.docker_host)) as engine:
-            wanted = {"label": "com.docker.swarm.service.name=dask_notebook"}
-            (notebook,) = engine.containers(filters=wanted)
-        enter = ["exec", "--interactive", notebook["Id"]]
+        request = json.dumps({"host": "dashboard.localhost", "login": login})
+        with closing(docker.DockerClient(self.lab.docker_host)) as engine:
+            enter = ["exec", "--interactive", container_of(engine, "dask_notebook").id]
         done = subprocess.run(
             ["docker", "--host", self.lab.docker_host, *enter, "python", "-c", CLIENT.read_text()],
-            input=order,
+            input=request,
             check=True,
             text=True,
             stdout=subprocess.PIPE,
-            timeout=VISITS_SECONDS,
+            timeout=REQUESTS_SECONDS,
         )
-        found: dict[str, dict[str, list[float]]] = json.loads(done.stdout)
-        return found
+        times: dict[str, dict[str, list[float]]] = json.loads(done.stdout)
+        return times
 
     def _changes(self, rounds: int) -> dict[str, list[float]]:
         """Return the seconds of no-op deployments and of changes, in turns."""
@@ -105,14 +103,14 @@ class FrontBench:
             self._configure({"dashboardName": f"dashboard-{number}"})
             start = time.monotonic()
             with ThreadPoolExecutor() as pool:
-                seen = pool.submit(self._seen, f"dashboard-{number}.localhost", start)
+                is_live = pool.submit(self._live_after, f"dashboard-{number}.localhost", start)
                 same.run()
                 seconds[done].append(time.monotonic() - start)
-                seconds[live].append(seen.result())
+                seconds[live].append(is_live.result())
         return seconds
 
-    def _seen(self, host: str, start: float) -> float:
-        """Return when Caddy's login answered under a name, in seconds since `start`."""
+    def _live_after(self, host: str, start: float) -> float:
+        """Return the seconds from `start` until Caddy's login answers for a name."""
         client = client_of(_request(self.lab.master.address))
         while time.monotonic() - start < LIVE_SECONDS:
             with suppress(OSError):
@@ -139,7 +137,7 @@ def _request(address: str) -> IngressRequest:
 
 
 def compared(title: str, seconds: Mapping[str, list[float]]) -> str:
-    """Return p50 and p95 by way, in milliseconds and as ratios over the first way's."""
+    """Return p50 and p95 of each way, in milliseconds and as ratios over the first way."""
     first = next(iter(seconds.values()))
     lines = [f"{title:48}{'p50':>7}{'p95':>8}{'ratio':>7}{'ratio':>7}"]
     for way, values in seconds.items():
@@ -151,5 +149,5 @@ def compared(title: str, seconds: Mapping[str, list[float]]) -> str:
 
 
 def percentile_95(values: list[float]) -> float:
-    """Return what 95 of 100 values stay below."""
+    """Return the 95th percentile."""
     return statistics.quantiles(values, n=20)[-1]

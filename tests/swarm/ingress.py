@@ -1,4 +1,4 @@
-"""A deployed front of either mode, and how to be a visitor of it."""
+"""A deployed ingress of either mode, and clients of it."""
 
 import base64
 import json
@@ -6,7 +6,7 @@ import shutil
 import socket
 import ssl
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 
 import docker
@@ -14,11 +14,11 @@ from docker import types
 
 from health.http_client import UPGRADE
 from health.ingress import IngressRequest, client_of
-from tests.conftest import ROOT
+from tests.conftest import ROOT, wait_for
 from tests.front.portal import PASSWORD, USER
 
 DOMAIN = "localhost"
-OWN_CADDY = {
+MANAGED_CADDY = {
     "caddyMode": "managed",
     "caddyNetwork": "dask-caddy-network",
     "domain": DOMAIN,
@@ -41,7 +41,7 @@ portal.localhost, portal.dask.localhost {
 	reverse_proxy authelia:9091
 }
 """
-# The stand-in of tests/front/portal.py, as a program.
+# The stub of tests/front/portal.py, as a program.
 SERVE = f"""
 import asyncio
 async def serve():
@@ -52,10 +52,10 @@ asyncio.run(serve())
 
 
 @dataclass(kw_only=True)
-class Front:
-    """A deployment with a front; `refusal` is what a page answers to those without a login.
+class Ingress:
+    """A deployment with an ingress; `refusal` is the status of a page without a login.
 
-    `user` is the name of those with one.
+    `user` is the name of the logged-in user.
     """
 
     deployment: object
@@ -66,12 +66,12 @@ class Front:
 
     @property
     def hosts(self):
-        """The names of both sites, as they are configured."""
+        """The configured names of both sites."""
         sites = ("notebook", "dashboard")
         return {site: f"{self.config.get(f'{site}Name', site)}.{DOMAIN}" for site in sites}
 
     def set(self, **config):
-        """Change the config for what is run next."""
+        """Change the config for the next action."""
         self.config = self.config | config
         self.deployment.configure(**self.config)
 
@@ -84,22 +84,22 @@ class Front:
         """Return the stack's outputs, secrets included."""
         return self.deployment.runner.outputs(secrets=True)
 
-    def visitor(self):
-        """Return somebody who asks this front, from this machine."""
-        return visitor_at(self.address, names=self.hosts)
+    def client(self):
+        """Return an HTTP client of this ingress, on this machine."""
+        return client_at(self.address, names=self.hosts)
 
     def login(self):
-        """Return the headers of somebody who is logged in."""
+        """Return the headers of a logged-in user."""
         if self.config.get("auth") == "basic":
             outputs = self.outputs()
             return basic(outputs["login_user"], outputs["login_password"])
         body = json.dumps({"username": USER, "password": PASSWORD, "keepMeLoggedIn": False})
-        answer = self.visitor().post("portal.localhost", "/api/firstfactor", {}, body)
+        answer = self.client().post("portal.localhost", "/api/firstfactor", {}, body)
         return {"Cookie": "; ".join(f"{k}={v}" for k, v in answer.cookies.items())}
 
 
 def joining(edge):
-    """Return the config that joins the existing Caddy."""
+    """Return the config of a stack that joins the existing Caddy."""
     return {
         "domain": DOMAIN,
         "autheliaPortal": "https://portal.localhost",
@@ -112,7 +112,7 @@ def joining(edge):
 
 @contextmanager
 def existing_caddy(lab, swarm, images):
-    """Yield the folder of a Caddy with sites of its own, on the lab's master."""
+    """Yield the folder of a Caddy with another site, on the lab's master."""
     folder = lab.directory / "edge"
     (folder / "sites").mkdir(parents=True)
     (folder / "Caddyfile").write_text(MAIN)
@@ -133,7 +133,7 @@ def existing_caddy(lab, swarm, images):
         endpoint_spec=types.EndpointSpec(mode="dnsrr", ports=ports), **common,
     )  # fmt: skip
     try:
-        wait_for_other(lab)
+        wait_for("other site", lambda: serves_other_site(lab), START_SECONDS)
         yield folder
     finally:
         caddy.remove()
@@ -143,48 +143,42 @@ def existing_caddy(lab, swarm, images):
 
 
 def wait_until_ended(lab):
-    """Wait for the master to have no container left; who still holds a port is in the way."""
+    """Wait until no container of the master is left that could hold a port."""
     with closing(docker.DockerClient(lab.docker_host)) as engine:
         deadline = time.monotonic() + START_SECONDS
         while engine.containers.list() and time.monotonic() < deadline:
             time.sleep(0.2)
 
 
-def other(lab):
-    """Return what the other site of the existing Caddy answers."""
-    return visitor_at(lab.master.address).get("other.localhost", "/", {}).text
+def other_site(lab):
+    """Return the text of the existing Caddy's other site."""
+    return client_at(lab.master.address).get("other.localhost", "/", {}).text
 
 
-def wait_for_other(lab):
-    """Wait until the existing Caddy serves its own site."""
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            if other(lab) == "other's content":
-                return
-        except OSError:
-            pass
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+def serves_other_site(lab):
+    """Return whether the existing Caddy serves its other site."""
+    with suppress(OSError):
+        return other_site(lab) == "other's content"
+    return False
 
 
 def request_for(address, **changed):
-    """Return what the proof of a front is asked, which knows no credentials unless given."""
-    nothing = ("portal", "user", "password", "notebook_token", "notebook_password")
-    asked = {
+    """Return the request for the proof of an ingress, without credentials by default."""
+    no_credentials = ("portal", "user", "password", "notebook_token", "notebook_password")
+    request = {
         "deadline_seconds": 10,
         "names": {},
         "addresses": [address],
         "workers": 0,
         "verified": False,
         "auth": "basic",
-        **dict.fromkeys(nothing, ""),
+        **dict.fromkeys(no_credentials, ""),
     }
-    return IngressRequest.parse(json.dumps(asked | changed))
+    return IngressRequest.parse(json.dumps(request | changed))
 
 
-def visitor_at(address, **changed):
-    """Return somebody who asks an address for names under localhost."""
+def client_at(address, **changed):
+    """Return an HTTP client that sends requests for names under localhost to an address."""
     return client_of(request_for(address, **changed))
 
 
@@ -194,19 +188,6 @@ def basic(user, password):
     return {"Authorization": f"Basic {pair}"}
 
 
-def container_of(engine, service):
-    """Return the running container of a service on an engine."""
-    wanted = {"label": f"com.docker.swarm.service.name={service}"}
-    (container,) = engine.containers.list(filters=wanted)
-    return container
-
-
-def healthy(engine, service, but):
-    """Return the healthy containers of a service, but for one."""
-    wanted = {"label": f"com.docker.swarm.service.name={service}", "health": "healthy"}
-    return [each for each in engine.containers.list(filters=wanted) if each.id != but]
-
-
 def connect(address, host):
     """Return a TLS connection to a name at an address."""
     context = ssl._create_unverified_context()
@@ -214,18 +195,18 @@ def connect(address, host):
     return context.wrap_socket(raw, server_hostname=host)
 
 
-def certificate(front):
-    """Return the certificate that the notebook's name is served with."""
-    with connect(front.address, front.hosts["notebook"]) as wire:
+def certificate(ingress):
+    """Return the certificate of the notebook's name."""
+    with connect(ingress.address, ingress.hosts["notebook"]) as wire:
         return wire.getpeercert(binary_form=True)
 
 
 class Stream:
-    """An open websocket of the scheduler's; that it is open shows in the answer to a ping."""
+    """A websocket of the scheduler; the answer to a ping shows that it is open."""
 
-    def __init__(self, front, login):
-        host = front.hosts["dashboard"]
-        self.wire = connect(front.address, host)
+    def __init__(self, ingress, login):
+        host = ingress.hosts["dashboard"]
+        self.wire = connect(ingress.address, host)
         headers = UPGRADE | login | {"Host": host, "Origin": f"https://{host}"}
         lines = [f"{name}: {value}" for name, value in headers.items()]
         self.wire.sendall("\r\n".join(["GET /eventstream HTTP/1.1", *lines, "", ""]).encode())
@@ -235,7 +216,7 @@ class Stream:
         list(head)
 
     def answers(self, payload):
-        """Send a ping and return whether its answer comes."""
+        """Send a ping and return whether the answer arrives."""
         self.wire.sendall(bytes([0x89, 0x80 | len(payload), 0, 0, 0, 0]) + payload)
         while first := self.file.read(2):
             size = first[1]
@@ -247,6 +228,6 @@ class Stream:
         return False
 
     def close(self):
-        """Hang up."""
+        """Close the connection."""
         self.file.close()
         self.wire.close()

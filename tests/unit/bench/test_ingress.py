@@ -1,6 +1,6 @@
-"""What the front costs, as it is told: in milliseconds and as ratios over the direct way."""
+"""The table of the ingress bench has milliseconds and ratios over the direct way."""
 
-from bench.front import compared, percentile_95
+from bench.ingress import compared, percentile_95
 
 
 def test_the_first_way_is_what_the_others_are_compared_with():
