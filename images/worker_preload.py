@@ -139,9 +139,14 @@ async def retire(worker: Worker, latest: float, *, remove: bool) -> bool:
 
 async def other_worker_is_paused(worker: Worker) -> bool:
     """Return whether another worker's memory is full at the moment."""
+    others = await other_workers(worker)
+    return any(info["status"] == "paused" for info in others.values())
+
+
+async def other_workers(worker: Worker) -> dict[str, dict[str, object]]:
+    """Return what the scheduler knows of each other worker, by address."""
     workers = (await worker.scheduler.identity(n_workers=-1))["workers"]
-    others = [info for address, info in workers.items() if address != worker.address]
-    return any(info["status"] == "paused" for info in others)
+    return {address: info for address, info in workers.items() if address != worker.address}
 
 
 async def copy_data(worker: Worker) -> bool:
@@ -150,7 +155,12 @@ async def copy_data(worker: Worker) -> bool:
     The scheduler does not retire a worker with actors, and moves none of its data.
     """
     logger.warning("%d actors are lost: they cannot be moved", len(worker.state.actors))
-    failed = await worker.scheduler.replicate(keys=list(worker.data), n=1, delete=False)
+    # The others by name: the scheduler may not know yet that this worker is leaving, and then one
+    # replica, here, would be enough for it.
+    others = list(await other_workers(worker))
+    failed = await worker.scheduler.replicate(
+        keys=list(worker.data), n=1, workers=others, delete=False
+    )
     return not failed
 
 
