@@ -145,8 +145,14 @@ def threads_of_numpy():
 
 
 def limits(client):
+    # A worker may start a thread of its own meanwhile, but not in every attempt.
+    attempts = (threads_of_fresh_workers(client) for _ in range(3))
+    assert any(threads == {0} for threads in attempts)
+
+
+def threads_of_fresh_workers(client):
     client.restart(timeout=SECONDS)  # no worker may have loaded numpy
-    assert {0} == everywhere(client, threads_of_numpy)
+    return everywhere(client, threads_of_numpy)
 
 
 if __name__ == "__main__":
