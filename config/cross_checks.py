@@ -157,8 +157,6 @@ def _check_install(known: Mapping[str, Any]) -> Iterator[Problem]:
 
 # The program sets these for every container; Dask's other variables are the user's.
 RESERVED_VARIABLES = ("EXTRA_PIP_PACKAGES",)
-
-
 # The program also sets these where there is a Prefect server; the last is an older name of the
 # second.
 PREFECT_VARIABLES = (
@@ -172,12 +170,17 @@ def _check_variables(values: Mapping[str, Any]) -> Iterator[Problem]:
     reserved = RESERVED_VARIABLES + (PREFECT_VARIABLES if has_server else ())
     for name in values.get("environment", {}):
         if name in reserved:
-            yield Problem(
-                key="environment",
-                found=f"{name} is set by the program",
-                expected="other names",
-                fix=f"pulumi config rm --path environment.{name}",
-            )
+            yield _variable_problem(name, "is set by the program", "other names")
+
+
+def _variable_problem(name: str, reason: str, expected: str) -> Problem:
+    """Return the problem of a variable in `environment` that the user must not set."""
+    return Problem(
+        key="environment",
+        found=f"{name} {reason}",
+        expected=expected,
+        fix=f"pulumi config rm --path environment.{name}",
+    )
 
 
 def _check_object_store(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -207,12 +210,8 @@ OBJECT_STORE_VARIABLES = (
 
 def _check_object_store_variables(environment: Mapping[str, str]) -> Iterator[Problem]:
     for name in sorted(environment.keys() & {*OBJECT_STORE_VARIABLES}):
-        yield Problem(
-            key="environment",
-            found=f"{name} is set, but the s3… keys already configure the S3 server",
-            expected="the s3… keys alone",
-            fix=f"pulumi config rm --path environment.{name}",
-        )
+        reason = "is set, but the s3… keys already configure the S3 server"
+        yield _variable_problem(name, reason, "the s3… keys alone")
 
 
 def _check_prefect(values: Mapping[str, Any]) -> Iterator[Problem]:
