@@ -18,8 +18,7 @@ from components.ingress import Ingress
 from components.program import declare_attempt, declare_program
 from components.service import short_hash
 from config.settings import Settings
-from swarm import drift
-from swarm.proof_record import PROOF_RECORD
+from swarm.proof_record import PROOF_RECORD, record_data, without_spec_hashes
 from swarm.site import Site
 
 PROJECT = Path(__file__).parent.parent
@@ -58,11 +57,9 @@ class HealthProbe(pulumi.ComponentResource):
             docker_host=args.settings.cluster.docker_host,
             opts=child,
         ).apply(json.loads)
-        record = pulumi.Output.all(proof, self.attempt).apply(
-            lambda both: drift.record_data(*both)
-        )
+        record = pulumi.Output.all(proof, self.attempt).apply(lambda both: record_data(*both))
         docker.ServiceConfig(PROOF_RECORD, data=record, opts=child)
-        self.health = proof.apply(drift.without_spec_hashes)
+        self.health = proof.apply(without_spec_hashes)
         self.register_outputs({"health": self.health})
 
     def _attempt(self, name: str, request: pulumi.Output[str], drifted: str) -> pulumi.Output[str]:

@@ -1,30 +1,14 @@
 """Which services drifted from their last proof.
 
-Owns the data of the proof record and the comparison of services with it. The engine repairs what
-was changed by hand, but the program's inputs stay the same: without the record, nothing would run
-the proof again. Pure, over the manager's answers.
+Owns the comparison of services with the proof record. The engine repairs what was changed by hand,
+but the program's inputs stay the same: without the record, nothing would run the proof again.
+Pure, over the manager's answers.
 """
 
-import base64
-import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from swarm.proof_record import SPEC_HASHES, Config, newest, proven_hashes
+from swarm.proof_record import Config, newest, proven_hashes
 from swarm.snapshot import Service, spec_hash
-
-
-def record_data(proof: Mapping[str, Any], attempt: str) -> str:
-    """Return the data of a proof's record, for a Swarm config; it differs for each attempt."""
-    text = json.dumps(
-        {"attempt": attempt, SPEC_HASHES: proof.get(SPEC_HASHES, {})}, sort_keys=True
-    )
-    return base64.b64encode(text.encode()).decode()
-
-
-def without_spec_hashes(proof: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a proof that is for people."""
-    return {key: value for key, value in proof.items() if key != SPEC_HASHES}
 
 
 def drifted(configs: Iterable[Config], services: Iterable[Service]) -> str:

@@ -11,6 +11,19 @@ SPEC_HASHES = "imprints"  # key in the record and in the launcher's output
 Config = Mapping[str, Any]
 
 
+def record_data(proof: Mapping[str, Any], attempt: str) -> str:
+    """Return the data of a proof's record, for a Swarm config; it differs for each attempt."""
+    text = json.dumps(
+        {"attempt": attempt, SPEC_HASHES: proof.get(SPEC_HASHES, {})}, sort_keys=True
+    )
+    return base64.b64encode(text.encode()).decode()
+
+
+def without_spec_hashes(proof: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a proof that is for people."""
+    return {key: value for key, value in proof.items() if key != SPEC_HASHES}
+
+
 def newest(configs: Iterable[Config]) -> Config | None:
     """Return the last proof's record, None without a proof.
 

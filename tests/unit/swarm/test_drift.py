@@ -3,7 +3,7 @@
 import pytest
 
 from swarm import drift
-from swarm.proof_record import PROOF_RECORD
+from swarm.proof_record import PROOF_RECORD, record_data, without_spec_hashes
 from swarm.snapshot import spec_hash
 
 
@@ -16,7 +16,7 @@ def record(*services, at="2026-01-01", identity="n1", name=f"{PROOF_RECORD}-1a2b
     proof = {
         "imprints": {described["Spec"]["Name"]: spec_hash(described) for described in services}
     }
-    spec = {"Name": name, "Data": drift.record_data(proof, "a1")}
+    spec = {"Name": name, "Data": record_data(proof, "a1")}
     return {"ID": identity, "CreatedAt": at, "Spec": spec}
 
 
@@ -53,15 +53,15 @@ def test_without_a_proof_there_is_nothing_to_compare(configs):
 
 def test_each_proof_has_a_different_record():
     """Even of the same services, so that a second removal differs from the first."""
-    assert drift.record_data({}, "a1") != drift.record_data({}, "a2")
+    assert record_data({}, "a1") != record_data({}, "a2")
 
 
 def test_the_spec_hashes_are_not_shown_to_people():
     """The stack's output shows the proof only."""
-    assert {"workers": 4} == drift.without_spec_hashes({"workers": 4, "imprints": {"a": "1"}})
+    assert {"workers": 4} == without_spec_hashes({"workers": 4, "imprints": {"a": "1"}})
 
 
 def test_a_proof_of_an_older_program_has_no_spec_hashes():
     """Its record is empty, and the new program runs the proof again anyway."""
-    spec = {"Name": f"{PROOF_RECORD}-1", "Data": drift.record_data({"workers": 4}, "a1")}
+    spec = {"Name": f"{PROOF_RECORD}-1", "Data": record_data({"workers": 4}, "a1")}
     assert not drift.drifted([{"ID": "n", "CreatedAt": "", "Spec": spec}], [service()])
