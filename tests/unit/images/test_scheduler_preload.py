@@ -4,7 +4,7 @@ import sys
 from types import SimpleNamespace
 
 import dask
-import pytest
+import distributed
 
 from tests.conftest import ROOT, run_async
 
@@ -14,7 +14,6 @@ ADDRESS = "tcp://scheduler:8786"
 
 def test_clients_are_shown_the_address_that_every_node_reaches():
     """By default it is the address of the first interface, which only its node reaches."""
-    distributed = pytest.importorskip("distributed")
 
     async def shown():
         made = distributed.Scheduler(
@@ -33,7 +32,6 @@ def test_clients_are_shown_the_address_that_every_node_reaches():
 
 def test_the_scheduler_writes_the_credentials_that_a_worker_sends(tmp_path, monkeypatch):
     """Only its user can read the file; cached file systems of s3fs are dropped."""
-    distributed = pytest.importorskip("distributed")
     path, cleared = tmp_path / "s3_credentials", []
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(path))
     kept = SimpleNamespace(clear_instance_cache=lambda: cleared.append(path.read_text()))

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 
+import distributed
 import pytest
 
 GIB = 2**30
@@ -11,7 +12,6 @@ GIB = 2**30
 @pytest.fixture(scope="package")
 def cluster():
     """Return a cluster of two workers in this process."""
-    distributed = pytest.importorskip("distributed")
     options = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": GIB}
     with distributed.LocalCluster(
         processes=False, protocol="tcp://", dashboard_address=None, **options
