@@ -149,7 +149,7 @@ class IngressProof:
             raise UnfitError(f"{what}: expected the portal {self._request.portal}, found {where}")
 
     def _is_from_service(self, site: str, response: Response) -> bool:
-        """Tell whether the service itself answered; Jupyter redirects to a login on its host."""
+        """Return whether the service itself answered; Jupyter redirects to a login on its host."""
         stays = urlsplit(response.location).netloc in ("", self._request.names[site])
         redirected = 300 <= response.status < 400
         content = MARKS[site].search(response.text) is not None

@@ -126,7 +126,7 @@ class Rollback:
         return declared_hash(service) == self.declared[_name(service)]
 
     def _is_updated(self, service: Service) -> bool:
-        """Tell whether this deployment updates a service that existed before it.
+        """Return whether this deployment updates a service that existed before it.
 
         The update may have reached the Swarm already: a moment ago, or in an earlier deployment
         that was interrupted before its proof.

@@ -28,12 +28,12 @@ def labels(node: Node) -> dict[str, str]:
 
 
 def usable(node: Node) -> bool:
-    """Tell whether Swarm places new tasks on this node."""
+    """Return whether Swarm places new tasks on this node."""
     return bool(node["Spec"]["Availability"] == "active" and node["Status"]["State"] == "ready")
 
 
 def matches(node: Node, constraint: str) -> bool:
-    """Tell whether a node meets a constraint such as `node.labels.role==master`.
+    """Return whether a node meets a constraint such as `node.labels.role==master`.
 
     Values compare case-insensitively, and a missing label is empty, as in
     https://github.com/moby/swarmkit, manager/constraint. Raises `ValueError` for other text.

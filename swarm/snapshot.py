@@ -104,7 +104,7 @@ def update_of(service: Service | None) -> Mapping[str, Any]:
 
 
 def rolled_back_since(start: Snapshot, service: Service, declared: str) -> bool:
-    """Tell whether the rollback of a service's update to `declared` began after `start`.
+    """Return whether the rollback of a service's update to `declared` began after `start`.
 
     An update to another declared hash, or its rollback, belongs to an earlier deployment if it was
     already under way at `start`.
@@ -116,12 +116,12 @@ def rolled_back_since(start: Snapshot, service: Service, declared: str) -> bool:
 
 
 def is_paused(service: Service) -> bool:
-    """Tell whether Swarm has paused a service's update or rollback for good."""
+    """Return whether Swarm has paused a service's update or rollback for good."""
     return update_of(service).get("State") in ("paused", "rollback_paused")
 
 
 def is_rollback(update: Mapping[str, Any]) -> bool:
-    """Tell whether an update is a rollback, running or finished."""
+    """Return whether an update is a rollback, running or finished."""
     return str(update.get("State", "")).startswith("rollback")
 
 
@@ -154,7 +154,7 @@ def spec_hash(service: Service) -> str:
 
 
 def outdated(task: Task, service: Service) -> bool:
-    """Tell whether a task was created from another spec than its service has now.
+    """Return whether a task was created from another spec than its service has now.
 
     Placement does not count: Swarm keeps a task whose node meets the new placement
     (https://github.com/moby/swarmkit, manager/orchestrator/task.go, IsTaskDirty). The runtime
@@ -179,7 +179,7 @@ def replicas(service: Service) -> int:
 
 
 def is_worker(service: Service) -> bool:
-    """Tell whether a service runs Dask workers, by its command."""
+    """Return whether a service runs Dask workers, by its command."""
     container = service["Spec"]["TaskTemplate"]["ContainerSpec"]
     return "worker" in [*(container.get("Command") or []), *(container.get("Args") or [])]
 

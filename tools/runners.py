@@ -86,7 +86,7 @@ class PulumiRunner:
 
     def run(self, action: str, *options: str, capture: bool = False) -> Finished:
         """Run `action` by the CLI."""
-        # Nobody answers, so nobody would read the preview that the CLI makes first.
+        # No user answers questions here, so none would read the preview that the CLI makes first.
         answer = [] if action == "preview" else ["--yes", "--skip-preview"]
         config = ["--config-file", str(self.config_file)] if self.config_file else []
         return self._call(

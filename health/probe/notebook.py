@@ -56,7 +56,7 @@ def compute(notebook: Notebook, workers: int) -> dict[str, Any]:
 
 
 def is_jupyter(answer: tuple[int, bytes] | None) -> bool:
-    """Tell whether this is a Jupyter server's answer about its version."""
+    """Return whether this is a Jupyter server's answer about its version."""
     try:
         return bool(answer and answer[0] == 200 and "version" in json.loads(answer[1]))
     except ValueError:

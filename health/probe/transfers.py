@@ -63,7 +63,7 @@ def start_transfer(client: Client, route: Route, size: int) -> tuple[Future, Fut
 
 
 def arrived(sent: Future, received: Future) -> bool:
-    """Tell whether both checksums exist and are equal."""
+    """Return whether both checksums exist and are equal."""
     finished = sent.status == received.status == "finished"
     return finished and bool(sent.result(RESULT_SECONDS) == received.result(RESULT_SECONDS))
 
@@ -88,7 +88,7 @@ def transfer_problem(client: Client, route: Route) -> str:
 
 
 def accepts_connection(address: str) -> bool:
-    """Tell whether `tcp://host:port` accepts a connection."""
+    """Return whether `tcp://host:port` accepts a connection."""
     url = urlsplit(address)
     with suppress(OSError):
         socket.create_connection((url.hostname, url.port), timeout=CONNECT_SECONDS).close()

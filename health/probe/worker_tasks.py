@@ -73,7 +73,7 @@ def modules(name: str) -> list[str]:
 
 
 def is_installed(module: str) -> bool:
-    """Tell whether a module is installed."""
+    """Return whether a module is installed."""
     from importlib.util import find_spec
 
     try:
@@ -83,7 +83,7 @@ def is_installed(module: str) -> bool:
 
 
 def installed_at_start(name: str) -> bool:
-    """Tell whether the container installed a distribution at its start, after the image's build.
+    """Return whether the container installed a distribution at its start, after the image's build.
 
     Only such a distribution is imported here: the build of an image can test its own. An import of
     Prefect takes 2 s on half a CPU, a fifth of a whole deployment.
