@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from docker.errors import DockerException
 from requests.exceptions import RequestException
@@ -18,12 +17,10 @@ from requests.exceptions import RequestException
 import lab
 from config.problems import ConfigError
 from lab import cluster, context, single
-from lab.config import stack_file
+from lab.config import dev_config
 from lab.engine import answers
 from lab.layout import Lab, chosen_lab
 from lab.shell import LabError, only_one, say
-
-ROOT = Path(__file__).parent.parent
 
 
 class RefusedError(LabError):
@@ -124,8 +121,7 @@ def _ready(chosen: argparse.Namespace) -> None:
 
 def _dev_manager() -> str:
     """The manager that the dev stack's config names, if it names any."""
-    config = stack_file(ROOT / "Pulumi.dev.yaml")["config"]
-    return str(config.get("dask-swarm:dockerHost", ""))
+    return str(dev_config().get("dask-swarm:dockerHost", ""))
 
 
 def _ready_here(chosen: argparse.Namespace) -> str:

@@ -70,10 +70,16 @@ def secret_keys(stack: Mapping[str, Any]) -> list[str]:
     return [key for key, value in stack.get("config", {}).items() if _encrypted(value)]
 
 
+def dev_config() -> dict[str, Any]:
+    """Return what the config file of the dev stack sets, by full key."""
+    config: dict[str, Any] = stack_file(PROJECT / "Pulumi.dev.yaml")["config"]
+    return config
+
+
 def dev_images(lab: Lab) -> dict[str, str]:
     """Return the images of the dev stack by config key, in the registry of `lab`."""
-    stack = stack_file(PROJECT / "Pulumi.dev.yaml")["config"]
-    named = {key: stack[f"dask-swarm:{key}"] for key in ("image", "notebookImage", "caddyImage")}
+    config = dev_config()
+    named = {key: config[f"dask-swarm:{key}"] for key in ("image", "notebookImage", "caddyImage")}
     return {key: image.replace(Lab().registry, lab.registry) for key, image in named.items()}
 
 
