@@ -9,6 +9,7 @@ import tempfile
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import docker
@@ -112,7 +113,7 @@ class Deployment:
 @pytest.fixture(scope="session")
 def defaults_for_lab(lab, images):
     """Return the config of every test's stack: the program's defaults, for the lab."""
-    return {"dockerHost": lab.docker_host, "healthDeadline": 90} | images
+    return {"dockerHost": lab.docker_host, "healthDeadline": 180} | images
 
 
 @pytest.fixture(scope="session")
@@ -167,7 +168,12 @@ def deployed(new_deployment, swarm):
             deployment.run("up")
             yield deployment
         finally:
-            deployment.run("destroy")
+            try:
+                deployment.run("destroy")
+            except AssertionError:
+                # What is left would fail all tests that follow, and hide this failure.
+                remove_leftovers(swarm)
+                raise
 
     return deploy
 
@@ -177,6 +183,29 @@ def leftovers(swarm):
     kinds = [swarm.services, swarm.configs, swarm.secrets, swarm.networks]
     names = [resource.name for kind in kinds for resource in kind.list()]
     return [name for name in names if name.startswith(("dask", "front"))]
+
+
+def remove_leftovers(swarm):
+    """Remove what a deployment has left: services, and then what they have used."""
+    for service in swarm.services.list():
+        if service.name.startswith("dask"):
+            service.remove()
+    for kind in (swarm.configs, swarm.secrets, swarm.networks):
+        for resource in kind.list():
+            if resource.name.startswith(("dask", "front")):
+                is_gone = partial(removed, resource)
+                wait_for(f"removal of {resource.name}", is_gone, DRAIN_SECONDS)
+
+
+def removed(resource):
+    """Remove a resource, and return whether it is gone; ending tasks keep theirs."""
+    try:
+        resource.remove()
+    except docker.errors.NotFound:
+        return True
+    except docker.errors.APIError:
+        return False
+    return True
 
 
 def wait_until_gone(swarm, seconds=DRAIN_SECONDS):
