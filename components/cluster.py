@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import pulumi
 
+from components.certificates import Certificates, declare_certificates
 from components.environment import declare_environment
 from components.ingress import Ingress
 from components.network import DaskNetwork
 from components.notebook import Notebook, NotebookArgs
 from components.object_store import ObjectStore, declare_object_store
 from components.prefect import Prefect, PrefectArgs, api_url, prefect_variables
-from components.scheduler import ADDRESS, Scheduler, SchedulerArgs
+from components.scheduler import Scheduler, SchedulerArgs, scheduler_address
 from components.service import DeclaredService, MountedFile
 from components.shared import Shared
 from components.workers import Workers, WorkersArgs
@@ -37,10 +38,11 @@ class DaskClusterArgs:
 class DaskCluster(pulumi.ComponentResource):
     """Network, scheduler, workers, notebook and, if managed, Prefect."""
 
-    scheduler_address = ADDRESS
+    scheduler_address: str
     network_id: pulumi.Output[str]
     notebook: Notebook
     environment: MountedFile | None
+    certificates: Certificates | None
     prefect_api_url: str
     services: tuple[DeclaredService, ...]
 
@@ -50,6 +52,7 @@ class DaskCluster(pulumi.ComponentResource):
         super().__init__("dask:swarm:DaskCluster", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         settings = args.settings
+        self.scheduler_address = scheduler_address(encrypted=settings.tls.on)
         self.network_id = DaskNetwork(f"{name}-network", child).network_id
         self.prefect_api_url = api_url(settings.prefect.mode, settings.prefect.api_url)
         store = declare_object_store(f"{name}-object-store", settings.object_store, child)
@@ -59,6 +62,7 @@ class DaskCluster(pulumi.ComponentResource):
             **settings.shared.environment,
         }
         self.environment = declare_environment(f"{name}-environment", variables, child)
+        self.certificates = declare_certificates(f"{name}-tls", settings.tls, child)
         shared = self._shared(args, store)
         scheduler = Scheduler(
             f"{name}-scheduler",
@@ -105,7 +109,8 @@ class DaskCluster(pulumi.ComponentResource):
             dask_config=args.settings.shared.dask_config,
             environment=self.environment,
             object_store=store,
-            scheduler_address=ADDRESS,
+            certificates=self.certificates,
+            scheduler_address=self.scheduler_address,
             network_id=self.network_id,
             caddy_network_id=args.ingress.network_id,
         )

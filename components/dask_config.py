@@ -5,7 +5,8 @@ instead of variables: the provider sends two or more environment variables in ra
 would restart tasks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import pulumi
@@ -40,8 +41,11 @@ def _plain(key: object) -> str:
 
 
 def mount_dask_config(
-    name: str, ours: Config, users: Config, opts: pulumi.ResourceOptions
+    name: str, layers: Sequence[Config], opts: pulumi.ResourceOptions
 ) -> MountedFile:
-    """Declare the configuration of one service as a Swarm config where Dask looks for it."""
-    text = yaml.safe_dump(merge(ours, users), sort_keys=True)
+    """Declare the configuration of one service as a Swarm config where Dask looks for it.
+
+    Where several of `layers` set a value, the last wins.
+    """
+    text = yaml.safe_dump(reduce(merge, layers), sort_keys=True)
     return mount_config(f"{name}-dask-config", TARGET, text, opts)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pulumi
 import pulumi_random as random
 
+from components.certificates import identity_of
 from components.dask_config import Config, mount_dask_config
 from components.health_check import HealthCheck
 from components.network import NETWORK_NAME
@@ -67,14 +68,21 @@ class Notebook(pulumi.ComponentResource):
         super().__init__("dask:swarm:Notebook", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         settings = CONFIG_SOURCE.read_text(encoding="utf-8")
+        identity = identity_of(args.shared.certificates, "client")
         ours = dask_config(args.shared.scheduler_address)
         files = [
             mount_config(f"{name}-config", CONFIG_TARGET, settings, child),
-            mount_dask_config(name, ours, args.shared.dask_config, child),
+            *identity.configs,
+            mount_dask_config(name, [ours, identity.dask_config, args.shared.dask_config], child),
         ]
         self.secret = self._secret(name, args, child)
         ingress_keys = [args.ingress_key] if args.ingress_key else []
-        secrets = [self.secret, *ingress_keys, *args.shared.work_secrets]
+        secrets = [
+            self.secret,
+            *ingress_keys,
+            *identity.secrets,
+            *args.shared.work_secrets,
+        ]
         spec = _spec(args, secrets, files)
         self.service = declare_service(f"{name}-service", spec, child)
         self.register_outputs({"url": self.url})

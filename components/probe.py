@@ -13,10 +13,11 @@ from typing import Any
 import pulumi
 import pulumi_docker as docker
 
+from components.certificates import Certificates, identity_of
 from components.cluster import DaskCluster
 from components.ingress import Ingress
 from components.program import declare_attempt, declare_program
-from components.service import short_hash
+from components.service import MountedFile, short_hash
 from config.settings import Settings
 from swarm.proof_record import PROOF_RECORD, record_data, without_spec_hashes
 from swarm.site import Site
@@ -109,6 +110,7 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         }
         if environment and cluster.prefect_api_url
         else None,
+        **_certificate(cluster.certificates),
         "expected": {
             "workers": settings.workers.count,
             "threads": settings.workers.count * settings.workers.threads,
@@ -121,6 +123,27 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         if store and store.bucket
         else None,
     }
+
+
+def _certificate(certificates: Certificates | None) -> dict[str, Any]:
+    """Return the parts of the request by which the probe is a client with a certificate."""
+    client = identity_of(certificates, "client")
+    foreign = certificates.foreign if certificates else None
+    return {
+        "secrets": [_file(secret) for secret in client.secrets],
+        "configs": [_file(config) for config in client.configs],
+        "tls": {
+            "dask_config": client.dask_config,
+            "secret_id": foreign.id,
+            "secret_name": foreign.name,
+        }
+        if foreign
+        else None,
+    }
+
+
+def _file(mounted: MountedFile) -> dict[str, Any]:
+    return {"id": mounted.id, "name": mounted.name, "file": mounted.file_name}
 
 
 def program_hash() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pulumi
 
+from components.certificates import identity_of
 from components.dask_config import mount_dask_config
 from components.health_check import HealthCheck
 from components.object_store import scheduler_variables
@@ -32,9 +33,6 @@ COMM_PORT = 8786
 DASHBOARD_PORT = 8787
 PRELOAD_SOURCE = Path(__file__).parent.parent / "images" / "scheduler_preload.py"
 PRELOAD_TARGET = "/etc/dask-swarm/scheduler_preload.py"
-ADDRESS = f"tcp://{ALIAS}:{COMM_PORT}"
-# The preload makes the scheduler advertise this address.
-DASK_CONFIG = {"distributed": {"scheduler": {"contact-address": ADDRESS}}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +55,24 @@ class Scheduler(pulumi.ComponentResource):
         super().__init__("dask:swarm:Scheduler", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         source = PRELOAD_SOURCE.read_text(encoding="utf-8")
+        address, identity = (
+            args.shared.scheduler_address,
+            identity_of(args.shared.certificates, "scheduler"),
+        )
+        # The preload makes the scheduler advertise this address.
+        ours = {"distributed": {"scheduler": {"contact-address": address}}}
         files = [
             mount_config(f"{name}-preload", PRELOAD_TARGET, source, child),
-            mount_dask_config(name, DASK_CONFIG, args.shared.dask_config, child),
+            *identity.configs,
+            mount_dask_config(name, [ours, identity.dask_config, args.shared.dask_config], child),
         ]
         self.service = declare_service(f"{name}-service", _spec(args, files), child)
-        self.register_outputs({"address": ADDRESS})
+        self.register_outputs({"address": address})
+
+
+def scheduler_address(*, encrypted: bool) -> str:
+    """Return the scheduler's address on the overlay."""
+    return f"{'tls' if encrypted else 'tcp'}://{ALIAS}:{COMM_PORT}"
 
 
 def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
@@ -75,6 +85,7 @@ def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         health_check=HealthCheck(port=DASHBOARD_PORT, path="/health"),
         networks=attachments(shared.network_id, shared.caddy_network_id, [ALIAS]),
         platform=shared.platform,
+        secrets=identity_of(shared.certificates, "scheduler").secrets,
         configs=[*configs, *shared.object_store.configs],
         # If the new scheduler does not start, running work must not be lost.
         rolling=Rolling(start_first=True),

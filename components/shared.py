@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pulumi
 
+from components.certificates import Certificates
 from components.dask_config import Config
 from components.object_store import ObjectStore
 from components.service import MountedFile
@@ -24,6 +25,7 @@ class Shared:
     dask_config: Config
     environment: MountedFile | None
     object_store: ObjectStore
+    certificates: Certificates | None
     scheduler_address: str
     network_id: pulumi.Input[str]
     caddy_network_id: pulumi.Input[str] | None

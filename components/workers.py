@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pulumi
 
+from components.certificates import identity_of
 from components.dask_config import Config, mount_dask_config
 from components.health_check import HealthCheck
 from components.service import (
@@ -70,10 +71,14 @@ class Workers(pulumi.ComponentResource):
     ) -> None:
         super().__init__("dask:swarm:Workers", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
+        identity = identity_of(args.shared.certificates, "worker")
         configs = [
             _mount_preload(f"{name}-preload", WORKER_PRELOAD, child),
             _mount_preload(f"{name}-nanny-preload", NANNY_PRELOAD, child),
-            mount_dask_config(name, DASK_CONFIG, args.shared.dask_config, child),
+            *identity.configs,
+            mount_dask_config(
+                name, [DASK_CONFIG, identity.dask_config, args.shared.dask_config], child
+            ),
         ]
         self.service = declare_service(f"{name}-service", _spec(args, configs), child)
         self.register_outputs({"replicas": args.workload.replicas})
@@ -95,7 +100,7 @@ def _spec(args: WorkersArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         networks=attachments(shared.network_id, None),
         platform=shared.platform,
         configs=[*configs, *shared.object_store.configs],
-        secrets=shared.work_secrets,
+        secrets=[*identity_of(shared.certificates, "worker").secrets, *shared.work_secrets],
         rolling=rolling(workload),
         grace_period=GRACE_PERIOD,
     )

@@ -21,6 +21,7 @@ def cross_check(values: Mapping[str, Any]) -> list[Problem]:
         *_check_threads(values),
         *_check_ingress(values),
         *_check_variables(values),
+        *_check_tls(values),
         *_check_object_store(values),
         *_check_prefect(values),
     ]
@@ -181,6 +182,62 @@ def _variable_problem(name: str, reason: str, expected: str) -> Problem:
         expected=expected,
         fix=f"pulumi config rm --path environment.{name}",
     )
+
+
+# By these Dask finds its certificates; with TLS the program sets them.
+TLS_KEYS = (
+    *("default-scheme", "require-encryption", "tls.ca-file"),
+    *("tls.scheduler", "tls.worker", "tls.client"),
+)
+_TLS_VARIABLE = "DASK_DISTRIBUTED__COMM__{}"
+
+
+def _check_tls(values: Mapping[str, Any]) -> Iterator[Problem]:
+    if not values.get("tls"):
+        return
+    yield from _check_authorities(values)
+    comm = _child(values.get("daskConfig", {}), "distributed", "comm")
+    for key in TLS_KEYS:
+        *parents, name = key.split(".")
+        if name in _plain_keys(_child(comm, *parents)):
+            yield Problem(
+                key="daskConfig",
+                found=f"distributed.comm.{key} is set by the program, for TLS",
+                expected="other keys, or tls false",
+                fix=f"pulumi config rm --path daskConfig.distributed.comm.{key}",
+            )
+    prefixes = tuple(
+        _TLS_VARIABLE.format(key.replace("-", "_").replace(".", "__").upper()) for key in TLS_KEYS
+    )
+    for name in sorted(values.get("environment", {})):
+        if name.startswith(prefixes):
+            yield _variable_problem(name, "is set by the program, for TLS", "other names")
+
+
+def _check_authorities(values: Mapping[str, Any]) -> Iterator[Problem]:
+    if not {"tlsCa", "tlsSchedulerCa"} <= values.keys():
+        return
+    ca, scheduler_ca = values["tlsCa"], values["tlsSchedulerCa"]
+    if ca not in (scheduler_ca, scheduler_ca + 1):
+        yield Problem(
+            key="tlsCa",
+            found=f"{ca}, but a scheduler of CA {scheduler_ca} knows no other CA",
+            expected=f"{scheduler_ca} or {scheduler_ca + 1}, as tlsSchedulerCa or the next number",
+            fix=set_command("tlsCa", str(scheduler_ca)),
+        )
+
+
+def _child(value: object, *keys: str) -> object:
+    """Return what a nested Dask configuration holds under `keys`, an empty object if nothing."""
+    for key in keys:
+        value = _plain_keys(value).get(key, {})
+    return value
+
+
+def _plain_keys(value: object) -> Mapping[str, object]:
+    """Return a level of Dask's configuration; in its keys `-` and `_` mean the same."""
+    items = value.items() if isinstance(value, Mapping) else ()
+    return {str(key).replace("_", "-"): inner for key, inner in items}
 
 
 def _check_object_store(values: Mapping[str, Any]) -> Iterator[Problem]:

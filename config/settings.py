@@ -169,6 +169,18 @@ class SharedSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TlsSettings:
+    """Whether the cluster is encrypted, and the numbers of the CAs that sign its certificates.
+
+    `ca` signs those of workers and clients.
+    """
+
+    on: Annotated[bool, Setting("tls", yes_or_no, "true")]
+    ca: Annotated[int, Setting("tlsCa", whole_number(1, 1000000), "2")]
+    scheduler_ca: Annotated[int, Setting("tlsSchedulerCa", whole_number(1, 1000000), "2")]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ObjectStoreSettings:
     """The S3 server of workers and notebook, and its keys."""
 
@@ -264,6 +276,7 @@ class Settings:
     scheduler: SchedulerSettings
     notebook: NotebookSettings
     shared: SharedSettings
+    tls: TlsSettings
     object_store: ObjectStoreSettings | None
     prefect: PrefectSettings
     caddy: CaddySettings
@@ -309,7 +322,14 @@ class Settings:
 
 SLICES = (
     *(ClusterSettings, WorkerSettings, SchedulerSettings, NotebookSettings, SharedSettings),
-    *(ObjectStoreSettings, PrefectSettings, CaddySettings, IngressSettings, HealthSettings),
+    *(
+        TlsSettings,
+        ObjectStoreSettings,
+        PrefectSettings,
+        CaddySettings,
+        IngressSettings,
+        HealthSettings,
+    ),
 )
 _Slice = TypeVar("_Slice")
 
@@ -357,6 +377,7 @@ def _assemble(values: Mapping[str, Any]) -> Settings:
         scheduler=take(SchedulerSettings),
         notebook=take(NotebookSettings),
         shared=take(SharedSettings),
+        tls=take(TlsSettings),
         object_store=take(ObjectStoreSettings) if values["s3AccessKey"] else None,
         prefect=take(PrefectSettings),
         caddy=take(CaddySettings),

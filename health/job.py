@@ -74,6 +74,10 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
                 types.SecretReference(secret.id, secret.name, filename=secret.file, mode=0o444)
                 for secret in request.secrets
             ],
+            configs=[
+                types.ConfigReference(config.id, config.name, filename=config.file)
+                for config in request.configs
+            ],
             # The image's own check would ask a notebook that does not run here.
             healthcheck=types.Healthcheck(test=["NONE"]),
             cap_drop=["ALL"],

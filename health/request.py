@@ -10,12 +10,13 @@ from health.probe.messages import ProbeRequest
 _SECRET_FILES = {
     "notebook": ("secret_file", "dask-health-notebook"),
     "prefect": ("variables_file", "dask-health-environment"),
+    "tls": ("foreign_file", "dask-health-foreign"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Secret:
-    """A Swarm secret, and the name of its file in the probe's container."""
+class File:
+    """A Swarm secret or config, and its file in the probe's container, as services name it."""
 
     id: str
     name: str
@@ -36,7 +37,8 @@ class Request:
     services: dict[str, str]
     healthy: tuple[str, ...]
     workers_per_node: int
-    secrets: tuple[Secret, ...]
+    secrets: tuple[File, ...]
+    configs: tuple[File, ...]
     probe: ProbeRequest
 
     @classmethod
@@ -55,19 +57,24 @@ class Request:
                 services=data.pop("services"),
                 healthy=tuple(data.pop("healthy")),
                 workers_per_node=data["expected"].pop("workers_per_node"),
-                secrets=tuple(_take_secrets(data)),
+                secrets=(*_take_secrets(data), *_take_files(data, "secrets")),
+                configs=tuple(_take_files(data, "configs")),
                 probe=ProbeRequest.of(data),
             )
         except (AttributeError, TypeError, KeyError, ValueError) as error:
             raise ValueError(f"the request on standard input is not understood: {error}") from None
 
 
-def _take_secrets(data: dict[str, Any]) -> list[Secret]:
+def _take_files(data: dict[str, Any], key: str) -> list[File]:
+    return [File(**file) for file in data.pop(key, [])]
+
+
+def _take_secrets(data: dict[str, Any]) -> list[File]:
     secrets = []
     for key, (field, file) in _SECRET_FILES.items():
         if part := data.get(key):
             identity, name = part.pop("secret_id"), part.pop("secret_name")
-            secrets.append(Secret(id=identity, name=name, file=file))
+            secrets.append(File(id=identity, name=name, file=file))
             part[field] = f"/run/secrets/{file}"
     return secrets
 

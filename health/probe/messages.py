@@ -54,11 +54,20 @@ class ObjectStore:
     endpoint: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """The Dask configuration with this stack's certificate, and the file with a foreign one."""
+
+    dask_config: Mapping[str, Any]
+    foreign_file: str
+
+
 _PARTS: dict[str, Any] = {
     "expected": Expected,
     "notebook": Notebook,
     "prefect": Prefect,
     "object_store": ObjectStore,
+    "tls": Tls,
 }
 
 
@@ -77,6 +86,7 @@ class ProbeRequest:
     use: bool
     prefect: Prefect | None = None
     object_store: ObjectStore | None = None
+    tls: Tls | None = None
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "ProbeRequest":

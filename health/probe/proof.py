@@ -16,6 +16,7 @@ from .members import MovedError, check_answers, moved_or, wait_for_members, work
 from .messages import ProbeRequest, say
 from .notebook import compute, wait_for_notebook
 from .tasks import Client
+from .tls import prove_tls, use_certificate, wait_until_admitted
 from .transfers import TRANSFER_BYTES, transfer
 from .versions import by_owner, common_versions, package_versions, queried_packages
 from .worker_tasks import run_tasks
@@ -39,6 +40,9 @@ def prove(request: ProbeRequest) -> dict[str, Any]:
     """
     say(progress=f"waiting for the scheduler at {request.scheduler_address}")
     wait_for_port(request.scheduler_address)
+    if request.tls:
+        use_certificate(request.tls)
+        wait_until_admitted(request.scheduler_address)
     client = connect(request.scheduler_address)
     try:
         proof = prove_cluster(client, request)
@@ -54,7 +58,7 @@ def prove(request: ProbeRequest) -> dict[str, Any]:
 
 
 def wait_for_port(address: str) -> None:
-    """Wait until `tcp://host:port` accepts a connection."""
+    """Wait until `tls://host:port` accepts a connection."""
     url = urlsplit(address)
     while True:
         with suppress(OSError), socket.create_connection((url.hostname, url.port), timeout=2):
@@ -113,6 +117,9 @@ def prove_members(
     say(progress="moving data between workers")
     routes = transfer(client, hosts)
     used = prove_use(client, request, hosts) if request.use else {}
+    if request.tls:
+        say(progress="connecting with certificates that must be refused")
+        used["certificates"] = prove_tls(request.scheduler_address, sorted(members), request.tls)
     if workers_of(client).keys() != members.keys():
         raise MovedError
     return {

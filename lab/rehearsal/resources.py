@@ -16,6 +16,7 @@ import docker.errors
 import pulumi
 
 from lab.layout import chosen_lab
+from lab.rehearsal import certificates
 from lab.rehearsal.commands import run_script
 from lab.rehearsal.program import COMMAND, Resource
 from lab.rehearsal.services import service_arguments
@@ -38,6 +39,8 @@ def create(new: Resource) -> Resource:
             return _create_in_docker(new)
         case ["command", *_]:
             outputs = run_script(new, "create")
+        case ["tls", _, kind]:
+            outputs = certificates.make(kind, new.inputs)
         case [*_, "RandomPassword"]:
             outputs["result"] = "".join(map(secrets.choice, [LETTERS] * new.inputs["length"]))
         case [*_, "RandomId"]:

@@ -70,6 +70,9 @@ class Program:
         }
         name = resource.inputs.get("name", f"{resource.name}-1a2b3c4")
         outputs = {"name": name} | invented.get(resource.type, {})
+        if resource.type.startswith("tls:"):
+            kinds = ("certPem", "certRequestPem", "privateKeyPem")
+            outputs = {kind: f"{kind} of {resource.name}\n" for kind in kinds}
         return replace(resource, id=f"{resource.name}-id", outputs=outputs)
 
 

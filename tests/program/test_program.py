@@ -29,7 +29,7 @@ def keepers_of(program):
 def test_the_outputs_are_the_documented_outputs(run):
     """Users rely on the outputs' names and types."""
     outputs = run().outputs
-    assert "tcp://scheduler:8786" == outputs["scheduler_address"]
+    assert "tls://scheduler:8786" == outputs["scheduler_address"]
     assert "http://dask_scheduler:8787/status" == outputs["dashboard_url"]
     assert "http://dask_notebook:8888" == outputs["notebook_url"]
     assert 4 == outputs["health"]["workers"]
@@ -40,8 +40,13 @@ def test_the_token_is_always_a_secret(run):
     """It is in a secret output and a secret's data, and nowhere else."""
     program = run()
     assert {"notebook_token"} == program.secret_outputs
-    (secret,) = program.of_type("docker:index/secret:Secret")
-    assert {"data"} == secret.secret
+    secrets = program.of_type("docker:index/secret:Secret")
+    assert all({"data"} == secret.secret for secret in secrets)
+    assert ["dask-notebook-token"] == [
+        secret.name
+        for secret in secrets
+        if TOKEN in base64.b64decode(secret.inputs["data"]).decode()
+    ]
     assert TOKEN not in json.dumps([resource.inputs for resource in program.resources])
 
 

@@ -94,7 +94,7 @@ class TestScheduler:
     def test_advertises_the_address_that_all_nodes_reach(self, program):
         """By default it would advertise an address of its node."""
         config = program.dask_config("dask_scheduler")
-        assert "tcp://scheduler:8786" == config["distributed"]["scheduler"]["contact-address"]
+        assert "tls://scheduler:8786" == config["distributed"]["scheduler"]["contact-address"]
         arguments = program.container("dask_scheduler")["args"]
         preload = arguments[arguments.index("--preload") + 1]
         assert "contact-address" in program.mounted("dask_scheduler", preload)
@@ -208,7 +208,7 @@ class TestNotebook:
     def test_finds_the_scheduler(self, program):
         """`Client()` needs no address."""
         config = program.dask_config("dask_notebook")
-        assert "tcp://scheduler:8786" == config["scheduler-address"]
+        assert "tls://scheduler:8786" == config["scheduler-address"]
         assert "/proxy/scheduler:8787/status" == config["distributed"]["dashboard"]["link"]
 
     def test_looks_names_up_on_the_overlay_first(self, program):
@@ -218,7 +218,7 @@ class TestNotebook:
 
     def test_reads_its_token_from_a_file(self, program):
         """The token is a Swarm secret, readable for the container's user only."""
-        (secret,) = program.container("dask_notebook")["secrets"]
+        secret, _certificate = program.container("dask_notebook")["secrets"]
         assert "notebook_token" == secret["fileName"]
         assert (0o440, "1000") == (secret["fileMode"], secret["fileUid"])
 
@@ -233,7 +233,7 @@ class TestNotebook:
     def test_a_password_replaces_the_token(self, run):
         """With a password from the config no token is generated."""
         program = run(notebookPassword="correct horse")
-        (secret,) = program.container("dask_notebook")["secrets"]
+        secret, _certificate = program.container("dask_notebook")["secrets"]
         assert "notebook_password" == secret["fileName"]
         assert not program.of_type("random:index/randomPassword:RandomPassword")
         assert "notebook_token" not in program.outputs
@@ -245,7 +245,7 @@ class TestNotebook:
             domain="example.org", autheliaPortal="https://auth.example.org", notebookLogin=asks
         )
         secrets = [secret["fileName"] for secret in program.container("dask_notebook")["secrets"]]
-        assert ["notebook_token", "front_key"] == secrets
+        assert ["notebook_token", "front_key", "dask_certificate"] == secrets
         assert "notebook_token" in program.secret_outputs
 
 

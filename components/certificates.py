@@ -1,0 +1,207 @@
+"""Certificates by which the programs of the cluster know each other: mutual TLS.
+
+Owns the stack's own CA, the keys, the certificates and the files of each role. Dask accepts every
+certificate of its CA and compares no names, so the CA signs nothing else.
+
+A scheduler reads its files once, and a new scheduler loses all work. So CAs have numbers, and the
+CA of workers and clients may be one ahead of the scheduler's. The older CA signs the newer CA too,
+so that a running scheduler accepts its certificates.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pulumi
+import pulumi_tls as tls
+
+from components.dask_config import Config
+from components.service import MountedFile, mount_config, mount_secret
+from config.settings import TlsSettings
+
+Role = Literal["scheduler", "worker", "client"]
+FILE_NAME = "dask_certificate"  # in /run/secrets: the certificate, its chain and its key
+AUTHORITIES = "/etc/dask-swarm/authorities.pem"
+_PEM = f"/run/secrets/{FILE_NAME}"
+# A container has one certificate for all roles: tasks have clients, notebooks local clusters.
+_ROLES = {role: {"cert": _PEM, "key": _PEM} for role in ("scheduler", "worker", "client")}
+DASK_CONFIG: Config = {
+    "distributed": {
+        "comm": {
+            "default-scheme": "tls",
+            "require-encryption": True,
+            "tls": {"ca-file": AUTHORITIES, **_ROLES},
+        }
+    }
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What a certificate is for, how long it is valid, and when `up` renews it; in hours."""
+
+    uses: Sequence[str]
+    validity: int
+    renewal: int = 0  # before its end
+    is_ca: bool = False
+
+
+_DAY = 24
+_LONG = 3650 * _DAY
+_PEER_USES = ("digital_signature", "client_auth", "server_auth")  # workers connect and listen
+_CA = Kind(uses=("cert_signing", "crl_signing"), validity=_LONG, is_ca=True)
+# Renewed with its CA only: a new scheduler loses all work.
+_SCHEDULER = Kind(uses=_PEER_USES, validity=_LONG)
+_WORK = Kind(uses=_PEER_USES, validity=365 * _DAY, renewal=90 * _DAY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """The files of a role and the Dask configuration that names them; all empty without TLS."""
+
+    secrets: tuple[MountedFile, ...] = ()
+    configs: tuple[MountedFile, ...] = ()
+    dask_config: Config = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Authority:
+    """A CA: its number, its key and its certificate in PEM."""
+
+    number: int
+    key: pulumi.Output[str]
+    certificate: pulumi.Output[str]
+
+
+class Certificates(pulumi.ComponentResource):
+    """The CAs, and the files of each role; `foreign` is a certificate that must be refused."""
+
+    identities: Mapping[Role, Identity]
+    foreign: MountedFile
+
+    def __init__(
+        self, name: str, settings: TlsSettings, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("dask:swarm:Certificates", name, None, opts)
+        self._name, self._child = name, pulumi.ResourceOptions(parent=self)
+        old = self._declare_authority(settings.scheduler_ca)
+        new, known, chain = old, [old], []
+        if settings.ca != settings.scheduler_ca:
+            new = self._declare_authority(settings.ca)
+            known, chain = [old, new], [self._cross_sign(new, old)]
+        trusted = self._mount_authorities("authorities", known)
+        scheduler_trusts = self._mount_authorities("scheduler-authorities", [old])
+        self.identities = {
+            "scheduler": self._declare_identity(
+                "scheduler", _SCHEDULER, old, [], scheduler_trusts
+            ),
+            "worker": self._declare_identity("worker", _WORK, new, chain, trusted),
+            "client": self._declare_identity("client", _WORK, new, chain, trusted),
+        }
+        self.foreign = self._declare_foreign()
+        self.register_outputs({})
+
+    def _declare_authority(self, number: int) -> Authority:
+        name = f"{self._name}-ca-{number}"
+        key = self._declare_key(name)
+        certificate = self._self_sign(name, _ca_name(number), key, _CA)
+        return Authority(number=number, key=key, certificate=certificate)
+
+    def _declare_foreign(self) -> MountedFile:
+        name = f"{self._name}-foreign"
+        key = self._declare_key(name)
+        text = pulumi.Output.concat(self._self_sign(name, "stranger", key, _SCHEDULER), key)
+        return mount_secret(name, FILE_NAME, text, self._child)
+
+    def _cross_sign(self, new: Authority, old: Authority) -> pulumi.Output[str]:
+        name = f"{self._name}-ca-{new.number}-by-{old.number}"
+        return self._sign(name, _ca_name(new.number), new.key, _CA, old)
+
+    def _declare_identity(
+        self,
+        role: Role,
+        kind: Kind,
+        authority: Authority,
+        chain: Sequence[pulumi.Output[str]],
+        trusted: MountedFile,
+    ) -> Identity:
+        name = f"{self._name}-{role}-{authority.number}"
+        key = self._declare_key(name)
+        certificate = self._sign(name, f"dask {role}", key, kind, authority)
+        text = pulumi.Output.concat(certificate, *chain, key)
+        secret = mount_secret(f"{self._name}-{role}", FILE_NAME, text, self._child)
+        return Identity(secrets=(secret,), configs=(trusted,), dask_config=DASK_CONFIG)
+
+    def _declare_key(self, name: str) -> pulumi.Output[str]:
+        key = tls.PrivateKey(
+            f"{name}-key", algorithm="ECDSA", ecdsa_curve="P256", opts=self._child
+        )
+        return key.private_key_pem
+
+    def _self_sign(
+        self, name: str, common_name: str, key: pulumi.Output[str], kind: Kind
+    ) -> pulumi.Output[str]:
+        subject = tls.SelfSignedCertSubjectArgs(common_name=common_name)
+        certificate = tls.SelfSignedCert(
+            name, private_key_pem=key, subject=subject, **_inputs(kind), opts=self._child
+        )
+        return certificate.cert_pem
+
+    def _sign(
+        self,
+        name: str,
+        common_name: str,
+        key: pulumi.Output[str],
+        kind: Kind,
+        authority: Authority,
+    ) -> pulumi.Output[str]:
+        """Return a certificate for a key, signed by a CA."""
+        subject = tls.CertRequestSubjectArgs(common_name=common_name)
+        request = tls.CertRequest(
+            f"{name}-request", private_key_pem=key, subject=subject, opts=self._child
+        )
+        certificate = tls.LocallySignedCert(
+            name,
+            cert_request_pem=request.cert_request_pem,
+            ca_private_key_pem=authority.key,
+            ca_cert_pem=authority.certificate,
+            **_inputs(kind),
+            opts=self._child,
+        )
+        return certificate.cert_pem
+
+    def _mount_authorities(self, name: str, authorities: Sequence[Authority]) -> MountedFile:
+        text = pulumi.Output.concat(*(authority.certificate for authority in authorities))
+        return mount_config(f"{self._name}-{name}", AUTHORITIES, text, self._child)
+
+
+def declare_certificates(
+    name: str, settings: TlsSettings, opts: pulumi.ResourceOptions
+) -> Certificates | None:
+    """Declare the certificates; without TLS warn that there are none."""
+    if settings.on:
+        return Certificates(name, settings, opts)
+    pulumi.log.warn(
+        "tls is false: every program on the cluster's network can read all data and run any code. "
+        "To encrypt the cluster: pulumi config set tls true"
+    )
+    return None
+
+
+def identity_of(certificates: Certificates | None, role: Role) -> Identity:
+    """Return the files of a role, which are empty without TLS."""
+    return certificates.identities[role] if certificates else Identity()
+
+
+def _ca_name(number: int) -> str:
+    # Different for each CA: OpenSSL looks the CA of a certificate up by name.
+    return f"dask-swarm CA {number}"
+
+
+def _inputs(kind: Kind) -> dict[str, Any]:
+    return {
+        "allowed_uses": kind.uses,
+        "validity_period_hours": kind.validity,
+        "early_renewal_hours": kind.renewal,
+        **({"is_ca_certificate": True} if kind.is_ca else {}),
+    }

@@ -1,0 +1,133 @@
+"""Mutual TLS: scheduler and workers admit this stack's certificates and refuse all others."""
+
+import socket
+import ssl
+import time
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import urlsplit
+
+from . import UnprovenError
+from .deadline import PAUSE_SECONDS
+from .messages import Tls, say
+
+ANSWER_SECONDS = 5
+OLD_SECONDS = 20  # for the end of a scheduler that this deployment replaces
+NO_HELLO = b"\0" * 64  # no TLS client begins with this
+EXPIRED = 10  # OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED
+
+
+def use_certificate(tls: Tls) -> None:
+    """Have distributed use the stack's certificate in this process."""
+    import dask
+    import distributed  # noqa: F401  its defaults would come later, and last
+
+    dask.config.update(dask.config.config, tls.dask_config)
+
+
+def wait_until_admitted(address: str) -> None:
+    """Wait until the scheduler admits this stack's certificate; raises `UnprovenError` if not."""
+    end = time.monotonic() + OLD_SECONDS
+    while reason := refusal(address, own_context()):
+        if time.monotonic() > end:
+            raise UnprovenError(f"expected {address} to admit this stack's programs: {reason}")
+        say(progress=f"{address}: {reason}")
+        time.sleep(PAUSE_SECONDS)
+
+
+def prove_tls(scheduler: str, workers: Iterable[str], tls: Tls) -> dict[str, Any]:
+    """Prove that strangers are refused, and return how long the certificates are valid.
+
+    Raises `UnprovenError` for an address that admits a stranger.
+    """
+    strangers = {
+        "plain TCP": None,
+        "TLS without a certificate": stranger_context(),
+        "a certificate of a foreign CA": stranger_context(tls.foreign_file),
+    }
+    addresses = [scheduler, *workers]
+    for address in addresses:
+        for stranger, context in strangers.items():
+            if not refusal(address, context):
+                raise UnprovenError(f"{address} admits a program with {stranger}")
+    ends = {address: end_of_certificate(address) for address in addresses}
+    return {
+        "scheduler": validity(ends[scheduler]),
+        "workers": validity(min(ends[worker] for worker in workers)),
+    }
+
+
+def own_context() -> ssl.SSLContext:
+    """Return the TLS context of this stack's clients."""
+    from distributed.security import Security
+
+    context: ssl.SSLContext = Security().get_connection_args("client")["ssl_context"]  # type: ignore[no-untyped-call]
+    return context
+
+
+def stranger_context(certificate: str | None = None) -> ssl.SSLContext:
+    """Return a TLS context that accepts every peer, with a file's certificate, if any."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if certificate:
+        context.load_cert_chain(certificate)
+    return context
+
+
+def refusal(address: str, context: "ssl.SSLContext | None") -> str:
+    """Return why an address refuses a program with a TLS context, empty if it admits the program.
+
+    Without a context the program uses plain TCP.
+    """
+    try:
+        with connection(address) as plain:
+            if context is None:
+                plain.sendall(NO_HELLO)
+                return first_answer(plain)
+            with context.wrap_socket(plain) as encrypted:
+                return first_answer(encrypted)
+    except ssl.SSLCertVerificationError as error:
+        is_expired = error.verify_code == EXPIRED
+        return "its certificate is expired" if is_expired else "its certificate is foreign"
+    except ssl.SSLError as error:
+        return explain(error.reason or str(error))
+    except OSError as error:
+        return f"the connection breaks: {error}"
+
+
+def connection(address: str) -> socket.socket:
+    """Return a connection to `tls://host:port`."""
+    url = urlsplit(address)
+    return socket.create_connection((url.hostname, url.port), timeout=ANSWER_SECONDS)
+
+
+def first_answer(peer: socket.socket) -> str:
+    """Return why a peer does not greet, empty if it does: Dask greets whom it admits."""
+    return "" if peer.recv(1) else "it closes the connection"
+
+
+def explain(reason: str) -> str:
+    """Return OpenSSL's reason for a refused connection in words."""
+    for part, words in (
+        ("CERTIFICATE_EXPIRED", "the certificate of this program is expired"),
+        ("UNKNOWN_CA", "the certificate of this program is foreign"),
+        ("WRONG_VERSION_NUMBER", "it uses plain TCP"),
+    ):
+        if part in reason:
+            return words
+    return f"TLS fails with {reason}"
+
+
+def end_of_certificate(address: str) -> float:
+    """Return the time in seconds since 1970 when the certificate at an address ends."""
+    with connection(address) as plain, own_context().wrap_socket(plain) as encrypted:
+        certificate: Any = encrypted.getpeercert()
+        return ssl.cert_time_to_seconds(certificate["notAfter"])
+
+
+def validity(end: float) -> dict[str, Any]:
+    """Return the last day of a certificate and the number of days until then."""
+    last = datetime.fromtimestamp(end, timezone.utc)  # noqa: UP017  Python 3.10 has no UTC
+    return {"valid_until": last.date().isoformat(), "days": int((end - time.time()) // 86400)}
