@@ -77,7 +77,7 @@ def test_a_client_connects_to_this_cluster_despite_another_scheduler(
         " client.dashboard_link]",
     )
     assert 4 == result[0]
-    assert "tcp://scheduler:8786" in result[1]
+    assert "tls://scheduler:8786" in result[1]
     assert "/proxy/scheduler:8787/status" == result[2]
 
 

@@ -86,7 +86,7 @@ def test_the_notebook_computes_on_the_cluster(notebook):
 def test_the_notebook_knows_the_schedulers_address(notebook):
     """`Client()` without an address connects."""
     program = "from dask.distributed import Client; print(Client(timeout='20s').scheduler.address)"
-    assert "tcp://scheduler:8786" == python_in(notebook, program).strip()
+    assert "tls://scheduler:8786" == python_in(notebook, program).strip()
 
 
 def test_the_notebook_asks_for_its_token(cluster, notebook):

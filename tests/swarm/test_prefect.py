@@ -32,7 +32,7 @@ def square(number, seconds):
     get_worker().log_event("squared", number)
     return number**2
 
-@flow(name=sys.argv[1], task_runner=DaskTaskRunner(address="tcp://scheduler:8786"))
+@flow(name=sys.argv[1], task_runner=DaskTaskRunner(address="scheduler:8786"))
 def squares():
     seconds = float(sys.argv[3])
     return [run.result() for run in square.map(range(int(sys.argv[2])), seconds)]

@@ -1,5 +1,6 @@
 """A config becomes settings, or one error with every problem and its fix."""
 
+import json
 from decimal import Decimal
 
 import pytest
@@ -326,6 +327,8 @@ def test_a_password_in_plain_text_is_refused(defaults):
         ({"s3AccessKey": "AKIA"}, "s3AccessKey", "set --secret s3SecretKey"),
         ({"s3SecretKey": "x"}, "s3SecretKey", "both or none"),
         ({"prefect": "external"}, "prefectApiUrl", "the API of the Prefect server"),
+        ({"tlsCa": "3"}, "tlsCa", "1 or 2, as tlsSchedulerCa or the next number"),
+        ({"tlsSchedulerCa": "2"}, "tlsCa", "config set tlsCa 2"),
         ({"prefectApiUrl": "http://h:1/api"}, "prefectApiUrl", "config set prefect external"),
     ],
 )
@@ -375,3 +378,33 @@ def test_settings_cannot_be_changed(defaults):
     with pytest.raises(AttributeError):
         settings.workers.count = 5
     assert isinstance(settings, Settings)
+
+
+@pytest.mark.parametrize("level", ["tls.worker", "tls.ca-file", "require-encryption"])
+def test_dasks_configuration_cannot_switch_encryption_off(defaults, level):
+    """The program sets these keys; `-` and `_` mean the same."""
+    for key in (level, level.replace("-", "_")):
+        config = "x"
+        for part in reversed(["distributed", "comm", *key.split(".")]):
+            config = {part: config}
+        (problem,) = problems(defaults | {"daskConfig": json.dumps(config)})
+        assert f"distributed.comm.{level} is set by the program, for TLS" == problem.found
+        assert f"pulumi config rm --path daskConfig.distributed.comm.{level}" == problem.fix
+        parse_settings(defaults | {"daskConfig": json.dumps(config), "tls": "false"}, (), {})
+
+
+def test_variables_cannot_switch_encryption_off(defaults):
+    """Dask reads them after its files."""
+    name = "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION"
+    (problem,) = problems(defaults | {"environment": json.dumps({name: "false"})})
+    assert f"{name} is set by the program, for TLS" == problem.found
+
+
+@pytest.mark.parametrize("key", ["ciphers", "min-version"])
+def test_other_settings_of_tls_are_the_users(defaults, key):
+    """Which ciphers and versions are used is not the program's business."""
+    config = {"distributed": {"comm": {"tls": {key: "1.3"}, "timeouts": {"connect": "9s"}}}}
+    assert (
+        config
+        == parse_settings(defaults | {"daskConfig": json.dumps(config)}, (), {}).shared.dask_config
+    )

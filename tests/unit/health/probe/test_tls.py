@@ -152,7 +152,7 @@ class TestStrangers:
         """A real scheduler and a real worker; the proof has the end of their certificates."""
         with LocalCluster(
             n_workers=1, processes=False, protocol="tls://", security=Security(),
-            dashboard_address=None,
+            dashboard_address=":0",
         ) as cluster:  # fmt: skip
             workers = list(cluster.scheduler.workers)
             proof = tls.prove_tls(cluster.scheduler_address, workers, request_of)
