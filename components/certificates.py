@@ -10,6 +10,7 @@ so that a running scheduler accepts its certificates.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import pulumi
@@ -22,6 +23,8 @@ from config.settings import TlsSettings
 Role = Literal["scheduler", "worker", "client"]
 FILE_NAME = "dask_certificate"  # in /run/secrets: the certificate, its chain and its key
 AUTHORITIES = "/etc/dask-swarm/authorities.pem"
+PRELOAD_SOURCE = Path(__file__).parent.parent / "images" / "certificate_preload.py"
+PRELOAD_TARGET = "/etc/dask-swarm/certificate_preload.py"
 _PEM = f"/run/secrets/{FILE_NAME}"
 # A container has one certificate for all roles: tasks have clients, notebooks local clusters.
 _ROLES = {role: {"cert": _PEM, "key": _PEM} for role in ("scheduler", "worker", "client")}
@@ -63,6 +66,11 @@ class Identity:
     configs: tuple[MountedFile, ...] = ()
     dask_config: Config = field(default_factory=dict)
 
+    @property
+    def preload_args(self) -> list[str]:
+        """Arguments of `dask scheduler` and `dask worker`."""
+        return ["--preload", PRELOAD_TARGET] if self.secrets else []
+
 
 @dataclass(frozen=True, kw_only=True)
 class Authority:
@@ -91,12 +99,14 @@ class Certificates(pulumi.ComponentResource):
             known, chain = [old, new], [self._cross_sign(new, old)]
         trusted = self._mount_authorities("authorities", known)
         scheduler_trusts = self._mount_authorities("scheduler-authorities", [old])
+        source = PRELOAD_SOURCE.read_text(encoding="utf-8")
+        preload = mount_config(f"{name}-preload", PRELOAD_TARGET, source, self._child)
         self.identities = {
             "scheduler": self._declare_identity(
-                "scheduler", _SCHEDULER, old, [], scheduler_trusts
+                "scheduler", _SCHEDULER, old, [], (scheduler_trusts, preload)
             ),
-            "worker": self._declare_identity("worker", _WORK, new, chain, trusted),
-            "client": self._declare_identity("client", _WORK, new, chain, trusted),
+            "worker": self._declare_identity("worker", _WORK, new, chain, (trusted, preload)),
+            "client": self._declare_identity("client", _WORK, new, chain, (trusted,)),
         }
         self.foreign = self._declare_foreign()
         self.register_outputs({})
@@ -123,14 +133,14 @@ class Certificates(pulumi.ComponentResource):
         kind: Kind,
         authority: Authority,
         chain: Sequence[pulumi.Output[str]],
-        trusted: MountedFile,
+        configs: tuple[MountedFile, ...],
     ) -> Identity:
         name = f"{self._name}-{role}-{authority.number}"
         key = self._declare_key(name)
         certificate = self._sign(name, f"dask {role}", key, kind, authority)
         text = pulumi.Output.concat(certificate, *chain, key)
         secret = mount_secret(f"{self._name}-{role}", FILE_NAME, text, self._child)
-        return Identity(secrets=(secret,), configs=(trusted,), dask_config=DASK_CONFIG)
+        return Identity(secrets=(secret,), configs=configs, dask_config=DASK_CONFIG)
 
     def _declare_key(self, name: str) -> pulumi.Output[str]:
         key = tls.PrivateKey(

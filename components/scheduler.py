@@ -55,10 +55,8 @@ class Scheduler(pulumi.ComponentResource):
         super().__init__("dask:swarm:Scheduler", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         source = PRELOAD_SOURCE.read_text(encoding="utf-8")
-        address, identity = (
-            args.shared.scheduler_address,
-            identity_of(args.shared.certificates, "scheduler"),
-        )
+        address = args.shared.scheduler_address
+        identity = identity_of(args.shared.certificates, "scheduler")
         # The preload makes the scheduler advertise this address.
         ours = {"distributed": {"scheduler": {"contact-address": address}}}
         files = [
@@ -76,16 +74,19 @@ def scheduler_address(*, encrypted: bool) -> str:
 
 
 def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
-    shared = args.shared
+    shared, identity = args.shared, identity_of(args.shared.certificates, "scheduler")
     return ServiceSpec(
         workload=args.workload,
         image=shared.image,
-        args=scheduler_args(scheduler_variables(shared.object_store)),
+        args=[
+            *scheduler_args(scheduler_variables(shared.object_store)),
+            *identity.preload_args,
+        ],
         environment=package_environment(shared.packages),
         health_check=HealthCheck(port=DASHBOARD_PORT, path="/health"),
         networks=attachments(shared.network_id, shared.caddy_network_id, [ALIAS]),
         platform=shared.platform,
-        secrets=identity_of(shared.certificates, "scheduler").secrets,
+        secrets=identity.secrets,
         configs=[*configs, *shared.object_store.configs],
         # If the new scheduler does not start, running work must not be lost.
         rolling=Rolling(start_first=True),

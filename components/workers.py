@@ -91,16 +91,20 @@ def _mount_preload(name: str, file: str, opts: pulumi.ResourceOptions) -> Mounte
 
 def _spec(args: WorkersArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
     shared, workload = args.shared, args.workload
+    identity = identity_of(shared.certificates, "worker")
     return ServiceSpec(
         workload=workload,
         image=shared.image,
-        args=worker_args(shared.scheduler_address, args.threads, workload.limit),
+        args=[
+            *worker_args(shared.scheduler_address, args.threads, workload.limit),
+            *identity.preload_args,
+        ],
         environment=package_environment(shared.packages),
         health_check=HealthCheck(port=HTTP_PORT, path="/health"),
         networks=attachments(shared.network_id, None),
         platform=shared.platform,
         configs=[*configs, *shared.object_store.configs],
-        secrets=[*identity_of(shared.certificates, "worker").secrets, *shared.work_secrets],
+        secrets=[*identity.secrets, *shared.work_secrets],
         rolling=rolling(workload),
         grace_period=GRACE_PERIOD,
     )
