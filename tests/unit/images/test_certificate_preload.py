@@ -24,7 +24,8 @@ async def metrics(scheme):
 
 
 def test_days_are_in_the_metrics(tmp_path):
-    """They are the days of the certificate that clients see."""
+    """They are the days of the certificate that clients see; without TLS there are none."""
+    assert b"dask_certificate_days" not in run_async(metrics("tcp"))
     authority = Authority("ours")
     file = authority.issue(tmp_path / "own.pem", hours=100)
     comm = {
@@ -37,8 +38,3 @@ def test_days_are_in_the_metrics(tmp_path):
         text = run_async(metrics("tls")).decode()
     (days,) = re.findall(r"^dask_certificate_days (.+)$", text, re.MULTILINE)
     assert 4.1 < float(days) < 4.17
-
-
-def test_without_tls_there_are_no_days():
-    """The preload does nothing."""
-    assert b"dask_certificate_days" not in run_async(metrics("tcp"))
