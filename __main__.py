@@ -40,6 +40,7 @@ proof = IngressProof("front-proof", proof_args)
 Shutdown("dask-shutdown", ShutdownArgs(settings=settings, ingress=ingress, cluster=cluster))
 
 pulumi.export("scheduler_address", cluster.scheduler_address)
+pulumi.export("client_config", cluster.client_config)
 pulumi.export("dashboard_url", ingress.urls["dashboard"])
 pulumi.export("notebook_url", ingress.urls["notebook"])
 pulumi.export("prefect_url", ingress.urls.get("prefect"))

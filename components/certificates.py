@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pulumi
 import pulumi_tls as tls
+import yaml
 
 from components.dask_config import Config
 from components.service import MountedFile, mount_config, mount_secret
@@ -25,18 +26,18 @@ FILE_NAME = "dask_certificate"  # in /run/secrets: the certificate, its chain an
 AUTHORITIES = "/etc/dask-swarm/authorities.pem"
 PRELOAD_SOURCE = Path(__file__).parent.parent / "images" / "certificate_preload.py"
 PRELOAD_TARGET = "/etc/dask-swarm/certificate_preload.py"
-_PEM = f"/run/secrets/{FILE_NAME}"
-# A container has one certificate for all roles: tasks have clients, notebooks local clusters.
-_ROLES = {role: {"cert": _PEM, "key": _PEM} for role in ("scheduler", "worker", "client")}
-DASK_CONFIG: Config = {
-    "distributed": {
-        "comm": {
-            "default-scheme": "tls",
-            "require-encryption": True,
-            "tls": {"ca-file": AUTHORITIES, **_ROLES},
-        }
-    }
-}
+
+
+def dask_config(authorities: str, certificate: str) -> Config:
+    """Return Dask's configuration with a certificate, its key and the CAs: paths or PEM texts."""
+    # One certificate for all roles: tasks have clients, and notebooks local clusters.
+    file = {"cert": certificate, "key": certificate}
+    roles = dict.fromkeys(("scheduler", "worker", "client"), file)
+    comm = {"default-scheme": "tls", "require-encryption": True}
+    return {"distributed": {"comm": {**comm, "tls": {"ca-file": authorities, **roles}}}}
+
+
+DASK_CONFIG = dask_config(AUTHORITIES, f"/run/secrets/{FILE_NAME}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +83,15 @@ class Authority:
 
 
 class Certificates(pulumi.ComponentResource):
-    """The CAs, and the files of each role; `foreign` is a certificate that must be refused."""
+    """The CAs, and the files of each role.
+
+    `client_config` is Dask's configuration for a client elsewhere, in YAML. The proof shows that
+    the cluster refuses the certificate `foreign`.
+    """
 
     identities: Mapping[Role, Identity]
     foreign: MountedFile
+    client_config: pulumi.Output[str]
 
     def __init__(
         self, name: str, settings: TlsSettings, opts: pulumi.ResourceOptions | None = None
@@ -97,18 +103,22 @@ class Certificates(pulumi.ComponentResource):
         if settings.ca != settings.scheduler_ca:
             new = self._declare_authority(settings.ca)
             known, chain = [old, new], [self._cross_sign(new, old)]
-        trusted = self._mount_authorities("authorities", known)
-        scheduler_trusts = self._mount_authorities("scheduler-authorities", [old])
-        source = PRELOAD_SOURCE.read_text(encoding="utf-8")
-        preload = mount_config(f"{name}-preload", PRELOAD_TARGET, source, self._child)
+        scheduler = self._declare_leaf("scheduler", _SCHEDULER, old, [])
+        worker = self._declare_leaf("worker", _WORK, new, chain)
+        client = self._declare_leaf("client", _WORK, new, chain)
+        known_pem = pulumi.Output.concat(*(authority.certificate for authority in known))
+        trusts = self._mount("authorities", AUTHORITIES, known_pem)
+        scheduler_trusts = self._mount("scheduler-authorities", AUTHORITIES, old.certificate)
+        preload = self._mount("preload", PRELOAD_TARGET, PRELOAD_SOURCE.read_text("utf-8"))
         self.identities = {
-            "scheduler": self._declare_identity(
-                "scheduler", _SCHEDULER, old, [], (scheduler_trusts, preload)
-            ),
-            "worker": self._declare_identity("worker", _WORK, new, chain, (trusted, preload)),
-            "client": self._declare_identity("client", _WORK, new, chain, (trusted,)),
+            "scheduler": self._identity("scheduler", scheduler, scheduler_trusts, preload),
+            "worker": self._identity("worker", worker, trusts, preload),
+            "client": self._identity("client", client, trusts),
         }
         self.foreign = self._declare_foreign()
+        self.client_config = pulumi.Output.all(known_pem, client).apply(
+            lambda both: yaml.safe_dump(dask_config(*both))
+        )
         self.register_outputs({})
 
     def _declare_authority(self, number: int) -> Authority:
@@ -127,20 +137,21 @@ class Certificates(pulumi.ComponentResource):
         name = f"{self._name}-ca-{new.number}-by-{old.number}"
         return self._sign(name, _ca_name(new.number), new.key, _CA, old)
 
-    def _declare_identity(
-        self,
-        role: Role,
-        kind: Kind,
-        authority: Authority,
-        chain: Sequence[pulumi.Output[str]],
-        configs: tuple[MountedFile, ...],
-    ) -> Identity:
+    def _declare_leaf(
+        self, role: Role, kind: Kind, authority: Authority, chain: Sequence[pulumi.Output[str]]
+    ) -> pulumi.Output[str]:
+        """Return a role's certificate with its chain and its key."""
         name = f"{self._name}-{role}-{authority.number}"
         key = self._declare_key(name)
         certificate = self._sign(name, f"dask {role}", key, kind, authority)
-        text = pulumi.Output.concat(certificate, *chain, key)
-        secret = mount_secret(f"{self._name}-{role}", FILE_NAME, text, self._child)
+        return pulumi.Output.concat(certificate, *chain, key)
+
+    def _identity(self, role: Role, pem: pulumi.Output[str], *configs: MountedFile) -> Identity:
+        secret = mount_secret(f"{self._name}-{role}", FILE_NAME, pem, self._child)
         return Identity(secrets=(secret,), configs=configs, dask_config=DASK_CONFIG)
+
+    def _mount(self, name: str, file_name: str, text: pulumi.Input[str]) -> MountedFile:
+        return mount_config(f"{self._name}-{name}", file_name, text, self._child)
 
     def _declare_key(self, name: str) -> pulumi.Output[str]:
         key = tls.PrivateKey(
@@ -179,10 +190,6 @@ class Certificates(pulumi.ComponentResource):
             opts=self._child,
         )
         return certificate.cert_pem
-
-    def _mount_authorities(self, name: str, authorities: Sequence[Authority]) -> MountedFile:
-        text = pulumi.Output.concat(*(authority.certificate for authority in authorities))
-        return mount_config(f"{self._name}-{name}", AUTHORITIES, text, self._child)
 
 
 def declare_certificates(

@@ -43,6 +43,7 @@ class DaskCluster(pulumi.ComponentResource):
     notebook: Notebook
     environment: MountedFile | None
     certificates: Certificates | None
+    client_config: pulumi.Output[str] | None
     prefect_api_url: str
     services: tuple[DeclaredService, ...]
 
@@ -63,6 +64,7 @@ class DaskCluster(pulumi.ComponentResource):
         }
         self.environment = declare_environment(f"{name}-environment", variables, child)
         self.certificates = declare_certificates(f"{name}-tls", settings.tls, child)
+        self.client_config = self.certificates.client_config if self.certificates else None
         shared = self._shared(args, store)
         scheduler = Scheduler(
             f"{name}-scheduler",

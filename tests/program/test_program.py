@@ -39,7 +39,7 @@ def test_the_outputs_are_the_documented_outputs(run):
 def test_the_token_is_always_a_secret(run):
     """It is in a secret output and a secret's data, and nowhere else."""
     program = run()
-    assert {"notebook_token"} == program.secret_outputs
+    assert {"notebook_token", "client_config"} == program.secret_outputs
     secrets = program.of_type("docker:index/secret:Secret")
     assert all({"data"} == secret.secret for secret in secrets)
     assert ["dask-notebook-token"] == [

@@ -72,6 +72,14 @@ class TestByDefault:
             "dask-tls-client-1": (365, 90),
         } == days
 
+    def test_a_client_elsewhere_gets_a_configuration(self, run):
+        """It has the texts instead of the paths, and is secret."""
+        program = run()
+        tls = yaml.safe_load(program.outputs["client_config"])["distributed"]["comm"]["tls"]
+        assert pem(program, "dask_notebook") == tls["client"]["cert"].splitlines()
+        assert trusted(program, "dask_notebook") == tls["ca-file"].splitlines()
+        assert "client_config" in program.secret_outputs
+
     def test_the_probe_is_a_client_and_a_stranger(self, run):
         """It proves that its certificate is admitted, and that a foreign certificate is not."""
         request = json.loads(run().command("dask-health-run").inputs["stdin"])
