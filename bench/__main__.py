@@ -14,11 +14,12 @@ from bench.ingress import ingress
 from bench.recovery import recovery
 from bench.scaling import scaling
 from bench.worker import worker
-from bench.working import working
+from bench.working import encryption, working
 
 # A bench yields its tables; the number is its rounds.
 BENCHES: dict[str, Callable[[Context, int], Iterator[str]]] = {
     "deploy": deploying,
+    "encryption": encryption,
     "floor": floor,
     "ingress": ingress,
     "recovery": recovery,

@@ -46,12 +46,13 @@ class Context:
         return original, Deploying(runner=self.runner)
 
     @contextmanager
-    def deployed(self, stack: Arm) -> Iterator[None]:
-        """Deploy a stack on the lab after the last stack is gone, and undo it."""
+    def deployed(self, stack: Arm) -> Iterator[float]:
+        """Deploy a stack on the lab after the last stack is gone, yield its seconds, undo it."""
         wait_until_empty(self.lab)
+        start = time.monotonic()
         try:
             stack.run()
-            yield
+            yield time.monotonic() - start
         finally:
             stack.undo()
 

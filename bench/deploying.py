@@ -12,21 +12,22 @@ from bench.measure import measure, report
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proving(Deploying):
-    """The program from an empty Swarm to its proof; `proof` is the value of the config key."""
+class Configured(Deploying):
+    """The program from an empty Swarm to its proof, with another value of a config key."""
 
     config_file: Path
-    proof: str
+    key: str
+    value: str | bool
 
     @property
     def name(self) -> str:
-        """The runner's name and the proof."""
-        return f"{super().name}, {self.proof} proof"
+        """The runner's name and the value."""
+        return f"{super().name}, {self.key} {str(self.value).lower()}"
 
     def run(self) -> None:
-        """Deploy with this proof."""
+        """Deploy with this value."""
         stack = yaml.safe_load(self.config_file.read_text())
-        stack["config"]["dask-swarm:proof"] = self.proof
+        stack["config"][f"dask-swarm:{self.key}"] = self.value
         self.config_file.write_text(yaml.safe_dump(stack))
         super().run()
 
@@ -34,7 +35,7 @@ class Proving(Deploying):
 def deploying(context: Context, rounds: int) -> Iterator[str]:
     """Yield the table of deployments on nodes that have the images."""
     ours = [
-        Proving(runner=runner, config_file=context.config_file, proof=proof)
+        Configured(runner=runner, config_file=context.config_file, key="proof", value=proof)
         for runner in context.runners
         for proof in ("quick", "full")
     ]
