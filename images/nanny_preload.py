@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import signal
+import ssl
 import sys
 import time
 from contextlib import suppress
@@ -89,9 +90,10 @@ async def wait_for_scheduler(nanny: Nanny) -> None:
     """
     logger.info("waiting for the scheduler at %s", nanny.scheduler_addr)
     port = int(nanny.worker_kwargs["dashboard_address"].rpartition(":")[2])
+    context = nanny.security.get_connection_args("worker")["ssl_context"]
     server = await asyncio.start_server(answer, port=port)
     try:
-        while not await is_open(*get_address_host_port(nanny.scheduler_addr)):
+        while not await is_open(*get_address_host_port(nanny.scheduler_addr), context):
             await asyncio.sleep(0.2)
     finally:
         server.close()
@@ -104,13 +106,17 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.close()
 
 
-async def is_open(host: str, port: int) -> bool:
-    """Return whether a port accepts connections."""
-    with suppress(OSError, asyncio.TimeoutError):
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), CONNECT_SECONDS)
-        writer.close()
-        return True
-    return False
+async def is_open(host: str, port: int, context: "ssl.SSLContext | None") -> bool:
+    """Return whether a port accepts connections, with a TLS context if there is one."""
+    connect = asyncio.open_connection(host, port, ssl=context)
+    try:
+        _, writer = await asyncio.wait_for(connect, CONNECT_SECONDS)
+    except ssl.SSLError:
+        return True  # the nanny's own connection fails with the reason
+    except (OSError, asyncio.TimeoutError):  # noqa: UP041  another class in Python 3.10
+        return False
+    writer.close()
+    return True
 
 
 def end_leftovers_before_start(nanny: Nanny) -> None:
