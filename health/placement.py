@@ -14,6 +14,7 @@ from swarm.snapshot import Snapshot, task_by_address
 # IP address to the names of the task and its node.
 Locations = Mapping[str, tuple[str, str]]
 
+_OPTIONAL = ("cell", "object_store", "prefect", "certificates")
 _WORKER = re.compile(r"\b(?:tcp|tls)://(?P<host>[0-9.]+|\[[0-9a-f:]+\]):\d+")
 
 
@@ -95,5 +96,5 @@ def result(proof: Mapping[str, Any], known: Locations, limit: int) -> dict[str, 
     size = {key: proof[key] for key in ("workers", "threads", "memory_bytes")}
     proven = {key: proof[key] for key in ("versions", "packages", "tasks")}
     moved = {"transfers": transfers, "transfer_bytes": proof["transfer_bytes"] if transfers else 0}
-    optional = {key: proof[key] for key in ("cell", "object_store", "prefect") if key in proof}
+    optional = {key: proof[key] for key in _OPTIONAL if key in proof}
     return {**size, "nodes": counts, **proven, **moved, **optional}
