@@ -25,7 +25,7 @@ def summary(outputs: dict[str, Any], token_command: str) -> str:
     lines = [
         f"Proven in {health['seconds']:.1f} s: workers {health['workers']}, {total}",
         f"  workers on {nodes}; {versions}",
-        f"  scheduler  {outputs['scheduler_address']}",
+        f"  scheduler  {outputs['scheduler_address']}{_certificates(health)}",
         f"  dashboard  {outputs['dashboard_url']}",
         f"  notebook   {outputs['notebook_url']}",
     ]
@@ -41,6 +41,13 @@ def summary(outputs: dict[str, Any], token_command: str) -> str:
     if front := health.get("front"):
         lines.insert(2, f"  ingress    {_ingress(front)}")
     return "\n".join(lines)
+
+
+def _certificates(health: dict[str, Any]) -> str:
+    certificates = health.get("certificates")
+    if not certificates:
+        return ", not encrypted"
+    return f", certificates valid until {certificates['workers']['valid_until']}"
 
 
 def _work(health: dict[str, Any]) -> list[str]:

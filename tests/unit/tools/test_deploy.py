@@ -54,6 +54,14 @@ def test_the_summary_says_how_to_log_in():
     assert "  password   pulumi stack output login_password --stack dev" == lines[-1]
 
 
+def test_the_summary_says_how_long_the_certificates_are_valid():
+    """A cluster without encryption is named as such."""
+    assert "  scheduler  tcp://scheduler:8786, not encrypted" in summary(OUTPUTS, "x")
+    certificates = {"workers": {"valid_until": "2030-01-02", "days": 9}}
+    outputs = OUTPUTS | {"health": OUTPUTS["health"] | {"certificates": certificates}}
+    assert "8786, certificates valid until 2030-01-02\n" in summary(outputs, "x")
+
+
 def test_the_summary_says_where_prefect_is():
     """Where the stack runs its server."""
     lines = summary(OUTPUTS | {"prefect_url": "https://prefect.localhost"}, "x").splitlines()
