@@ -2,7 +2,7 @@
 STACK ?= dev
 PYTHON := .venv/bin/python
 
-.PHONY: up preview destroy record drift test lint lab lab-down bench format
+.PHONY: up preview destroy record drift test lint lab lab-down bench chaos format
 
 # The dev stack has the lab: a Swarm on this machine. No other stack does.
 DEPLOY = $(PYTHON) -m $(if $(filter dev,$(STACK)),lab.dev,tools.deploy --stack $(STACK))
@@ -38,6 +38,10 @@ format: .venv/installed
 bench: .venv/installed
 	@$(PYTHON) -m lab up
 	@$(PYTHON) -m bench
+
+chaos: .venv/installed
+	@$(PYTHON) -m lab up
+	@$(PYTHON) -m bench.chaos
 
 .venv/installed: requirements.txt requirements-dev.txt constraints.txt
 	@echo "Setting up .venv with the packages of requirements-dev.txt" >&2

@@ -89,7 +89,12 @@ def run_in_notebook(docker_host: str, name: str, program: str, seconds: int) -> 
     """Run a Python program in the notebook's container of either stack, return its output."""
     command = in_notebook(docker_host, program, seconds)
     done = subprocess.run(
-        command, check=False, text=True, stdout=subprocess.PIPE, timeout=seconds + 10
+        command,
+        check=False,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        timeout=seconds + 10,
     )
     if done.returncode == OUT_OF_TIME:
         raise TimeoutError(f"{name} in the notebook: not done after {seconds} s")
@@ -104,7 +109,7 @@ def in_notebook(docker_host: str, program: str, seconds: int, *arguments: str) -
         notebook = container_of(engine, "dask_notebook").id
     # The look-up of a name that is gone for a moment must not wait for the machine's name servers.
     dns = ["--env", "RES_OPTIONS=timeout:1 attempts:1"]
-    enter = ["docker", "--host", docker_host, "exec", *dns, notebook]
+    enter = ["docker", "--host", docker_host, "exec", "--interactive", *dns, notebook]
     return [*enter, "timeout", str(seconds), "python", "-c", program, *arguments]
 
 

@@ -1,92 +1,75 @@
 """From a fault to four workers that compute again, ours against the original stack."""
 
-import os
-import signal
+import itertools
+import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-import docker
+from docker.errors import DockerException
+from requests.exceptions import RequestException
 
-from bench import workers_back
-from bench.context import Context, containers_of, in_notebook
+from bench import observer
+from bench.context import Context, in_notebook
+from bench.faults import FAULTS
 from bench.measure import report
 from lab.layout import Lab
 
-PROGRAM = Path(workers_back.__file__).read_text()
+PROGRAM = Path(observer.__file__).read_text()
 WORKERS = 4
-SECONDS = 270  # longer than the program's two waits for four workers
+SECONDS = 240  # for a fault and its repair
+
+Members = frozenset[str]
 
 
 def recovery(context: Context, rounds: int) -> Iterator[str]:
-    """Yield a table for each fault."""
-    seconds_by_fault: dict[str, dict[str, list[float]]] = {fault: {} for fault in FAULTS}
+    """Yield a table for each fault that the original stack survives too."""
+    faults = [fault for fault in FAULTS if fault.original]
+    seconds_by_fault: dict[str, dict[str, list[float]]] = {fault.what: {} for fault in faults}
     for stack in context.stacks:
         with context.deployed(stack):
-            for fault, strike in FAULTS.items():
-                seconds = [seconds_after(context.lab, strike) for _ in range(rounds)]
-                print(f"{stack.name}, {fault}: {seconds}", file=sys.stderr)
-                seconds_by_fault[fault][stack.name] = seconds
-    for fault, seconds_by_stack in seconds_by_fault.items():
-        yield report(f"Seconds to four workers: {fault}", seconds_by_stack)
+            for fault in faults:
+                seconds = [seconds_after(context.lab, fault.strike) for _ in range(rounds)]
+                print(f"{stack.name}, {fault.what}: {seconds}", file=sys.stderr)
+                seconds_by_fault[fault.what][stack.name] = seconds
+    for what, seconds_by_stack in seconds_by_fault.items():
+        yield report(f"Seconds to four workers: {what}", seconds_by_stack)
 
 
 def seconds_after(lab: Lab, strike: Callable[[Lab], None]) -> float:
-    """Return the seconds from a fault until four workers compute again."""
-    command = in_notebook(lab.docker_host, PROGRAM, SECONDS, str(WORKERS))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
-        _line(watching, "four workers before a fault")
-        start = time.time()
-        strike(lab)
-        return float(_line(watching, "four workers after a fault")) - start
+    """Return the seconds from the start of a fault until four workers compute again."""
+    with ThreadPoolExecutor() as pool, closing(observed(lab)) as states:
+        before = next(members for _, members in states if len(members) == WORKERS)
+        start, struck = time.time(), pool.submit(strike, lab)
+        changes = itertools.dropwhile(lambda state: state[1] == before, states)
+        back = next(at for at, members in changes if len(members) == WORKERS)
+        struck.result()
+        return back - start
 
 
-def _line(watching: "subprocess.Popen[str]", what: str) -> str:
-    assert watching.stdout is not None  # noqa: S101
-    if line := watching.stdout.readline():
-        return line
-    raise TimeoutError(f"{what}: not reached when the program in the notebook ended")
+def observed(lab: Lab) -> Generator[tuple[float, Members], None, None]:
+    """Yield the time and the workers that compute, whenever they change.
 
-
-def _kill_worker_process(lab: Lab) -> None:
-    with closing(docker.DockerClient(lab.nodes[1].docker_host)) as engine:
-        container = containers_of(engine, "dask_worker")[0]
-        processes = container.top(ps_args="-eo pid,ppid")["Processes"]
-        os.kill(worker_process(container.attrs["State"]["Pid"], processes), signal.SIGKILL)
-
-
-def worker_process(first: int, processes: Sequence[Sequence[str]]) -> int:
-    """Return the last descendant of a container's first process.
-
-    It is a nanny's worker, or the only process. A health check is no descendant.
+    Raises `TimeoutError` after `SECONDS`. The notebook, where the observer runs, may be lost.
     """
-    while children := [int(pid) for pid, parent in processes if int(parent) == first]:
-        first = max(children)
-    return first
-
-
-def kill_worker_container(lab: Lab) -> None:
-    """Kill a worker's container; the Swarm starts another one."""
-    with closing(docker.DockerClient(lab.nodes[1].docker_host)) as engine:
-        containers_of(engine, "dask_worker")[0].kill()
-
-
-def _stop_scheduler(lab: Lab) -> None:
-    with closing(docker.DockerClient(lab.docker_host)) as engine:
-        containers_of(engine, "dask_scheduler")[0].kill(signal="SIGTERM")
-
-
-def _kill_scheduler(lab: Lab) -> None:
-    with closing(docker.DockerClient(lab.docker_host)) as engine:
-        containers_of(engine, "dask_scheduler")[0].kill()
-
-
-FAULTS: dict[str, Callable[[Lab], None]] = {
-    "a worker's process is killed": _kill_worker_process,
-    "a worker's container is killed": kill_worker_container,
-    "the scheduler is stopped": _stop_scheduler,
-    "the scheduler is killed": _kill_scheduler,
-}
+    deadline = time.monotonic() + SECONDS
+    while (left := int(deadline - time.monotonic())) > 0:
+        try:
+            command = in_notebook(lab.docker_host, PROGRAM, left)
+        except (ValueError, DockerException, RequestException):
+            time.sleep(0.5)
+            continue
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as program:
+            try:
+                for line in program.stdout or ():
+                    state = json.loads(line)
+                    yield state["at"], frozenset(state["members"])
+            finally:
+                program.kill()  # its end closes the observer's input, and so ends the observer
+        yield time.time(), frozenset()
+    raise TimeoutError(f"four workers do not compute {SECONDS} s after the start")

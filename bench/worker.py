@@ -12,8 +12,9 @@ from datetime import datetime
 import docker
 
 from bench.context import Container, Context, containers_of, run_in_notebook
+from bench.faults import kill_worker_container
 from bench.measure import report
-from bench.recovery import kill_worker_container, seconds_after
+from bench.recovery import seconds_after
 from lab.layout import Lab
 
 # Prints the time when each worker registered, by host.

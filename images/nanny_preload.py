@@ -10,11 +10,11 @@ takes seconds longer.
 """
 
 import asyncio
+import functools
 import json
 import logging
 import os
 import signal
-import ssl
 import sys
 import time
 from contextlib import suppress
@@ -22,7 +22,8 @@ from pathlib import Path
 
 import dask
 from distributed import Nanny
-from distributed.comm import get_address_host_port
+from distributed.comm import connect
+from distributed.comm.core import FatalCommClosedError
 from distributed.core import Status
 
 ENVIRONMENT = Path("/run/secrets/dask_environment")  # a JSON object, if the stack has one
@@ -84,16 +85,15 @@ def watch_memory_closely(nanny: Nanny) -> None:
 
 
 async def wait_for_scheduler(nanny: Nanny) -> None:
-    """Wait until the scheduler's port is open, and answer the health check meanwhile.
+    """Wait until the scheduler accepts connections, and answer the health check meanwhile.
 
     distributed's nanny gives up after 30 s.
     """
     logger.info("waiting for the scheduler at %s", nanny.scheduler_addr)
     port = int(nanny.worker_kwargs["dashboard_address"].rpartition(":")[2])
-    context = nanny.security.get_connection_args("worker")["ssl_context"]
     server = await asyncio.start_server(answer, port=port)
     try:
-        while not await is_open(*get_address_host_port(nanny.scheduler_addr), context):
+        while not await accepts(nanny):
             await asyncio.sleep(0.2)
     finally:
         server.close()
@@ -106,17 +106,28 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.close()
 
 
-async def is_open(host: str, port: int, context: "ssl.SSLContext | None") -> bool:
-    """Return whether a port accepts connections, with a TLS context if there is one."""
-    connect = asyncio.open_connection(host, port, ssl=context)
+async def accepts(nanny: Nanny) -> bool:
+    """Return whether the scheduler accepts a connection of this nanny.
+
+    During an update the old scheduler may have other certificates, or none.
+    """
     try:
-        _, writer = await asyncio.wait_for(connect, CONNECT_SECONDS)
-    except ssl.SSLError:
-        return True  # the nanny's own connection fails with the reason
+        comm = await connect(
+            nanny.scheduler_addr, timeout=CONNECT_SECONDS, **nanny.connection_args
+        )
+    except FatalCommClosedError as error:
+        warn_once(f"{nanny.scheduler_addr}: {error}")
+        return False
     except (OSError, asyncio.TimeoutError):  # noqa: UP041  another class in Python 3.10
         return False
-    writer.close()
+    comm.abort()
     return True
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """Log a warning, unless it was logged before."""
+    logger.warning(text)
 
 
 def end_leftovers_before_start(nanny: Nanny) -> None:

@@ -24,7 +24,7 @@ def up(lab: Lab) -> None:
     """Bring up what is missing; `LabError` says what failed."""
     ensure_packages()
     with step("three nodes"):
-        _raise_nodes(lab)
+        raise_nodes(lab)
     provide_images(lab)
 
 
@@ -91,7 +91,8 @@ def _pull(node: Node, images: Sequence[Image]) -> None:
                 say(f"{node.name} has pulled {image.reference}")
 
 
-def _raise_nodes(lab: Lab) -> None:
+def raise_nodes(lab: Lab) -> None:
+    """Start what is down: network, engines, services and Swarm; `LabError` says what failed."""
     _load_modules()
     network.raise_network(lab)
     start_engines(lab.nodes, dns=[lab.name_server])

@@ -41,6 +41,11 @@ def remove_network(lab: Lab) -> None:
     _remove_if_empty(NAMESPACES)
 
 
+def set_link(lab: Lab, node: Node, *, up: bool) -> None:
+    """Cut a node off the network, or join the node to it again."""
+    _ip("-n", lab.switch.name, "link set", node.name, "up" if up else "down")
+
+
 def is_raised(lab: Lab) -> bool:
     """Whether this machine and every node are on the lab's network."""
     return _machine_is_joined(lab) and all(_node_is_joined(node) for node in lab.nodes)

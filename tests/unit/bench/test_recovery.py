@@ -1,6 +1,6 @@
 """The recovery bench kills the worker's process in a container."""
 
-from bench.recovery import worker_process
+from bench.faults import worker_process
 
 
 def test_a_nannys_worker_is_killed_and_not_a_health_check():

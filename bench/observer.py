@@ -1,22 +1,22 @@
-"""Waits until a fault has changed a cluster's members and all workers compute again.
+"""Prints which workers compute, whenever that changes.
 
-Run as `python -c <this file> <workers>` in the notebook's container. It prints a line when it
-knows the cluster before the fault, and the seconds since 1970 when the cluster is back.
+Run as `python -c <this file>` in the notebook's container. A line is a JSON object: `at`, in
+seconds since 1970, and `members`, the names of the workers. It ends with its standard input.
 """
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
 from distributed import Client, get_worker
 
-SECONDS = 120
 ASK_SECONDS = 1  # a scheduler that dies meanwhile would answer much later
 
 Members = set[str]
@@ -47,25 +47,20 @@ def members() -> Members:
     return set()
 
 
-def wait(what: str, condition: Callable[[Members], bool]) -> Members:
-    """Return the first members that meet a condition."""
-    end = time.monotonic() + SECONDS
-    while not condition(current := members()):
-        if time.monotonic() > end:
-            raise SystemExit(f"{what}: not within {SECONDS} s; there are {len(current)} workers")
+def end_with_input() -> None:
+    """End this program when the other program, which reads the lines, is gone."""
+    sys.stdin.read()
+    os._exit(0)
+
+
+def main() -> None:
+    """Print the members at the start and after every change."""
+    last = None
+    while True:
+        if last != (current := members()):
+            print(json.dumps({"at": time.time(), "members": sorted(current)}), flush=True)
+            last = current
         time.sleep(0.1)
-    return current
-
-
-def main(workers: int) -> None:
-    """Wait for the fault and for the new members."""
-    before = wait(f"{workers} workers before the fault", lambda now: len(now) == workers)
-    print("known", flush=True)
-    wait(
-        f"{workers} workers after the fault, not the same as before",
-        lambda now: len(now) == workers and now != before,
-    )
-    print(time.time(), flush=True)
 
 
 if __name__ == "__main__":
@@ -73,4 +68,5 @@ if __name__ == "__main__":
     logging.disable()
     warnings.simplefilter("ignore")
     sys.unraisablehook = lambda _: None
-    main(int(sys.argv[1]))
+    Thread(target=end_with_input, daemon=True).start()
+    main()

@@ -1,0 +1,93 @@
+"""`make chaos`: strike a deployed cluster with every fault, and write docs/recovery.md.
+
+A computation runs meanwhile. Each row has the seconds until four workers compute again, and what
+the computation's user sees.
+"""
+
+import argparse
+import re
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.context import Context, prepared
+from bench.faults import FAULTS, Fault
+from bench.recovery import WORKERS, seconds_after
+from bench.under_computation import under_computation
+from lab.layout import Lab
+from tools.runners import ROOT
+
+PAGE = ROOT / "docs" / "recovery.md"
+HEADER = ("Fault", "Seconds to four workers", "The computation")
+RIGHT = "right"
+BLOCKS, TASKS = 8, 16
+
+
+def strike(lab: Lab, fault: Fault) -> tuple[float, str]:
+    """Strike the cluster during a computation; return the seconds and the computation's end."""
+    seconds: list[float] = []
+
+    def recover() -> None:
+        seconds.append(seconds_after(lab, fault.strike))
+
+    try:
+        report = under_computation(lab.docker_host, WORKERS, BLOCKS, TASKS, recover)
+        end = RIGHT if report["right"] else "WRONG"
+    except Exception as error:
+        if not seconds:
+            raise
+        end = last_line(error)
+    return seconds[0], end
+
+
+def last_line(error: Exception) -> str:
+    """Return the last line of an error, which has its reason."""
+    return str(error).strip().splitlines()[-1]
+
+
+def measure(context: Context, faults: Sequence[Fault], rounds: int) -> list[tuple[str, str, str]]:
+    """Deploy a cluster, and return a row for each fault."""
+    ours = context.stacks[-1]
+    rows = []
+    with context.deployed(ours):
+        for fault in faults:
+            struck = [strike(context.lab, fault) for _ in range(rounds)]
+            print(f"{fault.what}: {struck}", file=sys.stderr, flush=True)
+            middle = statistics.median(seconds for seconds, _ in struck)
+            ends = dict.fromkeys(end for _, end in struck)
+            rows.append((fault.what, f"{middle:.1f}", "; ".join(ends)))
+    return rows
+
+
+def table(rows: Sequence[tuple[str, str, str]]) -> str:
+    """Return the rows as Markdown."""
+    lines = [HEADER, ("---",) * len(HEADER), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write(page: Path, text: str) -> None:
+    """Replace the table of a page."""
+    old = page.read_text(encoding="utf-8")
+    pattern = r"(?s)(<!-- recovery -->\n).*(\n<!-- /recovery -->)"
+    new = re.sub(pattern, lambda marks: marks[1] + text + marks[2], old)
+    page.write_text(new, encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Strike, print the table, and write it into the documentation."""
+    parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", help="a part of the fault's name; writes no page")
+    options = parser.parse_args(arguments)
+    faults = [fault for fault in FAULTS if not options.only or options.only in fault.what]
+    with prepared() as context:
+        text = table(measure(context, faults, options.rounds))
+    print(text)
+    if not options.only:
+        write(PAGE, text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

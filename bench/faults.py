@@ -1,0 +1,193 @@
+"""Faults of a cluster on the lab: how each is made, and what a computation may lose by it."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+
+from bench.context import containers_of
+from lab import cluster, network, processes
+from lab.layout import Lab, Node
+
+FREEZE_SECONDS = 40
+Container = Any  # docker is typed in part only
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """A fault; `strike` returns when it is over.
+
+    A client loses its work where the scheduler is lost, and its connection where its own node is.
+    `quick` faults are in the tests; those with `original` are measured on the original stack too.
+    """
+
+    what: str
+    strike: Callable[[Lab], None]
+    loses_scheduler: bool = False
+    loses_client: bool = False
+    quick: bool = False
+    original: bool = False
+
+
+@contextmanager
+def container(node: Node, service: str) -> Iterator[Container]:
+    """Yield a container of a service on a node."""
+    with closing(docker.DockerClient(node.docker_host)) as engine:
+        yield containers_of(engine, service)[0]
+
+
+def kill_worker_process(lab: Lab) -> None:
+    """Kill a worker's process; its nanny starts another."""
+    _kill(lab, worker_process)
+
+
+def kill_nanny(lab: Lab) -> None:
+    """Kill a nanny, whose container then ends."""
+    _kill(lab, nanny_process)
+
+
+def _kill(lab: Lab, find: Callable[[int, Sequence[Sequence[str]]], int]) -> None:
+    with container(lab.nodes[1], "dask_worker") as worker:
+        rows = worker.top(ps_args="-eo pid,ppid")["Processes"]
+        os.kill(find(worker.attrs["State"]["Pid"], rows), signal.SIGKILL)
+
+
+def worker_process(first: int, rows: Sequence[Sequence[str]]) -> int:
+    """Return the last descendant of a container's first process.
+
+    It is a nanny's worker, or the only process. A health check is no descendant.
+    """
+    return _descendants(first, rows)[-1]
+
+
+def nanny_process(first: int, rows: Sequence[Sequence[str]]) -> int:
+    """Return the parent of the last descendant of a container's first process."""
+    return _descendants(first, rows)[-2]
+
+
+def _descendants(first: int, rows: Sequence[Sequence[str]]) -> list[int]:
+    found = [first]
+    while children := [int(pid) for pid, parent in rows if int(parent) == found[-1]]:
+        found.append(max(children))
+    return found
+
+
+def kill_worker_container(lab: Lab) -> None:
+    """Kill a worker's container; the Swarm starts another one."""
+    with container(lab.nodes[1], "dask_worker") as worker:
+        worker.kill()
+
+
+def freeze_worker(lab: Lab) -> None:
+    """Freeze a worker's container for a while."""
+    with container(lab.nodes[1], "dask_worker") as worker:
+        worker.pause()
+        time.sleep(FREEZE_SECONDS)
+        worker.unpause()
+
+
+def stop_scheduler(lab: Lab) -> None:
+    """Ask the scheduler to stop."""
+    with container(lab.master, "dask_scheduler") as scheduler:
+        scheduler.kill(signal="SIGTERM")
+
+
+def kill_scheduler(lab: Lab) -> None:
+    """Kill the scheduler's container."""
+    with container(lab.master, "dask_scheduler") as scheduler:
+        scheduler.kill()
+
+
+def kill_notebook(lab: Lab) -> None:
+    """Kill the notebook's container, with its kernels."""
+    with container(lab.master, "dask_notebook") as notebook:
+        notebook.kill()
+
+
+def restart_data_node(lab: Lab) -> None:
+    """Cut a data node's power, and switch the node on again."""
+    _restart(lab, lab.nodes[1])
+
+
+def restart_manager(lab: Lab) -> None:
+    """Cut the manager's power, and switch it on again."""
+    _restart(lab, lab.master)
+
+
+def _restart(lab: Lab, node: Node) -> None:
+    processes.end(node.cgroup)
+    cluster.raise_nodes(lab)
+
+
+def drain_data_node(lab: Lab) -> None:
+    """Drain a data node until its workers are gone, and activate it again."""
+    node = lab.nodes[1]
+    with closing(docker.DockerClient(lab.docker_host)) as manager:
+        (member,) = manager.nodes.list(filters={"name": node.hostname})
+        _set_availability(member, "drain")
+        try:
+            with closing(docker.DockerClient(node.docker_host)) as engine:
+                _wait(lambda: not containers_of(engine, "dask_worker"))
+        finally:
+            member.reload()
+            _set_availability(member, "active")
+
+
+def _set_availability(member: Any, value: str) -> None:  # noqa: ANN401
+    member.update(member.attrs["Spec"] | {"Availability": value})
+
+
+def _wait(condition: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the workers have not left their node after {seconds} s")
+        time.sleep(0.5)
+
+
+def cut_data_node(lab: Lab) -> None:
+    """Cut a data node off the network for a while."""
+    network.set_link(lab, lab.nodes[1], up=False)
+    try:
+        time.sleep(FREEZE_SECONDS)
+    finally:
+        network.set_link(lab, lab.nodes[1], up=True)
+
+
+FAULTS = (
+    Fault(
+        what="a worker's process is killed", strike=kill_worker_process, quick=True, original=True
+    ),
+    Fault(what="a nanny is killed", strike=kill_nanny, quick=True),
+    Fault(
+        what="a worker's container is killed",
+        strike=kill_worker_container,
+        quick=True,
+        original=True,
+    ),
+    Fault(what="a worker is frozen for 40 s", strike=freeze_worker, original=True),
+    Fault(
+        what="the scheduler is stopped",
+        strike=stop_scheduler,
+        loses_scheduler=True,
+        quick=True,
+        original=True,
+    ),
+    Fault(
+        what="the scheduler is killed",
+        strike=kill_scheduler,
+        loses_scheduler=True,
+        quick=True,
+        original=True,
+    ),
+    Fault(what="the notebook is killed", strike=kill_notebook, loses_client=True, quick=True),
+    Fault(what="a data node loses power", strike=restart_data_node),
+    Fault(what="the manager loses power", strike=restart_manager, loses_client=True),
+    Fault(what="a data node is drained", strike=drain_data_node),
+    Fault(what="a data node is cut off for 40 s", strike=cut_data_node),
+)
