@@ -32,15 +32,7 @@ PRELOADS = Path(__file__).parent.parent / "images"
 WORKER_PRELOAD, NANNY_PRELOAD = "worker_preload.py", "nanny_preload.py"
 PRELOAD_TARGET = "/etc/dask-swarm"
 GRACE_PERIOD = "1m"  # longer than the preloads ever take
-DASK_CONFIG: Config = {
-    "distributed": {
-        "worker": {
-            # A fork takes a quarter of a new interpreter's time, and a third of its memory.
-            "multiprocessing-method": "fork",
-            "daemon": False,  # tasks may start processes
-        }
-    }
-}
+SPILL_FACTOR = 10  # times its memory, a worker may spill to disk
 # These must be set before the nanny starts, because its worker is a fork of it: the C library and
 # Python read them only when a process starts.
 ENVIRONMENT = {
@@ -77,11 +69,25 @@ class Workers(pulumi.ComponentResource):
             _mount_preload(f"{name}-nanny-preload", NANNY_PRELOAD, child),
             *identity.configs,
             mount_dask_config(
-                name, [DASK_CONFIG, identity.dask_config, args.shared.dask_config], child
+                name,
+                [dask_config(args.workload.limit), identity.dask_config, args.shared.dask_config],
+                child,
             ),
         ]
         self.service = declare_service(f"{name}-service", _spec(args, configs), child)
         self.register_outputs({"replicas": args.workload.replicas})
+
+
+def dask_config(limit: ResourceLimit) -> Config:
+    """Return Dask's configuration of workers with a limit."""
+    worker = {
+        # A fork takes a quarter of a new interpreter's time, and a third of its memory.
+        "multiprocessing-method": "fork",
+        "daemon": False,  # tasks may start processes
+        # By default workers spill until the node's disk is full, which harms all that is on it.
+        "memory": {"max-spill": SPILL_FACTOR * limit.memory_bytes},
+    }
+    return {"distributed": {"worker": worker}}
 
 
 def _mount_preload(name: str, file: str, opts: pulumi.ResourceOptions) -> MountedFile:

@@ -135,7 +135,12 @@ class TestWorkers:
         """Environ, UploadDirectory, PipInstall and restarts need a nanny."""
         assert "--nanny" in program.container("dask_worker")["args"]
         config = program.dask_config("dask_worker")["distributed"]["worker"]
-        assert {"multiprocessing-method": "fork", "daemon": False} == config
+        assert ("fork", False) == (config["multiprocessing-method"], config["daemon"])
+
+    def test_spill_ten_times_their_memory_at_most(self, run):
+        """The disk of a node is not theirs alone."""
+        config = run(workerMemory="512MiB").dask_config("dask_worker")["distributed"]["worker"]
+        assert {"max-spill": 5 * 2**30} == config["memory"]
 
     def test_start_with_the_variables_that_a_fork_cannot_set(self, program):
         """The command line sets them in any image, without the service's environment."""

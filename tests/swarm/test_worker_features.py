@@ -93,6 +93,11 @@ def test_a_task_that_fills_the_memory_is_named_and_costs_no_container(try_out):
     try_out(worker_features.memory)
 
 
+def test_more_data_than_memory_is_kept(try_out):
+    """Workers spill to disk, and the kernel kills none."""
+    try_out(worker_features.more_than_memory)
+
+
 def test_a_task_uses_processes(try_out):
     """Pools of both kinds work, and their end does not end the worker."""
     try_out(worker_features.processes)

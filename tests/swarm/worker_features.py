@@ -115,8 +115,35 @@ def eat_memory():
 
 
 def memory(client):
+    kept = client.map(abs, range(20), pure=False)
+    before = everywhere(client, kernel_kills)
     fails_as_killed(client, eat_memory)
     workers(client)
+    assert [*range(20)] == client.gather(kept)
+    assert {0} == before == everywhere(client, kernel_kills)
+
+
+def kernel_kills():
+    """Return how many processes of its container the kernel has killed for their memory."""
+    files = ("memory/memory.oom_control", "memory.events")
+    (text,) = [
+        path.read_text() for file in files if (path := Path("/sys/fs/cgroup") / file).exists()
+    ]
+    return int(text.partition("oom_kill ")[2].split()[0])
+
+
+def more_than_memory(client):
+    """Keep 1.3 times the memory of the workers, which spill a part."""
+    before = everywhere(client, kernel_kills)
+    memory = sum(
+        w["memory_limit"] for w in client.scheduler_info(n_workers=-1)["workers"].values()
+    )
+    chunk = 32 * 2**20
+    blocks = [
+        client.submit(os.urandom, chunk, pure=False) for _ in range(int(1.3 * memory) // chunk)
+    ]
+    assert {chunk} == {*client.gather(client.map(len, blocks))}
+    assert before == everywhere(client, kernel_kills)
 
 
 def by_processes():
