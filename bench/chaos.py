@@ -29,7 +29,7 @@ def strike(lab: Lab, fault: Fault) -> tuple[float, str]:
     seconds: list[float] = []
 
     def recover() -> None:
-        seconds.append(seconds_after(lab, fault.strike))
+        seconds.append(seconds_after(lab, fault))
 
     try:
         report = under_computation(lab.docker_host, WORKERS, BLOCKS, TASKS, recover)

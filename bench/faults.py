@@ -23,6 +23,7 @@ class Fault:
     """A fault; `strike` returns when it is over.
 
     A client loses its work where the scheduler is lost, and its connection where its own node is.
+    With `keeps_members` all workers may be the same afterwards.
     `quick` faults are in the tests; those with `original` are measured on the original stack too.
     """
 
@@ -30,6 +31,7 @@ class Fault:
     strike: Callable[[Lab], None]
     loses_scheduler: bool = False
     loses_client: bool = False
+    keeps_members: bool = False
     quick: bool = False
     original: bool = False
 
@@ -159,18 +161,21 @@ def cut_data_node(lab: Lab) -> None:
         network.set_link(lab, lab.nodes[1], up=True)
 
 
+CONTAINER_KILLED = Fault(
+    what="a worker's container is killed", strike=kill_worker_container, quick=True, original=True
+)
 FAULTS = (
     Fault(
         what="a worker's process is killed", strike=kill_worker_process, quick=True, original=True
     ),
     Fault(what="a nanny is killed", strike=kill_nanny, quick=True),
+    CONTAINER_KILLED,
     Fault(
-        what="a worker's container is killed",
-        strike=kill_worker_container,
-        quick=True,
+        what="a worker is frozen for 40 s",
+        strike=freeze_worker,
+        keeps_members=True,
         original=True,
     ),
-    Fault(what="a worker is frozen for 40 s", strike=freeze_worker, original=True),
     Fault(
         what="the scheduler is stopped",
         strike=stop_scheduler,
@@ -189,5 +194,5 @@ FAULTS = (
     Fault(what="a data node loses power", strike=restart_data_node),
     Fault(what="the manager loses power", strike=restart_manager, loses_client=True),
     Fault(what="a data node is drained", strike=drain_data_node),
-    Fault(what="a data node is cut off for 40 s", strike=cut_data_node),
+    Fault(what="a data node is cut off for 40 s", strike=cut_data_node, keeps_members=True),
 )

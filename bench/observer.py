@@ -1,4 +1,4 @@
-"""Prints which workers compute, whenever that changes.
+"""Prints which workers compute, again and again.
 
 Run as `python -c <this file>` in the notebook's container. A line is a JSON object: `at`, in
 seconds since 1970, and `members`, the names of the workers. It ends with its standard input.
@@ -17,7 +17,7 @@ from typing import Any
 
 from distributed import Client, get_worker
 
-ASK_SECONDS = 1  # a scheduler that dies meanwhile would answer much later
+ASK_SECONDS = 2  # a scheduler that dies meanwhile would answer much later
 
 Members = set[str]
 
@@ -34,7 +34,9 @@ async def ask() -> Members:
         scheduler = await client.scheduler.identity(n_workers=-1)
         # If a worker dies meanwhile, its task runs on another worker instead of waiting.
         tasks = [
-            client.submit(name, workers=[address], allow_other_workers=True, pure=False)
+            client.submit(
+                name, workers=[address], allow_other_workers=True, pure=False, priority=1
+            )
             for address in scheduler["workers"]
         ]
         return {f"{scheduler['id']} {worker}" for worker in await client.gather(tasks)}
@@ -54,12 +56,10 @@ def end_with_input() -> None:
 
 
 def main() -> None:
-    """Print the members at the start and after every change."""
-    last = None
+    """Print the members until this program ends."""
     while True:
-        if last != (current := members()):
-            print(json.dumps({"at": time.time(), "members": sorted(current)}), flush=True)
-            last = current
+        current = members()
+        print(json.dumps({"at": time.time(), "members": sorted(current)}), flush=True)
         time.sleep(0.1)
 
 

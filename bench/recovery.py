@@ -1,11 +1,10 @@
 """From a fault to four workers that compute again, ours against the original stack."""
 
-import itertools
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +14,7 @@ from requests.exceptions import RequestException
 
 from bench import observer
 from bench.context import Context, in_notebook
-from bench.faults import FAULTS
+from bench.faults import FAULTS, Fault
 from bench.measure import report
 from lab.layout import Lab
 
@@ -33,26 +32,29 @@ def recovery(context: Context, rounds: int) -> Iterator[str]:
     for stack in context.stacks:
         with context.deployed(stack):
             for fault in faults:
-                seconds = [seconds_after(context.lab, fault.strike) for _ in range(rounds)]
+                seconds = [seconds_after(context.lab, fault) for _ in range(rounds)]
                 print(f"{stack.name}, {fault.what}: {seconds}", file=sys.stderr)
                 seconds_by_fault[fault.what][stack.name] = seconds
     for what, seconds_by_stack in seconds_by_fault.items():
         yield report(f"Seconds to four workers: {what}", seconds_by_stack)
 
 
-def seconds_after(lab: Lab, strike: Callable[[Lab], None]) -> float:
+def seconds_after(lab: Lab, fault: Fault) -> float:
     """Return the seconds from the start of a fault until four workers compute again."""
     with ThreadPoolExecutor() as pool, closing(observed(lab)) as states:
         before = next(members for _, members in states if len(members) == WORKERS)
-        start, struck = time.time(), pool.submit(strike, lab)
-        changes = itertools.dropwhile(lambda state: state[1] == before, states)
-        back = next(at for at, members in changes if len(members) == WORKERS)
-        struck.result()
-        return back - start
+        start, struck = time.time(), pool.submit(fault.strike, lab)
+
+        def is_back(state: tuple[float, Members]) -> bool:
+            is_over = struck.done() and struck.result() is None
+            is_new = state[1] != before or fault.keeps_members
+            return is_over and is_new and len(state[1]) == WORKERS
+
+        return next(filter(is_back, states))[0] - start
 
 
 def observed(lab: Lab) -> Generator[tuple[float, Members], None, None]:
-    """Yield the time and the workers that compute, whenever they change.
+    """Yield the time and the workers that compute, again and again.
 
     Raises `TimeoutError` after `SECONDS`. The notebook, where the observer runs, may be lost.
     """

@@ -12,7 +12,7 @@ from datetime import datetime
 import docker
 
 from bench.context import Container, Context, containers_of, run_in_notebook
-from bench.faults import kill_worker_container
+from bench.faults import CONTAINER_KILLED
 from bench.measure import report
 from bench.recovery import seconds_after
 from lab.layout import Lab
@@ -46,7 +46,7 @@ def worker(context: Context, rounds: int) -> Iterator[str]:
 
 def _measure(lab: Lab) -> tuple[float, float]:
     """Return the seconds to the registration and the MiB of a worker before its first task."""
-    seconds_after(lab, kill_worker_container)
+    seconds_after(lab, CONTAINER_KILLED)
     newest = max(_workers(lab), key=_start_time)
     seconds = _join_time(lab, newest) - _start_time(newest)
     time.sleep(REST_SECONDS)
