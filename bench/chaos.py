@@ -21,6 +21,7 @@ from tools.runners import ROOT
 PAGE = ROOT / "docs" / "recovery.md"
 HEADER = ("Fault", "Seconds to four workers", "The computation")
 RIGHT = "right"
+LOST = "ends with its client"
 BLOCKS, TASKS = 8, 16
 
 
@@ -37,7 +38,7 @@ def strike(lab: Lab, fault: Fault) -> tuple[float, str]:
     except Exception as error:
         if not seconds:
             raise
-        end = last_line(error)
+        end = LOST if fault.loses_client else last_line(error)
     return seconds[0], end
 
 

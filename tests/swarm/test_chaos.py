@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.chaos import RIGHT, strike
+from bench.chaos import LOST, RIGHT, strike
 from bench.faults import FAULTS
 from tests.swarm.containers import notebook_container, run_in
 
@@ -23,7 +23,7 @@ def test_four_workers_compute_after_a_fault(cluster, lab, fault):
         run_in(notebook, "touch", "/home/jovyan/kept")
     _, end = strike(lab, fault)
     if fault.loses_client:
-        assert end
+        assert LOST == end
     elif fault.loses_scheduler:
         assert "scheduler" in end
     else:
