@@ -43,5 +43,9 @@ def mount_dask_config(
     name: str, ours: Config, users: Config, opts: pulumi.ResourceOptions
 ) -> MountedFile:
     """Declare the configuration of one service as a Swarm config where Dask looks for it."""
-    text = yaml.safe_dump(merge(ours, users), sort_keys=True)
-    return mount_config(f"{name}-dask-config", TARGET, text, opts)
+    return mount_config(f"{name}-dask-config", TARGET, render(ours, users), opts)
+
+
+def render(ours: Config, users: Config) -> str:
+    """Return both configurations as one in YAML."""
+    return yaml.safe_dump(merge(ours, users), sort_keys=True)
