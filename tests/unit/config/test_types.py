@@ -102,7 +102,7 @@ class TestRequirements:
         [
             "prefect",
             "{}",
-            '["a===$(id)"]',
+            '["a===$HOME"]',
             '[""]',
             "[1]",
             '["a b"]',
