@@ -1,6 +1,8 @@
 """Texts that try to leave their place, and configs made of them."""
 
 import json
+import random
+from functools import cache
 
 import yaml
 from hypothesis import strategies as st
@@ -50,18 +52,38 @@ STACKS = (
 KEYS = [setting.key for setting in declared_settings()]
 # Every hostile text alone, before and after every key's default.
 CHANGES = [
-    (key, text)
-    for key in KEYS
+    (setting, text)
+    for setting in declared_settings()
     for hostile in HOSTILE
-    for text in (hostile, hostile + DEFAULTS[key], DEFAULTS[key] + hostile)
+    for text in (hostile, hostile + DEFAULTS[setting.key], DEFAULTS[setting.key] + hostile)
 ]
 
 
+def is_valid(change):
+    """Return whether a key takes a text."""
+    setting, text = change
+    try:
+        setting.parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+@cache
+def mixed_changes():
+    """Return keys with texts; most are valid, so that whole configs are valid too."""
+    valid = [change for change in CHANGES if is_valid(change)]
+    mixed = CHANGES + 2 * valid * (len(CHANGES) // len(valid))
+    random.Random(0).shuffle(mixed)  # Hypothesis prefers the first ones
+    return [(setting.key, text) for setting, text in mixed]
+
+
 def configs():
-    """Return a strategy for config values: a valid stack with up to three other texts.
+    """Return a strategy for config values: a valid stack with two or three other texts.
 
     Few draws: Hypothesis takes longer for an example than the program.
     """
-    change, key = st.sampled_from(CHANGES), st.sampled_from(KEYS)
-    drawn = st.tuples(st.sampled_from(STACKS), change, change, key, st.text(max_size=20))
-    return drawn.map(lambda d: d[0] | dict([d[1], d[2]]) | ({d[3]: d[4]} if d[4] else {}))
+    change, any_text = st.sampled_from(mixed_changes()), st.text(max_size=20)
+    key = st.sampled_from([*KEYS, *("",) * 2 * len(KEYS)])  # mostly none
+    drawn = st.tuples(st.sampled_from(STACKS), change, change, key, any_text)
+    return drawn.map(lambda d: d[0] | dict([d[1], d[2]]) | ({d[3]: d[4]} if d[3] else {}))

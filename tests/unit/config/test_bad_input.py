@@ -1,9 +1,15 @@
 """Ten thousand configs: settings, or problems that each name a key and a fix."""
 
+import json
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from caddy import caddyfile
+from components import dask_config, object_store
+from components.ingress import caddyfile_values, install_place
+from components.service import package_environment
 from config.problems import ConfigError
 from config.settings import declared_settings, parse_settings
 from config.workloads import workloads
@@ -11,6 +17,7 @@ from tests.hostile import DEFAULTS, HOSTILE, configs
 
 KEYS = {setting.key for setting in declared_settings()}
 SECRETS = {setting.key for setting in declared_settings() if setting.secret}
+HASH = "$2b$12$" + "a" * 53
 
 
 def problems_of(changes, encrypted):
@@ -19,8 +26,24 @@ def problems_of(changes, encrypted):
         parsed = parse_settings(DEFAULTS | changes, encrypted, {})
     except ConfigError as error:
         return error.problems or [error]
-    assert workloads(parsed)
+    assert all(rendered(parsed))
     return ()
+
+
+def rendered(settings):
+    """Yield every text that a deployment with these settings renders, and its services."""
+    yield workloads(settings)
+    yield dask_config.render({}, settings.shared.dask_config)
+    yield json.dumps(dict(settings.shared.environment)).encode()
+    yield package_environment(["one", *settings.cluster.packages])
+    yield install_place(settings)
+    if settings.object_store:
+        yield object_store.credentials_file(settings.object_store).encode()
+        yield object_store.object_store_variables(settings.object_store)
+    if settings.ingress:
+        values = caddyfile_values(settings, settings.ingress)
+        yield caddyfile.fragments(values, HASH, "key")
+        yield settings.caddy.mode != "managed" or caddyfile.options(values)
 
 
 @settings(max_examples=10_000, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
