@@ -29,7 +29,7 @@ def valid_part(changes):
 
 
 @settings(
-    max_examples=40,
+    max_examples=30,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

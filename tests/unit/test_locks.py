@@ -61,6 +61,7 @@ def test_the_bill_of_materials_lists_every_locked_package(tmp_path, image):
     """As `make sbom` writes it."""
     program = Path(sys.executable).with_name("cyclonedx-py")
     lock, file = ROOT / "images" / f"{image}.txt", tmp_path / "sbom.json"
-    subprocess.run([program, "requirements", "--output-file", file, lock], check=True)
+    command = [program, "requirements", "--no-validate", "--output-file", file, lock]
+    subprocess.run(command, check=True)
     components = json.loads(file.read_text())["components"]
     assert set(locked(lock)) == {(c["name"], c["version"]) for c in components}
