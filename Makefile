@@ -2,7 +2,7 @@
 STACK ?= dev
 PYTHON := .venv/bin/python
 
-.PHONY: up preview destroy record drift test lint lab lab-down bench chaos format
+.PHONY: up preview destroy record drift test lint sbom lab lab-down bench chaos format
 
 # The dev stack has the lab: a Swarm on this machine. No other stack does.
 DEPLOY = $(PYTHON) -m $(if $(filter dev,$(STACK)),lab.dev,tools.deploy --stack $(STACK))
@@ -30,6 +30,12 @@ lint: .venv/installed
 	@.venv/bin/shellcheck .ci/run $(wildcard */*.sh .github/*.sh)
 	@$(PYTHON) -m lab.actionlint
 	@.venv/bin/zizmor --offline --quiet --pedantic --no-ignores --strict-collection .github
+	@$(PYTHON) -m lab.audit
+
+# The packages of both images, in CycloneDX form, beside the locks.
+sbom: .venv/installed
+	@for image in dask notebook; do .venv/bin/cyclonedx-py requirements --output-reproducible \
+	  --output-file images/$$image.cdx.json images/$$image.txt || exit; done
 
 format: .venv/installed
 	@.venv/bin/ruff check --fix .
@@ -43,12 +49,12 @@ chaos: .venv/installed
 	@$(PYTHON) -m lab up
 	@$(PYTHON) -m bench.chaos
 
-.venv/installed: requirements.txt requirements-dev.txt constraints.txt
-	@echo "Setting up .venv with the packages of requirements-dev.txt" >&2
+.venv/installed: requirements-dev.lock
+	@echo "Setting up .venv with the packages of requirements-dev.lock" >&2
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed; python3 is $$(python3 --version)" >&2; exit 2; }
 	@# Debian's Python comes without the module that makes environments with pip.
 	@python3 -c 'import ensurepip' 2>/dev/null || apt-get install --yes --quiet python3-venv
 	@python3 -m venv .venv
-	@.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
+	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@

@@ -18,7 +18,7 @@ AUTHELIA_COOKIE = "authelia_session"
 
 _PLACEHOLDER = re.compile(r"\{\$([A-Z_]+)\}")
 # No blanks, quotes, braces, backslashes or comments: nothing that ends a word or opens a block.
-_PLAIN = re.compile(r"[A-Za-z0-9._~:/@?=&%+,$-]+", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z0-9._~:/@?=&%+,$[\]-]+", re.ASCII)
 _BCRYPT_ALPHABET = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 

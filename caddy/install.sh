@@ -17,6 +17,14 @@ run_caddy() {
   return 1
 }
 
+# Whether this version of Caddy lets a client's own Remote-User through (CVE-2026-30851).
+is_unsafe() {
+  number=${1#v}
+  number=${number%%[!0-9.]*}
+  [ -n "$number" ] && [ "$number" != 2.11.2 ] &&
+    [ "$(printf '%s\n' "$number" 2.11.2 | sort -V | head -n 1)" = "$number" ]
+}
+
 attempt() {
   message=$(run_caddy "$@" --config "$main" --adapter caddyfile 2>&1)
 }
@@ -33,7 +41,14 @@ case $action in
 put)
   # Readable for Caddy's user, which may be any: a hash is no password, and the ingress key works
   # only from containers on Caddy's network.
-  { (umask 022 && cat >"$draft") && mv -f "$draft" "$path"; } || fail "the file cannot be written"
+  (umask 022 && cat >"$draft") || fail "the file cannot be written"
+  version=$(run_caddy version 2>/dev/null)
+  if grep -q copy_headers "$draft" && is_unsafe "$version"; then
+    rm -f "$draft"
+    restore
+    fail "Caddy ${version%% *} lets a client's Remote-User through (CVE-2026-30851): install 2.11.2 or newer"
+  fi
+  mv -f "$draft" "$path" || fail "the file cannot be written"
   ;;
 remove)
   rm -f "$path" || fail "the file cannot be removed"

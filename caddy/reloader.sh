@@ -21,6 +21,20 @@ if [ "$1" = healthy ]; then
   exit 0
 fi
 
+# Whether this version of Caddy lets a client's own Remote-User through (CVE-2026-30851).
+is_unsafe() {
+  number=${1#v}
+  number=${number%%[!0-9.]*}
+  [ -n "$number" ] && [ "$number" != 2.11.2 ] &&
+    [ "$(printf '%s\n' "$number" 2.11.2 | sort -V | head -n 1)" = "$number" ]
+}
+
+version=$(caddy version)
+if grep -q copy_headers "$here"/*.caddy 2>/dev/null && is_unsafe "$version"; then
+  echo "Caddy ${version%% *} lets a client's Remote-User through (CVE-2026-30851): use 2.11.2 or newer" >&2
+  exit 78
+fi
+
 load() {
   : >"$tried"
   if output=$(caddy reload --config "$here/Caddyfile" --address "unix/$socket" 2>&1); then

@@ -47,5 +47,9 @@ def mount_dask_config(
 
     Where several of `layers` set a value, the last wins.
     """
-    text = yaml.safe_dump(reduce(merge, layers), sort_keys=True)
-    return mount_config(f"{name}-dask-config", TARGET, text, opts)
+    return mount_config(f"{name}-dask-config", TARGET, render(*layers), opts)
+
+
+def render(*layers: Config) -> str:
+    """Return several configurations as one in YAML."""
+    return yaml.safe_dump(reduce(merge, layers), sort_keys=True)

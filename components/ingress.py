@@ -189,7 +189,7 @@ def caddyfile_values(settings: Settings, ingress: IngressSettings) -> CaddyfileV
         key=_key_variant(settings),
         authelia_address=address,
         authelia_uri=path + endpoint + legacy,
-        authelia_cookie=ingress.authelia_cookie,
+        authelia_cookie=ingress.authelia_cookie.replace(".", "[.]"),  # in a regular expression
         basic_user=ingress.basic_user,
         acme_email=ingress.acme_email,
         acme_directory=ingress.acme_directory,

@@ -3,7 +3,6 @@
 Owns how a problem looks on a terminal. It knows no setting.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,5 +43,5 @@ class ConfigError(pulumi.RunError):
 
 def set_command(key: str, example: str) -> str:
     """Return the command that sets a config key; `example` may hold the command's options."""
-    names_key = key in re.findall(r"\w+", example)
+    names_key = example.startswith(("--path ", "--secret "))
     return f"pulumi config set {example if names_key else f'{key} {example}'}"

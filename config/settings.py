@@ -10,6 +10,7 @@ their values in slices, by what they are for.
 
 import difflib
 import os
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from decimal import Decimal
@@ -29,6 +30,7 @@ from config.types import (
     certificates,
     cpus,
     dask_configuration,
+    dask_image,
     dns_label,
     docker_host,
     domain,
@@ -36,7 +38,6 @@ from config.types import (
     environment_variables,
     http_url,
     https_url,
-    image_reference,
     is_local,
     memory_from,
     network_name,
@@ -57,6 +58,7 @@ from config.types import (
 
 # Measured: an idle worker's memory; with less, the kernel kills the worker while it starts.
 SMALLEST_MEMORY = "256MiB"
+LONGEST_SHOWN = 200  # characters of a value in a message
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,11 @@ class ClusterSettings:
     docker_host: Annotated[str, Setting("dockerHost", docker_host, "ssh://deploy@manager")]
     platform: Annotated[Platform, Setting("platform", platform, "linux/amd64")]
     image: Annotated[
-        ImageReference, Setting("image", image_reference, "ghcr.io/dask/dask:2026.7.1-py3.12")
+        ImageReference, Setting("image", dask_image, "ghcr.io/dask/dask:2026.7.1-py3.12")
     ]
     notebook_image: Annotated[
         ImageReference,
-        Setting("notebookImage", image_reference, "ghcr.io/dask/dask-notebook:2026.7.1-py3.12"),
+        Setting("notebookImage", dask_image, "ghcr.io/dask/dask-notebook:2026.7.1-py3.12"),
     ]
     packages: Annotated[
         tuple[str, ...],
@@ -340,9 +342,14 @@ def _settings_of(slice_type: type) -> dict[str, Setting]:
     return {name: get_args(hint)[1] for name, hint in hints.items()}
 
 
+_SETTINGS: dict[type, dict[str, Setting]] = {
+    slice_type: _settings_of(slice_type) for slice_type in SLICES
+}
+
+
 def declared_settings() -> list[Setting]:
     """Return every config key's `Setting`."""
-    return [setting for slice_type in SLICES for setting in _settings_of(slice_type).values()]
+    return [setting for settings in _SETTINGS.values() for setting in settings.values()]
 
 
 def parse_settings(
@@ -367,7 +374,7 @@ def parse_settings(
 
 def _assemble(values: Mapping[str, Any]) -> Settings:
     def take(slice_type: type[_Slice]) -> _Slice:
-        settings = _settings_of(slice_type).items()
+        settings = _SETTINGS[slice_type].items()
         return slice_type(**{name: values[setting.key] for name, setting in settings})
 
     has_ingress = values["caddyMode"] != "none" and values["domain"]
@@ -403,7 +410,8 @@ def _parse(setting: Setting, config: Mapping[str, str], encrypted: Collection[st
     try:
         return setting.parse(text)
     except ValueError as error:
-        value = "the value" if setting.secret or setting.key in encrypted else repr(text)
+        is_hidden = setting.secret or setting.key in encrypted or len(text) > LONGEST_SHOWN
+        value = "the value" if is_hidden else repr(text)
         raise _refusal(setting, f"{value} is not valid", str(error)) from None
 
 
@@ -436,9 +444,10 @@ def _unknown_keys(config: Mapping[str, str]) -> Iterator[Problem]:
     known = {setting.key.lower(): setting.key for setting in declared_settings()}
     for key in sorted(config.keys() - known.values()):
         nearest = difflib.get_close_matches(key.lower(), known, n=1)
+        name = key if key.isprintable() else repr(key)
         yield Problem(
-            key=key,
+            key=name,
             found="unknown key" + (f"; did you mean {known[nearest[0]]}?" if nearest else ""),
             expected="one of " + ", ".join(known.values()),
-            fix=f"pulumi config rm {key}",
+            fix=f"pulumi config rm {shlex.quote(name)}",
         )

@@ -16,7 +16,15 @@ from packaging.requirements import InvalidRequirement, Requirement
 MEMORY_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 PLATFORMS = ("linux/amd64", "linux/arm64")
 BCRYPT_BYTES = 72
+LONGEST_PASSWORD = 1000
+# A Swarm secret holds 500 KiB, and text that is not ASCII may grow threefold when it is escaped.
+LARGEST_OBJECT = 100_000
+LARGEST_BUNDLE = 500_000
+DEEPEST_OBJECT = 20  # deeper than any real config, and far from Python's recursion limit
+LARGEST_MEMORY = "64TiB"
+LONGEST_REPOSITORY = 255
 OLDEST_CADDY = (2, 11, 2)
+OLDEST_DASK = (2026, 1, 1)
 
 # The grammar of https://github.com/distribution/reference, with the host optional.
 _HOST = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?\.)*[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
@@ -38,19 +46,23 @@ _CONSTRAINT = re.compile(
 # Names on the network: https://www.rfc-editor.org/rfc/rfc1123#section-2.1
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DNS_NAME = rf"{_LABEL}(?:\.{_LABEL})*"
+_LENGTH = r"(?=[^:/]{1,253}(?:[:/]|$))"  # of a whole name
+_SERVICE_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
+_SERVICE_NAME = rf"{_LENGTH}{_SERVICE_LABEL}(?:\.{_SERVICE_LABEL})*"
+_PORT = r":(?P<port>[0-9]{1,5})"
 _DOMAIN = re.compile(rf"localhost|(?:{_LABEL}\.)+(?![0-9]+$){_LABEL}", re.ASCII)
 _UPSTREAM = re.compile(
-    r"(?P<server>(?:(?P<scheme>https?)://)?[A-Za-z0-9][A-Za-z0-9._-]{0,252}(?::(?P<port>[0-9]{1,5}))?)"
+    rf"(?P<server>(?:(?P<scheme>https?)://)?{_SERVICE_NAME}(?:{_PORT})?)"
     r"(?P<path>(?:/[A-Za-z0-9._~-]+)*)/?",
     re.ASCII,
 )
 _OTHER_SCHEMES_PORT = {"http": "443", "https": "80"}  # Caddy takes neither
 _HTTPS_URL = re.compile(
-    rf"https://(?P<host>{_DNS_NAME})(?::(?P<port>[0-9]{{1,5}}))?(?:/[A-Za-z0-9._~/-]*)?", re.ASCII
+    rf"https://(?P<host>{_LENGTH}{_DNS_NAME})(?:{_PORT})?(?:/[A-Za-z0-9._~/-]*)?", re.ASCII
 )
 _EMAIL = re.compile(rf"[A-Za-z0-9._%+-]{{1,64}}@(?:{_LABEL}\.)+{_LABEL}", re.ASCII)
 _SSH_HOST = re.compile(
-    r"ssh://(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?", re.ASCII
+    rf"ssh://(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(?:{_PORT})?", re.ASCII
 )
 _PATH = re.compile(r"(?:/[A-Za-z0-9._-]+)+/?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,63})", re.ASCII)
@@ -58,7 +70,10 @@ _LONGEST_DOMAIN = 253 - 64  # leaves room for a label in front of it
 _PORTS = range(1, 65536)
 
 _NETWORK_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
-_DOCKER_HOST = re.compile(r"(?:unix:///\S+|tcp://[^\s/]+:\d+)")
+# Docker's own, and the cluster's.
+_RESERVED_NETWORKS = ("bridge", "host", "none", "ingress", "docker_gwbridge", "dask-network")
+_UNIX_SOCKET = re.compile(r"unix://(?:/[A-Za-z0-9._@+-]+)+", re.ASCII)
+_TCP_HOST = re.compile(rf"tcp://(?:{_SERVICE_NAME}|\[[0-9a-fA-F:]+\]){_PORT}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +154,8 @@ def memory_from(smallest: str) -> Callable[[str], int]:
         size = memory(text)
         if size < memory(smallest):
             raise ValueError(f"at least {smallest}: Dask does not start in less")
+        if size > memory(LARGEST_MEMORY):
+            raise ValueError(f"at most {LARGEST_MEMORY}")
         return size
 
     return parse
@@ -156,6 +173,8 @@ def image_reference(text: str) -> ImageReference:
     match = _REFERENCE.fullmatch(familiar)
     if match is None or not (match["tag"] or match["digest"]):
         raise ValueError("an image reference with a tag or a digest, repository:tag[@sha256:…]")
+    if len(match["repository"]) > LONGEST_REPOSITORY:
+        raise ValueError(f"a repository of at most {LONGEST_REPOSITORY} characters")
     return ImageReference(**match.groupdict())
 
 
@@ -188,8 +207,8 @@ def requirements(text: str) -> tuple[str, ...]:
 
 def _json_array(text: str) -> list[object]:
     try:
-        array = json.loads(text)
-    except json.JSONDecodeError:
+        array = _json(text)
+    except ValueError:
         raise InvalidRequirement(text) from None
     return array if isinstance(array, list) else [array]
 
@@ -198,29 +217,42 @@ def _requirement(name: object) -> str:
     if not isinstance(name, str):
         raise InvalidRequirement(str(name))
     requirement = Requirement(name)
-    if requirement.url or requirement.marker:
+    # `===` takes any text as a version, and the official images split the list in a shell.
+    if requirement.url or requirement.marker or "===" in name:
         raise InvalidRequirement(name)
     return str(requirement).replace(" ", "")
 
 
 def network_name(text: str) -> str:
-    """Parse the name of a Docker network."""
+    """Parse the name of a Docker network, neither one of Docker's nor the cluster's own."""
     if _NETWORK_NAME.fullmatch(text) is None:
         raise ValueError("a network's name of letters, digits, '_', '.' and '-'")
+    if text in _RESERVED_NETWORKS:
+        raise ValueError("another name than " + ", ".join(_RESERVED_NETWORKS))
     return text
 
 
 def docker_host(text: str) -> str:
     """Parse the address of a Swarm manager's Docker engine."""
-    if not (_DOCKER_HOST.fullmatch(text) or _SSH_HOST.fullmatch(text)):
+    is_socket = _UNIX_SOCKET.fullmatch(text)
+    if not (is_socket or _match_address(_TCP_HOST, text) or _match_address(_SSH_HOST, text)):
         raise ValueError("unix:///path/to/docker.sock, ssh://user@manager or tcp://manager:port")
     return text
 
 
+def _match_address(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """Return the match of an address whose port, if any, exists."""
+    match = pattern.fullmatch(text)
+    return None if match and match["port"] and int(match["port"]) not in _PORTS else match
+
+
 def password(text: str) -> str:
-    """Parse a password; may be empty."""
-    if text and (len(text) < 8 or not text.isprintable()):
-        raise ValueError("at least 8 printable characters")
+    """Parse a password; may be empty. Its reader would drop blanks at its ends."""
+    is_long = 8 <= len(text) <= LONGEST_PASSWORD
+    if text and not (is_long and text.isprintable() and text == text.strip()):
+        raise ValueError(
+            f"at least 8 printable characters, at most {LONGEST_PASSWORD}, no blank at either end"
+        )
     return text
 
 
@@ -281,8 +313,7 @@ def split_address(address: str) -> tuple[str, str]:
 
 def https_url(text: str) -> str:
     """Parse an https address and return it without a slash at its end; may be empty."""
-    match = _HTTPS_URL.fullmatch(text)
-    if text and (match is None or (match["port"] and int(match["port"]) not in _PORTS)):
+    if text and not _match_address(_HTTPS_URL, text):
         raise ValueError("an address that begins with https://, without a query or a password")
     return text.rstrip("/")
 
@@ -296,23 +327,23 @@ def host_of(url: str) -> str:
 def http_url(text: str) -> str:
     """Parse an http or https address and return it without a slash at its end; may be empty."""
     plain = text.replace("http://", "https://", 1) if text.startswith("http://") else text
-    match = _HTTPS_URL.fullmatch(plain)
-    if text and (match is None or (match["port"] and int(match["port"]) not in _PORTS)):
+    if text and not _match_address(_HTTPS_URL, plain):
         raise ValueError("an http:// or https:// address, without a query or a password")
     return text.rstrip("/")
 
 
 def bucket(text: str) -> str:
     """Parse the name of an S3 bucket; may be empty."""
-    if text and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", text, re.ASCII):
-        raise ValueError("a bucket's name: 3 to 63 small letters, digits, '.' and '-'")
+    is_name = re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", text, re.ASCII)
+    if text and (not is_name or ".." in text):
+        raise ValueError("a bucket's name: 3 to 63 small letters, digits, '.' and '-', no '..'")
     return text
 
 
 def optional_text(text: str) -> str:
     """Parse a credential of printable characters without blanks; may be empty."""
-    if not re.fullmatch(r"[!-~]*", text, re.ASCII):
-        raise ValueError("one line of printable ASCII characters without blanks")
+    if not re.fullmatch(r"[!-~]{0,1000}", text, re.ASCII):
+        raise ValueError("one line of at most 1000 printable ASCII characters without blanks")
     return text
 
 
@@ -320,9 +351,12 @@ def certificates(text: str) -> str:
     """Parse PEM certificates and return them with one line break at the end; may be empty."""
     if not text.strip():
         return ""
+    # A Swarm config holds them, which is no place for a key.
+    if "PRIVATE KEY" in text or len(text) > LARGEST_BUNDLE:
+        raise ValueError(f"certificates alone, no private key, of at most {LARGEST_BUNDLE} bytes")
     try:
         ssl.create_default_context(cadata=text)
-    except (ssl.SSLError, ValueError):
+    except (ssl.SSLError, ValueError, TypeError):  # the last if it is not ASCII
         raise ValueError("one or more certificates in PEM form, not the path of a file") from None
     return text.strip() + "\n"
 
@@ -348,18 +382,33 @@ def dask_configuration(text: str) -> dict[str, object]:
 
 
 def _json_object(text: str, expected: str) -> dict[str, object]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        raise ValueError(expected) from None
+    value = _json(text, expected)
     if not isinstance(value, dict):
         raise ValueError(expected)  # noqa: TRY004  as for every other value that is not valid
     return value
 
 
+def _json(text: str, expected: str = "JSON") -> object:
+    """Parse JSON that can be written as UTF-8, JSON and YAML again, and fits a Swarm secret."""
+    try:
+        value = json.loads(text)
+        written = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2).encode()
+        depth = _depth(value)
+    except (ValueError, RecursionError):
+        raise ValueError(expected) from None
+    if len(written) > LARGEST_OBJECT or depth > DEEPEST_OBJECT:
+        raise ValueError(f"at most {LARGEST_OBJECT} bytes and {DEEPEST_OBJECT} levels")
+    return value
+
+
+def _depth(value: object) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inner), default=0)
+
+
 def ssh_host(text: str) -> str:
     """Parse the SSH address of a host; may be empty."""
-    if text and not _SSH_HOST.fullmatch(text):
+    if text and not _match_address(_SSH_HOST, text):
         raise ValueError("ssh://user@host or ssh://user@host:port")
     return text
 
@@ -393,12 +442,30 @@ def optional_word(text: str) -> str:
 def caddy_image(text: str) -> ImageReference:
     """Parse an image reference; a tag of a Caddy version with a known hole is not valid."""
     image = image_reference(text)
-    version = re.match(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", image.tag or "")
-    if version and tuple(int(part or 99) for part in version.groups()) < OLDEST_CADDY:
+    if _is_older(image, r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?", OLDEST_CADDY):
         raise ValueError(
             "Caddy 2.11.2 or newer: older ones let a client's Remote-User through (CVE-2026-30851)"
         )
     return image
+
+
+def dask_image(text: str) -> ImageReference:
+    """Parse an image reference; a tag of a Dask version with a known hole is not valid.
+
+    Other tags than Dask's versions say nothing; the proof asks the containers.
+    """
+    image = image_reference(text)
+    is_dask = image.repository.rpartition("/")[2].startswith("dask")
+    if is_dask and _is_older(image, r"(20[0-9]{2})\.([0-9]+)\.([0-9]+)", OLDEST_DASK):
+        raise ValueError(
+            "Dask 2026.1.1 or newer: older dashboards run a stranger's code (CVE-2026-23528)"
+        )
+    return image
+
+
+def _is_older(image: ImageReference, version: str, oldest: tuple[int, ...]) -> bool:
+    match = re.match(version, image.tag or "")
+    return match is not None and tuple(int(part or 99) for part in match.groups()) < oldest
 
 
 def spell_memory(size: int) -> str:

@@ -136,7 +136,7 @@ def _ready_here(chosen: argparse.Namespace) -> str:
 
 
 def _lock(_: argparse.Namespace) -> None:
-    """Renew the locked requirements of the images."""
+    """Renew all locked requirements, with hashes."""
     context.renew_locks()
 
 

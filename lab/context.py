@@ -19,7 +19,8 @@ from shutil import which
 from lab.shell import LabError, run, step
 
 CADDY = "Dockerfile.caddy"
-SOURCE = Path(__file__).parent.parent / "images"
+PROJECT = Path(__file__).parent.parent
+SOURCE = PROJECT / "images"
 _COPIED = (
     "Dockerfile", "*.txt", "examples/*.ipynb", "ipython/startup/*.py", "jupyter/*.py",
     "jupyter/labconfig/*.json",
@@ -27,7 +28,13 @@ _COPIED = (
 _INDEX_SETTINGS = {
     "extra-index-url", "index-url", "proxy", "retries", "timeout", "trusted-host",
 }  # fmt: skip
-_LOCKS = ("dask", "notebook")  # in this order: the notebook's lock is held to dask's
+# In this order: the notebook's lock is held to dask's.
+LOCKS = {
+    "requirements.txt": "requirements.lock",
+    "requirements-dev.txt": "requirements-dev.lock",
+    "images/dask.in": "images/dask.txt",
+    "images/notebook.in": "images/notebook.txt",
+}
 _COMPILE = [
     "uv", "pip", "compile", "--quiet", "--upgrade", "--universal", "--python-version", "3.11",
     "--fork-strategy", "fewest", "--generate-hashes", "--no-annotate",
@@ -36,12 +43,12 @@ _COMPILE = [
 
 
 def renew_locks() -> None:
-    """Lock the newest versions that images/*.in allow; `LabError` where uv is missing or fails."""
+    """Lock the newest versions that are allowed; `LabError` where uv is missing or fails."""
     if not which("uv"):
         raise LabError("uv: missing. `pip install uv`, then run this again")
-    for name in _LOCKS:
-        with step(f"locking {name}.txt"):
-            files = ["--output-file", str(SOURCE / f"{name}.txt"), str(SOURCE / f"{name}.in")]
+    for source, lock in LOCKS.items():
+        with step(f"locking {lock}"):
+            files = ["--output-file", str(PROJECT / lock), str(PROJECT / source)]
             run([*_COMPILE, *files], seconds=300)
 
 

@@ -18,7 +18,7 @@ from .notebook import compute, wait_for_notebook
 from .tasks import Client
 from .tls import prove_tls, use_certificate, wait_until_admitted
 from .transfers import TRANSFER_BYTES, transfer
-from .versions import by_owner, common_versions, package_versions, queried_packages
+from .versions import by_owner, check_holes, common_versions, package_versions, queried_packages
 from .worker_tasks import run_tasks
 
 
@@ -110,6 +110,7 @@ def prove_members(
     reported = client.get_versions(packages=queried_packages(request.packages))
     check_answers(client, members, reported["workers"])
     installations = by_owner(reported)
+    check_holes(installations)
     versions = common_versions(installations)
     packages = package_versions(installations, request.packages)
     say(progress="running a task on every worker")

@@ -14,11 +14,16 @@ COMPARED = (
     "python", "dask", "distributed", "msgpack", "cloudpickle", "tornado", "toolz",
     "numpy", "pandas", "pyarrow", "lz4",
 )  # fmt: skip
+# The first version of a package without a known hole, and the hole.
+SAFE = {
+    "distributed": ("2026.1.1", "its dashboard runs a stranger's code, CVE-2026-23528"),
+    "jupyter-server-proxy": ("4.2.0", "its websockets need no login, CVE-2024-28179"),
+}
 
 
 def queried_packages(requirements: Sequence[str]) -> list[str]:
     """Return the packages to query in addition to those that distributed reports."""
-    return ["pyarrow", *map(requirement_name, requirements)]
+    return ["pyarrow", *SAFE, *map(requirement_name, requirements)]
 
 
 def by_owner(reported: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,6 +46,19 @@ def common_versions(owners: Mapping[str, Any]) -> dict[str, str]:
             raise UnprovenError(f"expected one version of {package} everywhere, found {listed}")
         versions[package] = next(iter(found))
     return {package: version for package, version in versions.items() if version != "none"}
+
+
+def check_holes(owners: Mapping[str, Any]) -> None:
+    """Raise `UnprovenError` for an installed version with a known hole."""
+    from packaging.version import Version
+
+    for package, (safe, hole) in SAFE.items():
+        for name, owner in owners.items():
+            version = owner["packages"].get(package)
+            if version and Version(version) < Version(safe):
+                raise UnprovenError(
+                    f"expected {package} {safe} or newer, found {version} on {name}: {hole}"
+                )
 
 
 def plain(version: str | None) -> str:

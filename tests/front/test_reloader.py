@@ -167,6 +167,19 @@ def test_what_caddy_refuses_ends_the_reloader_and_changes_nothing(node):
     assert ("one", None) == (node.answer(), caddy.poll())
 
 
+def test_a_caddy_that_lets_forged_users_through_gets_no_login_by_authelia(node):
+    """The reloader exits with 78 and names the hole, before it loads anything."""
+    (node.folder / "caddy").unlink()
+    (node.folder / "caddy").write_text("#!/bin/sh\necho v2.11.1 h1:x=\n")
+    (node.folder / "caddy").chmod(0o755)
+    node.write("login.caddy", "copy_headers Remote-User")
+    refused = node.reloader()
+    output, _ = refused.communicate(timeout=SECONDS)
+    node.running.remove(refused)
+    assert 78 == refused.returncode
+    assert output.startswith("Caddy v2.11.1 lets a client's Remote-User through (CVE-2026-30851)")
+
+
 def test_an_invalid_file_is_refused_with_its_line(node):
     """The message of Caddy's adapter has the line."""
     (node.folder / "Caddyfile").write_text("localhost {\n\tno-such-directive\n}\n")

@@ -80,10 +80,10 @@ class Program:
 def run(defaults, monkeypatch):
     """Return a function that runs the program with some config values changed."""
 
-    def run_program(*, drifted="", **config):
+    def run_program(*, drifted="", program=None, **config):
         find = lambda settings: replace(_site(settings), drifted=drifted)  # noqa: E731
         monkeypatch.setattr(site, "find", find)
-        return _run(defaults | config, preview=False)
+        return _run(defaults | config, preview=False, program=program)
 
     return run_program
 
@@ -101,8 +101,8 @@ def preview(defaults, monkeypatch, tmp_path):
     return preview_program
 
 
-def _run(values, *, preview):
-    program = Program()
+def _run(values, *, preview, program=None):
+    program = program or Program()
     keys = {f"dask-swarm:{key}": value for key, value in values.items()}
     outputs = run_program(
         Harness(program.record),

@@ -13,6 +13,7 @@ from components.object_store import credentials_file, object_store_variables
 from config import cross_checks
 from config.problems import ConfigError
 from config.settings import parse_settings
+from tests.hostile import HOSTILE
 
 SECRET_KEY = "s3SecretKey"
 KEYS = {"s3AccessKey": "AKIAEXAMPLE", SECRET_KEY: "wJalrXUt/K7+bPxRfi="}
@@ -135,3 +136,31 @@ def test_one_key_needs_the_other(settings, key):
     """With one key only, a client would be anonymous."""
     with pytest.raises(ConfigError, match="both or none"):
         settings(**{key: "x"})
+
+
+LINES = {
+    "s3AccessKey": "aws_access_key_id",
+    "s3SecretKey": "aws_secret_access_key",
+    "s3Region": "region",
+    "s3Endpoint": "endpoint_url",
+}
+
+
+@pytest.mark.parametrize("key", [*LINES, "s3Bucket"])
+def test_a_hostile_value_is_its_own_line_or_refused(settings, key):
+    """No value begins a section, a comment or another line, or is interpolated."""
+    plain = {"s3Region": "here", "s3Endpoint": "https://h", "s3Bucket": "dask"} | KEYS
+    expected = read(credentials_file(settings(**plain)))["default"]
+    problems = set()
+    for text in filter(None, HOSTILE):
+        try:
+            store = settings(**plain | {key: text})
+        except ConfigError as error:
+            problems.update(problem.key for problem in error.problems)
+            continue
+        parser = read(credentials_file(store))
+        assert ["default"] == parser.sections()
+        line = {LINES[key]: text} if key in LINES else {}
+        assert {**expected, **line} == dict(parser["default"])
+        assert key != "s3Bucket" or text == object_store_variables(store)["S3_BUCKET"]
+    assert {key} == problems

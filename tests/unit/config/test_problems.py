@@ -20,6 +20,12 @@ def test_what_is_expected_and_the_fix_have_their_own_lines():
     )
 
 
+def test_a_fix_names_its_key_even_if_the_value_contains_it():
+    """The repository of an image may be called image."""
+    assert "pulumi config set image h/image:1" == set_command("image", "h/image:1")
+    assert "pulumi config set --secret k" == set_command("k", "--secret k")
+
+
 def test_the_headline_counts_the_problems():
     """A long list may not fit the terminal."""
     headline, *_ = str(ConfigError("The Swarm does not fit", [MEMORY, MEMORY])).splitlines()

@@ -1,8 +1,10 @@
 """A config becomes settings, or one error with every problem and its fix."""
 
 import json
+import shlex
 from decimal import Decimal
 
+import certifi
 import pytest
 
 from config.problems import ConfigError
@@ -81,6 +83,22 @@ def test_the_defaults_are_valid(defaults):
         ("caddyMainFile", "Caddyfile", "an absolute path", "caddyMainFile /etc/caddy/Caddyfile"),
         ("caddyImage", "caddy:2.11.1", "CVE-2026-30851", "caddyImage caddy:2.11.9"),
         ("caddyImage", "caddy:2.6-alpine", "Caddy 2.11.2 or newer", "caddyImage caddy:2.11.9"),
+        ("image", "ghcr.io/dask/dask:2025.12.0-py3.12", "CVE-2026-23528", "image ghcr.io/dask"),
+        ("image", "h:1/dask-swarm:2026.1.0", "Dask 2026.1.1 or newer", "image ghcr.io/dask"),
+        ("notebookImage", "daskdev/dask-notebook:2024.5.0", "CVE-2026", "notebookImage ghcr.io"),
+        ("workerMemory", "65TiB", "at most 64TiB", "workerMemory 1GiB"),
+        ("autheliaAddress", "a" * 64 + ":1", "host:port", "autheliaAddress authelia:9091"),
+        ("autheliaAddress", "a..b:1", "host:port", "autheliaAddress authelia:9091"),
+        ("caddyHost", "ssh://edge:65536", "ssh://user@host", "caddyHost ssh://deploy@edge"),
+        ("caddyNetwork", "dask-network", "another name", "caddyNetwork caddy-network"),
+        ("caddyNetwork", "ingress", "another name", "caddyNetwork caddy-network"),
+        ("daskConfig", '{"a": NaN}', "as in Dask's own YAML", "--path daskConfig.array"),
+        ("daskConfig", '{"a": "\\ud800"}', "as in Dask's own YAML", "--path daskConfig.array"),
+        ("daskConfig", '{"a":' * 21 + "1" + "}" * 21, "20 levels", "--path daskConfig.array"),
+        ("s3Bucket", "a..b", "no '..'", "s3Bucket dask"),
+        ("s3CaBundle", "é", "in PEM form", "s3CaBundle --"),
+        ("dockerHost", "unix:///$(id)", "unix:///path", "dockerHost ssh://"),
+        ("dockerHost", "tcp://manager:65536", "tcp://manager:port", "dockerHost ssh://"),
         ("dockerHost", "manager:2375", "ssh://user@manager", "dockerHost ssh://"),
         ("platform", "linux", "linux/amd64, linux/arm64", "platform linux/amd64"),
         ("healthDeadline", "1", "from 10 to 3600", "healthDeadline 300"),
@@ -104,6 +122,34 @@ def test_an_unknown_key_names_the_nearest_known_key(defaults):
     assert "workerMemroy" == problem.key
     assert "unknown key; did you mean workerMemory?" == problem.found
     assert "pulumi config rm workerMemroy" == problem.fix
+
+
+def test_an_unknown_key_stays_one_word(defaults):
+    """The command of the fix may be copied into a shell."""
+    (problem,) = problems(defaults | {"a;\nid": "1"})
+    assert 3 == len(str(problem).split("\n"))
+    assert "pulumi config rm " + shlex.quote(repr("a;\nid")) == problem.fix
+
+
+def test_a_long_value_is_not_repeated(defaults):
+    """It would fill the terminal."""
+    (problem,) = problems(defaults | {"image": "a" * 201})
+    assert "the value is not valid" == problem.found
+
+
+def test_a_private_key_beside_the_certificates_is_not_repeated(defaults):
+    """A Swarm config would show it to every user of the manager."""
+    bundle = certifi.contents() + "-----BEGIN PRIVATE KEY-----\nplanted\n"
+    (problem,) = problems(defaults | {"s3CaBundle": bundle})
+    assert "no private key" in problem.expected
+    assert "planted" not in str(problem)
+
+
+def test_what_no_swarm_secret_can_hold_is_refused(defaults):
+    """The engine would refuse it in the middle of a deployment."""
+    (problem,) = problems(defaults | {"environment": f'{{"A": "{"é" * 50_000}"}}'})
+    assert ("environment", "the value is not valid") == (problem.key, problem.found)
+    assert "at most 100000 bytes" in problem.expected
 
 
 def test_an_unknown_key_without_a_similar_key_lists_all_keys(defaults):
@@ -142,7 +188,7 @@ def test_all_problems_are_reported_together(defaults):
 
 
 @pytest.mark.parametrize("key", ["notebookPassword", "basicPassword"])
-@pytest.mark.parametrize("value", ["hunter2", "hunter2\nhunter2"])
+@pytest.mark.parametrize("value", ["hunter2", "hunter2\nhunter2", " hunter23"])
 def test_a_bad_password_is_not_repeated(defaults, key, value):
     """An error about a secret does not print the secret."""
     (problem,) = problems(defaults | {key: value})

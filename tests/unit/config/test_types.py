@@ -98,7 +98,17 @@ class TestRequirements:
         assert ("prefect", "s3fs>=2026.1", "dask[array]") == types.requirements(names)
 
     @pytest.mark.parametrize(
-        "text", ["prefect", "{}", '[""]', "[1]", '["a b"]', '["x @ https://h/x"]', '["a; b"]']
+        "text",
+        [
+            "prefect",
+            "{}",
+            '["a===$HOME"]',
+            '[""]',
+            "[1]",
+            '["a b"]',
+            '["x @ https://h/x"]',
+            '["a; b"]',
+        ],
     )
     def test_other_text_than_a_list_of_packages_is_refused(self, text):
         """pip or a shell could read such text as more than a package name."""
@@ -116,9 +126,11 @@ def test_other_text_than_a_docker_host_is_refused(text):
         types.docker_host(text)
 
 
-@pytest.mark.parametrize("text", ["short", "with\nnewline", "tab\tinside"])
+@pytest.mark.parametrize(
+    "text", [" at the start", "at the end ", "a" * 1001, "short", "with\nnewline", "tab\tinside"]
+)
 def test_short_or_unprintable_passwords_are_refused(text):
-    """A password is at least 8 printable characters."""
+    """A password is 8 to 1000 printable characters; its reader would drop outer blanks."""
     with pytest.raises(ValueError, match="8 printable"):
         types.password(text)
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from health.probe import UnprovenError, members, proof
+from health.probe import UnprovenError, members, proof, versions
 from health.probe.deadline import deadline
 from health.probe.members import MovedError
 from health.probe.messages import MARK
@@ -60,6 +60,15 @@ def test_too_many_workers_are_refused(cluster, capsys, monkeypatch):
     expected = {"workers": 1, "threads": 1, "memory_bytes": GIB}
     main(request(cluster, expected=expected))
     assert "expected 1 workers, found 2" in messages(capsys)[-1]["failure"]
+
+
+def test_a_version_with_a_known_hole_fails(cluster, capsys, monkeypatch):
+    """Although it is the same everywhere."""
+    monkeypatch.setitem(versions.SAFE, "distributed", ("9999", "CVE-1"))
+    main(request(cluster))
+    failure = messages(capsys)[-1]["failure"]
+    assert "expected distributed 9999 or newer" in failure
+    assert "CVE-1" in failure
 
 
 def test_a_missing_package_fails(cluster, capsys):

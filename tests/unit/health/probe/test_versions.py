@@ -3,7 +3,15 @@
 import pytest
 
 from health.probe import UnprovenError
-from health.probe.versions import COMPARED, by_owner, common_versions, package_versions
+from health.probe.versions import (
+    COMPARED,
+    SAFE,
+    by_owner,
+    check_holes,
+    common_versions,
+    package_versions,
+    queried_packages,
+)
 
 
 def versions(**packages):
@@ -57,3 +65,34 @@ def test_packages_satisfy_their_requirements(requirement, message):
         return
     with pytest.raises(UnprovenError, match=message):
         package_versions(workers, [requirement])
+
+
+HOLES = [
+    ("distributed", "2026.1.0", "CVE-2026-23528"),
+    ("distributed", "2025.12.0", "CVE-2026-23528"),
+    ("jupyter-server-proxy", "4.1.2", "CVE-2024-28179"),
+]
+
+
+@pytest.mark.parametrize(("package", "version", "hole"), HOLES)
+@pytest.mark.parametrize("owner", ["the scheduler", "the notebook's image", "tcp://1"])
+def test_a_version_with_a_known_hole_is_refused(owner, package, version, hole):
+    """The message has the version, its owner and the hole."""
+    names = ("the scheduler", "the notebook's image", "tcp://1")
+    owners = {name: {"packages": {"distributed": "2026.8.0"}} for name in names}
+    owners[owner] = {"packages": {"distributed": "2026.8.0", package: version}}
+    safe, _ = SAFE[package]
+    message = f"{package} {safe} or newer, found {version} on {owner}: .*{hole}"
+    with pytest.raises(UnprovenError, match=message):
+        check_holes(owners)
+
+
+@pytest.mark.parametrize("proxy", [None, "4.2.0", "4.10.0"])
+def test_versions_without_a_known_hole_pass(proxy):
+    """A package that is not installed has none."""
+    check_holes({"w": {"packages": {"distributed": "2026.1.1", "jupyter-server-proxy": proxy}}})
+
+
+def test_the_packages_with_known_holes_are_queried():
+    """Without an answer their versions would not be known."""
+    assert {*SAFE} <= {*queried_packages([])}
