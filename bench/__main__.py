@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from bench.context import Context, prepared
+from bench.cycles import cycles
 from bench.deploying import deploying
 from bench.floor import floor
 from bench.ingress import ingress
@@ -18,6 +19,7 @@ from bench.working import encryption, working
 
 # A bench yields its tables; the number is its rounds.
 BENCHES: dict[str, Callable[[Context, int], Iterator[str]]] = {
+    "cycles": cycles,
     "deploy": deploying,
     "encryption": encryption,
     "floor": floor,
