@@ -22,9 +22,8 @@ from components.service import (
     attachments,
     declare_service,
     mount_config,
-    package_environment,
 )
-from components.shared import Shared
+from components.shared import DASK_HOME, Shared
 from config.workloads import SCHEDULER, Workload
 
 ALIAS = "scheduler"
@@ -71,11 +70,12 @@ def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         workload=args.workload,
         image=shared.image,
         args=scheduler_args(scheduler_variables(shared.object_store)),
-        environment=package_environment(shared.packages),
+        packages=shared.packages,
         health_check=HealthCheck(port=DASHBOARD_PORT, path="/health"),
         networks=attachments(shared.network_id, shared.caddy_network_id, [ALIAS]),
         platform=shared.platform,
         configs=[*configs, *shared.object_store.configs],
+        volumes=[DASK_HOME],
         # If the new scheduler does not start, running work must not be lost.
         rolling=Rolling(start_first=True),
     )
