@@ -32,73 +32,94 @@ def program(run):
     return run(**STACK)
 
 
-def test_every_service_is_tested(program):
-    """A new service has its row in `WRITABLE`."""
-    services = program.of_type("docker:index/service:Service")
-    assert {*WRITABLE} == {service.inputs["name"] for service in services}
+def by_name(program, value):
+    """Return a value of every service's inputs by the service's name."""
+    services = [resource.inputs for resource in program.of_type("docker:index/service:Service")]
+    return {service["name"]: value(service) for service in services}
 
 
-@pytest.mark.parametrize("name", WRITABLE)
+def of_containers(program, value):
+    """Return a value of every service's container by the service's name."""
+    return by_name(program, lambda service: value(service["taskSpec"]["containerSpec"]))
+
+
+def targets(container):
+    """Return the directories of a container that are mounts."""
+    return {mount["target"] for mount in container["mounts"]}
+
+
 class TestEveryService:
-    def test_is_not_root(self, program, name):
+    def test_is_not_root(self, program):
         """The user is set for any image."""
-        assert "1000:1000" == program.container(name)["user"]
+        expected = dict.fromkeys(WRITABLE, "1000:1000")
+        assert expected == of_containers(program, lambda container: container["user"])
 
-    def test_has_no_capability_but_caddys(self, program, name):
+    def test_has_no_capability_but_caddys(self, program):
         """Caddy's binary does not start without one."""
-        container = program.container(name)
-        assert ["ALL"] == container["capDrops"]
-        assert (["NET_BIND_SERVICE"] if name in CADDY else None) == container.get("capAdds")
+        expected = dict.fromkeys(WRITABLE, (["ALL"], None))
+        expected |= dict.fromkeys(CADDY, (["ALL"], ["NET_BIND_SERVICE"]))
+        assert expected == of_containers(
+            program, lambda container: (container["capDrops"], container.get("capAdds"))
+        )
 
-    def test_writes_to_volumes_only(self, program, name):
+    def test_writes_to_volumes_only(self, program):
         """Not to its image, and not to a tmpfs, which takes the container's memory."""
-        container = program.container(name)
-        assert container["readOnly"] is True
-        assert WRITABLE[name] == {mount["target"] for mount in container["mounts"]}
-        assert {"volume"} == {mount["type"] for mount in container["mounts"]}
+        assert WRITABLE == of_containers(program, targets)
+        expected = dict.fromkeys(WRITABLE, (True, {"volume"}))
+        assert expected == of_containers(
+            program,
+            lambda container: (
+                container["readOnly"],
+                {mount["type"] for mount in container["mounts"]},
+            ),
+        )
 
-    def test_keeps_only_the_volume_with_a_name(self, program, name):
+    def test_keeps_only_the_volume_with_a_name(self, program):
         """A volume without a name goes with its container."""
-        sources = {mount.get("source") for mount in program.container(name)["mounts"]}
-        assert {LASTING.get(name)} - {None} == sources - {None}
-        assert None in sources
+        expected = {name: {LASTING.get(name), None} for name in WRITABLE}
+        assert expected == of_containers(
+            program, lambda container: {mount.get("source") for mount in container["mounts"]}
+        )
 
-    def test_has_limits_and_reservations_within_them(self, program, name):
+    @pytest.mark.parametrize("unit", ["memoryBytes", "nanoCpus"])
+    def test_has_limits_and_reservations_within_them(self, program, unit):
         """No service can use a whole node."""
-        resources = program.service(name)["taskSpec"]["resources"]
-        for unit in ("memoryBytes", "nanoCpus"):
-            assert 0 < resources["reservation"][unit] <= resources["limits"][unit]
+        resources = by_name(program, lambda service: service["taskSpec"]["resources"])
+        for amount in resources.values():
+            assert 0 < amount["reservation"][unit] <= amount["limits"][unit]
 
-    def test_rotates_its_log(self, program, name):
+    def test_rotates_its_log(self, program):
         """A log cannot fill the disk of its node."""
-        driver = program.service(name)["taskSpec"]["logDriver"]
-        assert {"max-size": "10m", "max-file": "3"} == driver["options"]
+        expected = {name: {"max-size": "10m", "max-file": "3"} for name in WRITABLE}
+        assert expected == by_name(
+            program, lambda service: service["taskSpec"]["logDriver"]["options"]
+        )
 
-    def test_publishes_no_port_but_caddys(self, program, name):
+    def test_publishes_no_port_but_caddys(self, program):
         """Caddy asks for a login."""
-        ports = program.service(name)["endpointSpec"].get("ports", [])
-        expected = {80, 443} if name == "dask_caddy" else set()
-        assert expected == {port["publishedPort"] for port in ports}
+        ports = by_name(program, lambda service: service["endpointSpec"].get("ports", []))
+        assert [80, 443] == [port["publishedPort"] for port in ports.pop("dask_caddy")]
+        assert not any(ports.values())
 
-    def test_mounts_secrets_for_its_user_only(self, program, name):
+    def test_mounts_secrets_for_its_user_only(self, program):
         """In an official image, root reads them by its group."""
-        for secret in program.container(name)["secrets"]:
-            assert ("1000", "0", 0o440) == (
-                secret["fileUid"], secret["fileGid"], secret["fileMode"],
-            )  # fmt: skip
+        secrets = of_containers(program, lambda container: container["secrets"])
+        rights = {
+            (secret["fileUid"], secret["fileGid"], secret["fileMode"])
+            for of_service in secrets.values()
+            for secret in of_service
+        }
+        assert {("1000", "0", 0o440)} == rights
 
 
-class TestPackages:
-    @pytest.mark.parametrize("name", [name for name in WRITABLE if name not in CADDY])
-    def test_are_installed_by_the_images_user_into_the_image(self, run, name):
-        """The official images do so; the workers still spill to a volume."""
-        container = run(**STACK | {"extraPipPackages": '["s3fs"]'}).container(name)
-        assert {"EXTRA_PIP_PACKAGES": "s3fs"} == container["env"]
-        assert not {"user", "readOnly"} & {*container}
-        assert WRITABLE[name] == {mount["target"] for mount in container["mounts"]}
-
-    @pytest.mark.parametrize("name", CADDY)
-    def test_do_not_change_caddy(self, run, name):
-        """Its image installs none."""
-        with_packages = run(**STACK | {"extraPipPackages": '["s3fs"]'})
-        assert run(**STACK).container(name) == with_packages.container(name)
+def test_packages_are_installed_by_the_images_user_into_the_image(run):
+    """The official images do so; the workers still spill to a volume. Caddy does not change."""
+    without, program = run(**STACK), run(**STACK | {"extraPipPackages": '["s3fs"]'})
+    assert WRITABLE == of_containers(program, targets)
+    for name in WRITABLE:
+        container = program.container(name)
+        if name in CADDY:
+            assert without.container(name) == container
+        else:
+            assert {"EXTRA_PIP_PACKAGES": "s3fs"} == container["env"]
+            assert not {"user", "readOnly"} & {*container}
