@@ -64,7 +64,7 @@ def prepared() -> Iterator[Context]:
     with tempfile.TemporaryDirectory() as name:
         folder, images = Path(name), dev_images(lab)
         config_file = folder / "Pulumi.bench.yaml"
-        config = {"dockerHost": lab.docker_host} | images
+        config = {"dockerHost": lab.docker_host, "extraPipPackages": []} | images
         values = {f"dask-swarm:{key}": value for key, value in config.items()}
         config_file.write_text(yaml.safe_dump({"config": values}))
         (folder / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())

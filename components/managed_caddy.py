@@ -36,7 +36,6 @@ DATA = Volume(
     name="dask-caddy-data",
     target="/var/tmp",  # noqa: S108  nothing else runs there
 )
-USER = "1000:1000"
 # The binary in the official image has this file capability and does not start without it.
 CAPABILITIES = ("NET_BIND_SERVICE",)
 
@@ -109,7 +108,6 @@ def _caddy(
         volumes=[DATA],
         node_ports=[80, 443],
         capabilities=CAPABILITIES,
-        user=USER,
     )
 
 
@@ -124,7 +122,6 @@ def _reloader(settings: Settings, image: str, files: list[MountedFile]) -> Servi
         configs=files,
         volumes=[DATA],
         capabilities=CAPABILITIES,
-        user=USER,
         # Once the reloader is healthy, Caddy has accepted the Caddyfile.
         rolling=Rolling(monitor="1s"),
     )

@@ -27,7 +27,6 @@ from components.service import (
     declare_service,
     mount_config,
     mount_secret,
-    package_environment,
 )
 from components.shared import Shared
 from config.workloads import NOTEBOOK, Workload
@@ -119,7 +118,7 @@ def _spec(
         workload=args.workload,
         image=args.image,
         args=notebook_args(),
-        environment=package_environment(shared.packages),
+        packages=shared.packages,
         health_check=HealthCheck(port=PORT, path="/api"),
         networks=attachments(shared.network_id, shared.caddy_network_id),
         platform=shared.platform,

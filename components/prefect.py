@@ -15,9 +15,8 @@ from components.service import (
     Volume,
     attachments,
     declare_service,
-    package_environment,
 )
-from components.shared import Shared
+from components.shared import DASK_HOME, Shared
 from config.workloads import PREFECT, Workload
 
 PORT = 4200
@@ -70,11 +69,11 @@ def _spec(args: PrefectArgs) -> ServiceSpec:
         workload=args.workload,
         image=shared.image,
         args=server_args(),
-        environment=package_environment(shared.packages),
+        packages=shared.packages,
         health_check=HealthCheck(port=PORT, path="/api/health"),
         networks=attachments(shared.network_id, shared.caddy_network_id),
         platform=shared.platform,
-        volumes=[DATA],
+        volumes=[DATA, DASK_HOME],
     )
 
 

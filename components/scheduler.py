@@ -23,9 +23,8 @@ from components.service import (
     attachments,
     declare_service,
     mount_config,
-    package_environment,
 )
-from components.shared import Shared
+from components.shared import DASK_HOME, Shared
 from config.workloads import SCHEDULER, Workload
 
 ALIAS = "scheduler"
@@ -82,12 +81,13 @@ def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
             *scheduler_args(scheduler_variables(shared.object_store)),
             *identity.preload_args,
         ],
-        environment=package_environment(shared.packages),
+        packages=shared.packages,
         health_check=HealthCheck(port=DASHBOARD_PORT, path="/health"),
         networks=attachments(shared.network_id, shared.caddy_network_id, [ALIAS]),
         platform=shared.platform,
         secrets=identity.secrets,
         configs=[*configs, *shared.object_store.configs],
+        volumes=[DASK_HOME],
         # If the new scheduler does not start, running work must not be lost.
         rolling=Rolling(start_first=True),
     )

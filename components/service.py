@@ -1,6 +1,6 @@
 """The one place that knows what a well-formed Swarm service needs.
 
-Owns the defaults that all services share and that the provider would otherwise send wrong (grace
+Owns the rights of all containers, the defaults that the provider would otherwise send wrong (grace
 period, init, restart policy, platforms, file modes), and the label with the hash of what is
 declared, by which the health probe knows whether Swarm has it yet. It does not know Dask.
 """
@@ -19,13 +19,22 @@ from config.types import Platform
 from config.workloads import ResourceLimit, Workload
 from swarm.snapshot import DECLARED_HASH_LABEL
 
+USER = "1000:1000"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Volume:
-    """A named volume of the node that a task runs on; it stays when the service goes."""
+    """A directory on the disk of the node that a task runs on.
 
-    name: str
+    A named volume stays when the service goes. A volume without a name goes with its container.
+    """
+
     target: str
+    name: str | None = None
+
+
+# On disk, because a tmpfs takes the container's memory: Dask's workers spill to this directory.
+TMP = Volume(target="/tmp")  # noqa: S108  the containers' own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +85,11 @@ class Rolling:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSpec:
-    """In what a service differs from the others."""
+    """In what a service differs from the others.
+
+    An image that installs `packages` at start does so as its own user, into its root file system.
+    Without packages, a container runs as `USER`, and can write to its volumes only.
+    """
 
     workload: Workload
     image: str
@@ -85,19 +98,19 @@ class ServiceSpec:
     networks: Sequence[Attachment]
     platform: Platform
     environment: Mapping[str, str] = field(default_factory=dict)
+    packages: Sequence[str] = ()
     secrets: Sequence[MountedFile] = ()
     configs: Sequence[MountedFile] = ()
     volumes: Sequence[Volume] = ()
     node_ports: Sequence[int] = ()  # TCP ports that a task takes on its node
     capabilities: Sequence[str] = ()
     search_domains: Sequence[str] = ()  # networks where names without a dot are looked up first
-    user: str | None = None  # the image's own unless given
     rolling: Rolling = Rolling()
     grace_period: str = "30s"  # from SIGTERM to SIGKILL
 
     def __post_init__(self) -> None:
         """Refuse a spec that would restart tasks without reason."""
-        if len(self.environment) > 1:
+        if len(_environment(self)) > 1:
             raise ValueError(
                 f"{self.workload.name} has more than one environment variable. The provider sends "
                 "them in random order, and Swarm restarts the tasks when the order changes."
@@ -129,11 +142,6 @@ def declare_service(name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) 
         resource=resource,
         scales=spec.workload.replicas != "everywhere",
     )
-
-
-def package_environment(packages: Sequence[str]) -> dict[str, str]:
-    """Return the variable by which the official images install `packages` at start."""
-    return {"EXTRA_PIP_PACKAGES": " ".join(packages)} if packages else {}
 
 
 def mount_config(
@@ -204,9 +212,10 @@ def _container(spec: ServiceSpec) -> dict[str, Any]:
     return {
         "image": spec.image,
         "args": list(spec.args),
-        "env": dict(spec.environment),
+        "env": _environment(spec),
         "init": True,
         "cap_drops": ["ALL"],
+        "mounts": [_mount(volume) for volume in (TMP, *spec.volumes)],
         **_extras(spec),
         "stop_grace_period": spec.grace_period,
         "healthcheck": {
@@ -245,13 +254,25 @@ def _container(spec: ServiceSpec) -> dict[str, Any]:
     }
 
 
+def _environment(spec: ServiceSpec) -> dict[str, str]:
+    # The official images install these packages.
+    packages = {"EXTRA_PIP_PACKAGES": " ".join(spec.packages)} if spec.packages else {}
+    return {**spec.environment, **packages}
+
+
+def _mount(volume: Volume) -> dict[str, str]:
+    # Without labels: with them the provider would replace the service.
+    source = {"source": volume.name} if volume.name else {}
+    return {"type": "volume", "target": volume.target, **source}
+
+
 def _extras(spec: ServiceSpec) -> dict[str, Any]:
     """Return the inputs that only some services have; an empty list would show as a change."""
     extras: dict[str, Any] = {}
     if spec.capabilities:
         extras["cap_adds"] = list(spec.capabilities)
-    if spec.user:
-        extras["user"] = spec.user
+    if not spec.packages:
+        extras |= {"user": USER, "read_only": True}
     if spec.search_domains:
         extras["dns_config"] = {
             "nameservers": [],
@@ -259,12 +280,6 @@ def _extras(spec: ServiceSpec) -> dict[str, Any]:
             # With the engine's default `ndots:0` the search domains would come last.
             "options": ["ndots:1"],
         }
-    if spec.volumes:
-        # Without labels: with them the provider would replace the service.
-        extras["mounts"] = [
-            {"type": "volume", "source": volume.name, "target": volume.target}
-            for volume in spec.volumes
-        ]
     return extras
 
 

@@ -8,8 +8,11 @@ import pulumi
 from components.certificates import Certificates
 from components.dask_config import Config
 from components.object_store import ObjectStore
-from components.service import MountedFile
+from components.service import MountedFile, Volume
 from config.types import Platform
+
+# Where pip installs users' packages in the project's own image.
+DASK_HOME = Volume(target="/home/dask")
 
 
 @dataclass(frozen=True, kw_only=True)

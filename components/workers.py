@@ -21,9 +21,8 @@ from components.service import (
     attachments,
     declare_service,
     mount_config,
-    package_environment,
 )
-from components.shared import Shared
+from components.shared import DASK_HOME, Shared
 from config.types import spell_memory
 from config.workloads import ResourceLimit, Workload
 
@@ -105,12 +104,13 @@ def _spec(args: WorkersArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
             *worker_args(shared.scheduler_address, args.threads, workload.limit),
             *identity.preload_args,
         ],
-        environment=package_environment(shared.packages),
+        packages=shared.packages,
         health_check=HealthCheck(port=HTTP_PORT, path="/health"),
         networks=attachments(shared.network_id, None),
         platform=shared.platform,
         configs=[*configs, *shared.object_store.configs],
         secrets=[*identity.secrets, *shared.work_secrets],
+        volumes=[DASK_HOME],
         rolling=rolling(workload),
         grace_period=GRACE_PERIOD,
     )

@@ -21,6 +21,9 @@ DEADLINE_LABEL = "dask.swarm/deadline"  # the launcher's deadline, in seconds si
 
 _CPUS = 10**9
 _MEMORY = 512 * 2**20
+_USER = "1000:1000"
+# Volumes that go with the container: temporary files, and the home in the notebook's images.
+_WRITABLE = ("/tmp", "/home/jovyan")  # noqa: S108  the container's own
 
 
 class ProbeService:
@@ -69,18 +72,24 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
             # needs the notebook's packages.
             env={"EXTRA_PIP_PACKAGES": " ".join(probe.packages)} if probe.packages else None,
             stop_grace_period=10**9,
-            # Readable for all: images differ in their user, and nothing else runs here.
+            # Readable for the images' usual user and for a root without capabilities.
             secrets=[
-                types.SecretReference(secret.id, secret.name, filename=secret.file, mode=0o444)
+                types.SecretReference(
+                    secret.id, secret.name, filename=secret.file, uid="1000", gid="0", mode=0o440
+                )
                 for secret in request.secrets
             ],
             configs=[
                 types.ConfigReference(config.id, config.name, filename=config.file)
                 for config in request.configs
             ],
+            mounts=[types.Mount(target, source=None) for target in _WRITABLE],
             # The image's own check would ask a notebook that does not run here.
             healthcheck=types.Healthcheck(test=["NONE"]),
             cap_drop=["ALL"],
+            # An image that installs packages does so as its own user, into its root file system.
+            user=None if probe.packages else _USER,
+            read_only=not probe.packages,
             # Docker asks the node's name servers for services that do not exist yet. These may
             # take long to answer, and meanwhile the service may appear.
             dns_config=types.DNSConfig(options=["timeout:1", "attempts:1"]),

@@ -47,6 +47,11 @@ class Program:
         """Return the container spec of a service."""
         return self.service(name)["taskSpec"]["containerSpec"]
 
+    def named_volume(self, name):
+        """Return the mount of the only volume of a service that outlives its containers."""
+        (mount,) = [mount for mount in self.container(name)["mounts"] if "source" in mount]
+        return mount
+
     def mounted(self, name, path):
         """Return the text of the auto-named config that a service has at a path."""
         mounts = self.container(name)["configs"]

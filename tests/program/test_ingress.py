@@ -78,7 +78,7 @@ class TestManaged:
         """Before and after Caddy loads the Caddyfile, the socket is on the volume of both."""
         program = run(**LOCAL)
         files = files_of(program) | files_of(program, "dask_caddy")
-        (mount,) = program.container("dask_caddy")["mounts"]
+        mount = program.named_volume("dask_caddy")
         socket = f"{mount['target']}/admin.sock"
         assert f"\tadmin unix/{socket}\n" in files["boot.caddy"]
         assert f"\tadmin unix/{socket}\n" in files["Caddyfile"]
@@ -114,10 +114,10 @@ class TestManaged:
 
     def test_certificates_are_on_a_volume_that_outlives_the_service(self, run):
         """A new version of Caddy uses the certificates of the old version."""
-        container = run(**LOCAL).container("dask_caddy")
-        (mount,) = container["mounts"]
+        program = run(**LOCAL)
+        mount = program.named_volume("dask_caddy")
         assert ("volume", "dask-caddy-data") == (mount["type"], mount["source"])
-        assert {"XDG_DATA_HOME": mount["target"]} == container["env"]
+        assert {"XDG_DATA_HOME": mount["target"]} == program.container("dask_caddy")["env"]
 
     def test_caddys_service_is_well_formed(self, run):
         """Digest, limits, restart policy and health check: nothing is left to defaults."""
@@ -403,7 +403,7 @@ class TestKey:
     def test_without_ingress_no_site_is_declared(self, run, config):
         """The notebook's token opens it, with any `notebookLogin`."""
         program = run(**config)
-        assert ["notebook_token"] == [
+        assert ["notebook_token", "dask_certificate"] == [
             secret["fileName"] for secret in program.container("dask_notebook")["secrets"]
         ]
         assert KEY == program.outputs["notebook_token"]

@@ -45,7 +45,7 @@ class TestManaged:
     def test_its_data_is_on_a_volume_that_no_resource_owns(self, run):
         """Neither update nor destroy removes old flow runs."""
         program = run(**MANAGED)
-        (mount,) = program.container(SERVICE)["mounts"]
+        mount = program.named_volume(SERVICE)
         assert ("volume", "dask-prefect") == (mount["type"], mount["source"])
         arguments = program.container(SERVICE)["args"]
         assert f"PREFECT_HOME={mount['target']}/prefect" in arguments

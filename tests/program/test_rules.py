@@ -38,9 +38,10 @@ LOGINS = {
 
 
 def dev_stack():
-    """Return the config of the dev stack."""
+    """Return the config of the dev stack, as the engine passes it to a program."""
     config = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"]
-    return {key.removeprefix("dask-swarm:"): value for key, value in config.items()}
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in config.items()}
+    return {key.removeprefix("dask-swarm:"): text for key, text in texts.items()}
 
 
 STACKS = {

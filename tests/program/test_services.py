@@ -229,7 +229,7 @@ class TestNotebook:
 
     def test_keeps_users_files_on_a_volume_of_the_node(self, program):
         """No resource owns the named volume, so neither update nor destroy removes it."""
-        (mount,) = program.container("dask_notebook")["mounts"]
+        mount = program.named_volume("dask_notebook")
         where = ("volume", "dask-notebook", "/home/jovyan")
         assert where == (mount["type"], mount["source"], mount["target"])
         assert "volumeOptions" not in mount

@@ -112,8 +112,9 @@ class Deployment:
 
 @pytest.fixture(scope="session")
 def defaults_for_lab(lab, images):
-    """Return the config of every test's stack: the program's defaults, for the lab."""
-    return {"dockerHost": lab.docker_host, "healthDeadline": 180} | images
+    """Return the config of every test's stack: the program's defaults, for the lab's images."""
+    config = {"dockerHost": lab.docker_host, "healthDeadline": 180, "extraPipPackages": []}
+    return config | images
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """A destroy leaves nothing behind, even during a computation or without a node."""
 
 import contextlib
+import re
 import subprocess
 import sys
 from contextlib import closing
@@ -64,6 +65,15 @@ def containers(node):
         return [container.name for container in engine.containers.list()]
 
 
+def volumes_without_name(lab):
+    """Return the volumes of all nodes that belong to a container."""
+    volumes = []
+    for node in lab.nodes:
+        with closing(docker.DockerClient(node.docker_host)) as engine:
+            volumes += [volume.name for volume in engine.volumes.list()]
+    return [name for name in volumes if re.fullmatch("[0-9a-f]{64}", name)]
+
+
 def test_the_notebooks_files_survive_an_update(deployment, lab):
     """The home is a volume that the user can write to, and the next task has it too."""
     (home,) = in_notebook(lab, "sh", "-c", "pwd; date >work.ipynb").split()
@@ -81,6 +91,7 @@ def test_destroy_during_a_computation_leaves_nothing_also_when_repeated(deployme
     assert not [name for node in lab.nodes for name in containers(node)]
     with closing(docker.DockerClient(lab.docker_host)) as engine:
         assert engine.volumes.get("dask-notebook")
+    wait_for("removal of the containers' volumes", lambda: not volumes_without_name(lab))
     deployment.run("destroy")
 
 

@@ -41,6 +41,30 @@ def test_the_probe_has_the_packages_of_the_notebook():
     assert "Env" not in container(request(packages=[]))
 
 
+def test_the_probe_is_not_root_and_writes_to_volumes_only():
+    """The volumes have no name, so they go with the container."""
+    spec = container(request(packages=[]))
+    assert ("1000:1000", True, ["ALL"]) == (
+        spec["User"], spec["ReadOnly"], spec["CapabilityDrop"],
+    )  # fmt: skip
+    mounts = [(mount["Type"], mount["Source"], mount["Target"]) for mount in spec["Mounts"]]
+    assert [("volume", None, "/tmp"), ("volume", None, "/home/jovyan")] == mounts
+
+
+def test_packages_are_installed_by_the_images_user_into_the_image():
+    """The official images do so."""
+    spec = container(request())
+    assert "User" not in spec
+    assert spec["ReadOnly"] is False
+
+
+def test_only_the_images_usual_users_read_the_secret():
+    """User 1000, and a root without capabilities by its group."""
+    (secret,) = container(request())["Secrets"]
+    file = secret["File"]
+    assert ("1000", "0", 0o440) == (file["UID"], file["GID"], file["Mode"])
+
+
 def test_the_program_can_read_its_request():
     """Launcher and probe agree on its form; its deadline is the remaining time."""
     probe = probe_request(request())

@@ -108,6 +108,12 @@ class TestDockerfile:
         """Every target ends with an ordinary user."""
         assert "USER 1000:1000" == stage(target)[-1]
 
+    def test_no_program_is_setuid(self):
+        """Debian packages are installed in two stages, and each removes the bits."""
+        stages = [" ".join(stage(name)) for name in ("base", "notebook")]
+        for text in stages:
+            assert text.rindex("apt-get install") < text.index("-perm /6000 -exec chmod a-s {} +")
+
     @pytest.mark.parametrize("target", images.TARGETS)
     def test_only_build_stages_see_this_machine(self, target):
         """The index's settings stay out of published images."""
