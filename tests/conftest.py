@@ -44,13 +44,13 @@ def free_port():
         return server.getsockname()[1]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def project():
     """Return `Pulumi.yaml` as plain data."""
     return yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def defaults(project):
     """Return the default of every config key as text, as the engine passes it to a program."""
     values = {key: entry["default"] for key, entry in project["config"].items()}

@@ -16,6 +16,8 @@ HEALTH = (
     '{"workers": 4, "threads": 4, "memory_bytes": 4294967296, "imprints": {"dask_worker": "1"}}'
 )
 
+PROGRAMS = {}  # those that have run, by their config values
+
 INGRESS = '{"auth": "basic", "login_tried": true}'
 
 
@@ -74,13 +76,26 @@ class Program:
 
 
 @pytest.fixture
-def run(defaults, monkeypatch):
-    """Return a function that runs the program with some config values changed."""
+def run(request, defaults):
+    """Return a function that runs the program with some config values changed.
 
-    def run_program(*, drifted="", **config):
-        find = lambda settings: replace(_site(settings), drifted=drifted)  # noqa: E731
-        monkeypatch.setattr(site, "find", find)
-        return _run(defaults | config, preview=False)
+    It returns the program of an earlier test with the same values, except with `again`, and in
+    tests that change the program's surroundings by `monkeypatch`.
+    """
+    changed = "monkeypatch" in request.fixturenames
+
+    def run_now(drifted, config):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(site, "find", lambda s: replace(_site(s), drifted=drifted))
+            return _run(defaults | config, preview=False)
+
+    def run_program(*, drifted="", again=False, **config):
+        if changed or again:
+            return run_now(drifted, config)
+        key = (drifted, *sorted(config.items()))
+        if key not in PROGRAMS:
+            PROGRAMS[key] = run_now(drifted, config)
+        return PROGRAMS[key]
 
     return run_program
 
