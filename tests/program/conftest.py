@@ -26,6 +26,7 @@ class Program:
     """The resources and outputs of one run of the program."""
 
     resources: list = field(default_factory=list)
+    requests: dict = field(default_factory=dict)  # to the engine, by logical name
     outputs: dict = field(default_factory=dict)
     secret_outputs: set = field(default_factory=set)
 
@@ -38,6 +39,10 @@ class Program:
         commands = self.of_type("command:local:Command")
         (command,) = [command for command in commands if command.name == name]
         return command
+
+    def dependencies(self, name):
+        """Return the logical names of the resources that a resource waits for."""
+        return {urn.rpartition("::")[2] for urn in self.requests[name].dependencies}
 
     def service(self, name):
         """Return the inputs of the service with a Swarm name."""
@@ -73,6 +78,18 @@ class Program:
         name = resource.inputs.get("name", f"{resource.name}-1a2b3c4")
         outputs = {"name": name} | invented.get(resource.type, {})
         return replace(resource, id=f"{resource.name}-id", outputs=outputs)
+
+
+class Engine(Harness):
+    """The SDK's mock engine; it keeps the requests of a program."""
+
+    def __init__(self, program):
+        super().__init__(program.record)
+        self.requests = program.requests
+
+    def RegisterResource(self, request):  # noqa: N802  the SDK's name
+        self.requests[request.name] = request
+        return super().RegisterResource(request)
 
 
 @pytest.fixture
@@ -117,7 +134,7 @@ def _run(values, *, preview):
     program = Program()
     keys = {f"dask-swarm:{key}": value for key, value in values.items()}
     outputs = run_program(
-        Harness(program.record),
+        Engine(program),
         ROOT / "__main__.py",
         keys,
         project="dask-swarm",
