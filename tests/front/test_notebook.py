@@ -20,7 +20,15 @@ KEY = {"Proxy-Authorization": SECRETS["front_key"], "Remote-User": "ada"}
 TOKEN = f"token={SECRETS['notebook_token']}"
 BY_TOKEN = {"Authorization": f"token {SECRETS['notebook_token']}"}
 TERMINAL_SECONDS = 20
-PRIVATE = ("/lab", "/api/me", "/api/contents", "/api/terminals", "/files/x", "/lab/api/settings")
+PRIVATE = (
+    "/lab",
+    "/api/me",
+    "/api/contents",
+    "/api/terminals",
+    "/files/x",
+    "/lab/api/settings",
+    "/careless",
+)
 SOCKET = "/api/events/subscribe"
 
 
@@ -58,7 +66,7 @@ class TestOnItsOwnPort:
         """A missing, wrong, empty or foreign key is refused."""
         assert jupyter.ask(path, headers) in (302, 401, 403)
 
-    @pytest.mark.parametrize("path", PRIVATE[:4])
+    @pytest.mark.parametrize("path", [*PRIVATE[:4], "/careless"])
     @pytest.mark.parametrize("headers", [KEY, BY_TOKEN], ids=["key", "token"])
     def test_key_and_token_open_it(self, jupyter, path, headers):
         """Either is enough."""

@@ -114,3 +114,16 @@ def test_a_notebook_that_goes_away_fails(kernels, monkeypatch):
 
 def lose(*_):
     raise OSError("gone")
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 404, 500])
+def test_only_a_refusal_closes_a_notebook(notebook, monkeypatch, status):
+    """A redirect, a missing page and an error say nothing about the login."""
+    answer = Jupyter.send_response
+
+    def send(handler, code):
+        answer(handler, status if code == 403 else code)
+
+    monkeypatch.setattr(Jupyter, "send_response", send)
+    with pytest.raises(UnprovenError, match=rf"without a login \(403\), found {status}"):
+        wait_for_notebook(notebook)
