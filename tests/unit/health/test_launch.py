@@ -260,6 +260,15 @@ def test_failed_tasks_count_only_once_their_service_is_updated(launched, declare
     assert ("cannot start" in err) == (declared == SPEC_HASH)
 
 
+def test_what_failed_before_the_deployment_does_not_count(launched):
+    """The deployment may be what mends it."""
+    old = task("dask_worker", "failed", "task: non-zero exit (78)")
+    old |= {"ID": "old", "DesiredState": "shutdown"}
+    swarm = Swarm([{"proof": PROOF}], tasks=[old, task("dask_worker", "starting")])
+    code, _, err = launched(swarm)
+    assert 0 == code, err
+
+
 def test_a_probe_that_ends_without_a_result_fails(launched):
     """The message has the error of its task."""
     swarm = Swarm([])

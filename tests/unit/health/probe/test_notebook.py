@@ -4,6 +4,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from tornado.web import Application, RequestHandler
 
 from health.probe import UnprovenError
 from health.probe import notebook as notebook_module
@@ -96,6 +97,22 @@ def test_a_password_opens_the_notebook(kernels, tmp_path):
     with pytest.raises(UnprovenError, match="accept the notebook's token or password") as refused:
         Session(kernels.url, "another password")
     assert "another password" not in str(refused.value)
+
+
+class LoginPage(RequestHandler):
+    """Shows the login again, with the status of success."""
+
+    def get(self):
+        self.write("<title>Jupyter Server</title>")
+
+    post = get
+
+
+def test_a_login_page_is_no_login(run_application):
+    """Only a redirect is: the page for a wrong password may have the status of success."""
+    url = run_application(Application([("/login", LoginPage)]))
+    with pytest.raises(UnprovenError, match=r"token or password \(302\), found 200"):
+        Session(url, JUPYTER_PASSWORD)
 
 
 def test_a_cell_of_the_notebook_computes(kernels):
