@@ -65,7 +65,7 @@ class Jupyter:
 
     def __init__(self, python, folder, port, secrets):
         self.port, self.folder = port, folder
-        (folder / "secrets").mkdir(parents=True)
+        (folder / "secrets").mkdir(parents=True, exist_ok=True)
         for name, text in secrets.items():
             (folder / "secrets" / name).write_text(text)
         self.config = folder / "jupyter_server_config.py"

@@ -25,6 +25,7 @@ CONTENT = "upstream's content"
 FORGED = {
     "Remote-User": "root",
     "Remote-Groups": "admins",
+    "Remote-Roles": "admins",  # which no login sets
     "Remote_User": "root",
     "X-Forwarded-For": "127.0.0.1",
     "X-Forwarded-Host": "portal.localhost",

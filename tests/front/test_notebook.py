@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from contextlib import closing
+from http.client import HTTPConnection
 
 import pytest
 from tornado.httpclient import HTTPRequest
@@ -169,3 +171,25 @@ def test_a_missing_secret_opens_nothing(missing, tmp_path):
             assert 403 == jupyter.ask("/api/status", headers)
         opened_by_key = jupyter.ask("/api/status", KEY)
         assert (403 if missing == "front_key" else 200) == opened_by_key
+
+
+def test_a_new_token_ends_sessions(tmp_path):
+    """A restart with the same token does not."""
+    port, cookie, statuses = free_port(), "", []
+    for token in ("jupyter-token", "jupyter-token", "another"):
+        with closing_all() as opened:
+            secrets = SECRETS | {"notebook_token": token}
+            opened.append(Jupyter(find_jupyter(), tmp_path / "home", port, secrets))
+            jupyter = opened[0].wait()
+            cookie = cookie or session_of(jupyter, token)
+            statuses.append(jupyter.ask("/api/status", {"Cookie": cookie}))
+    assert [200, 200, 403] == statuses
+
+
+def session_of(jupyter, token):
+    """Return the cookies of a session that a token has opened."""
+    with closing(HTTPConnection("127.0.0.1", jupyter.port, timeout=15)) as connection:
+        connection.request("GET", "/lab", headers={"Authorization": f"token {token}"})
+        with connection.getresponse() as answer:
+            cookies = answer.headers.get_all("Set-Cookie", [])
+    return "; ".join(cookie.partition(";")[0] for cookie in cookies)

@@ -1,5 +1,6 @@
 """The Caddyfile: every value stays one word, and a real Caddy accepts the result."""
 
+import json
 import os
 import subprocess
 from unittest.mock import patch
@@ -165,6 +166,22 @@ class TestRealCaddy:
                 "\n".join(line[2:] for line in output.splitlines()).strip(),
                 status,
             )
+
+    def test_only_the_container_reaches_the_health_check(self, real_caddy, tmp_path):
+        """Caddy's network has other services; sites have the published ports alone."""
+        values = CaddyfileValues(**{**vars(EXAMPLE), "login": "basic"})
+        main = write(tmp_path, options(values) | fragments(values, HASH, KEY))
+        output, status = run_caddy(
+            real_caddy, tmp_path, "adapt", "--adapter", "caddyfile", "--config", main
+        )
+        assert 0 == status, output
+        (adapted,) = [line for line in output.splitlines() if line.startswith('{"admin"')]
+        config = json.loads(adapted)
+        listening = {
+            a for server in config["apps"]["http"]["servers"].values() for a in server["listen"]
+        }
+        assert {":443", "127.0.0.1:8081"} == listening
+        assert "unix//var/tmp/admin.sock" == config["admin"]["listen"]
 
     @pytest.mark.parametrize("login", LOGINS)
     def test_accepts_the_joined_fragments_beside_other_sites(self, real_caddy, tmp_path, login):

@@ -31,6 +31,9 @@ with reaper.reaper("dask_health-1", seconds, timing) as dismiss:
     if sys.argv[2] == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if sys.argv[2] in signal.Signals.__members__:
+        child = pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().strip()
+        while os.readlink(f"/proc/{child}/fd/1") != os.devnull:
+            time.sleep(0.01)  # until the reaper has left the group
         os.killpg(0, signal.Signals[sys.argv[2]])
     if sys.argv[2] == "hung":
         time.sleep(30)
