@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from lab.caddy import find_caddy
 
-# A slow machine must not fail an example.
-settings.register_profile("any-machine", deadline=None)
+# A slow machine must not fail an example, and mutmut runs all tests several times in a process.
+settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[HealthCheck.differing_executors]
+)
 settings.load_profile("any-machine")
 
 ROOT = Path(__file__).parent.parent
