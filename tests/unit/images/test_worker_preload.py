@@ -140,10 +140,15 @@ def start(launch):
         new = [launch(client.scheduler.address, port) for _ in range(count)]
         started.extend(new)
         names = {process.name for process in new}
-        wait_for(f"{count} workers", lambda: names <= members(client).keys())
+
+        def joined():
+            known = members(client)
+            return [known[name] for name in names] if names <= known.keys() else []
+
+        addresses = wait_for(f"{count} workers", joined)
         # A nanny answers once it knows that its worker has started. Before that, the death of the
         # worker ends the nanny too.
-        client.run(os.getpid, workers=[members(client)[name] for name in names], nanny=True)
+        client.run(os.getpid, workers=addresses, nanny=True)
         return new
 
     return start_some
