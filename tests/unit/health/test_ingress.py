@@ -71,6 +71,10 @@ class Door:
         return self.changed.get(path, answer(200))
 
     def post(self, host, path, headers, body):
+        assert ("auth.example.org", "/api/firstfactor") == (host, path)
+        assert {"Content-Type": "application/json"} == headers
+        login = {"username": "probe", "password": "correct horse", "keepMeLoggedIn": False}
+        assert login == json.loads(body)
         cookie = Response(status=200, location="", cookies={"session": "1"}, text="")
         return self.changed.get("login", cookie)
 
@@ -115,12 +119,16 @@ def test_a_good_ingress_is_proven(proof, auth):
 @SITES
 @LOGINS
 @pytest.mark.parametrize("who", ["anonymous", "forged"])
-@pytest.mark.parametrize(("kind", "status"), [("page", 200), ("websocket", 101)])
-def test_one_open_door_is_found(proof, site, auth, who, kind, status):
+@pytest.mark.parametrize(
+    ("kind", "status", "is_own"),
+    [("page", 200, False), ("page", 403, True), ("websocket", 101, False)],
+)
+def test_one_open_door_is_found(proof, site, auth, who, kind, status, is_own):
     """A single page or websocket that needs no login, or accepts forged headers."""
     message = f"the ingress is open: the {who} (request|{kind}) to https://{site}.example.org"
+    changed = {(who, kind, site): answer(status, OWN_PAGES[site] if is_own else "")}
     with pytest.raises(UnauthenticatedAccessError, match=message):
-        proof(auth, {(who, kind, site): answer(status, OWN_PAGES[site])})
+        proof(auth, changed)
 
 
 @pytest.mark.parametrize("location", ["/login?next=x", "https://notebook.example.org/login"])
