@@ -2,7 +2,7 @@
 STACK ?= dev
 PYTHON := .venv/bin/python
 
-.PHONY: up preview destroy record drift test lint sbom lab lab-down bench chaos format
+.PHONY: up preview destroy record drift test mutants lint sbom lab lab-down bench chaos format
 
 # The dev stack has the lab: a Swarm on this machine. No other stack does.
 DEPLOY = $(PYTHON) -m $(if $(filter dev,$(STACK)),lab.dev,tools.deploy --stack $(STACK))
@@ -20,8 +20,18 @@ lab: .venv/installed
 lab-down: .venv/installed
 	@$(PYTHON) -m lab down
 
+# The fast suites mostly wait, so they share the cores; the Swarm suites have the lab to themselves.
 test: .venv/installed
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest --numprocesses 4 --dist loadfile tests/unit tests/program tests/front
+	@$(PYTHON) -m pytest tests/swarm
+
+# Which faults in the code that guards people no test notices. It stops after MINUTES, goes on there
+# the next time, and takes names, such as FAULTS='config.types*'.
+MINUTES ?= 30
+mutants: .venv/mutmut
+	@timeout --foreground --signal KILL $(MINUTES)m .venv/bin/mutmut run $(FAULTS) \
+	  || [ $$? -eq 137 ] # it keeps every result at once
+	@.venv/bin/mutmut results | grep --invert-match 'not checked' || echo "every tried fault is noticed"
 
 lint: .venv/installed
 	@.venv/bin/ruff check .
@@ -57,4 +67,8 @@ chaos: .venv/installed
 	@python3 -c 'import ensurepip' 2>/dev/null || apt-get install --yes --quiet python3-venv
 	@python3 -m venv .venv
 	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.venv/mutmut: .venv/installed requirements-mutants.txt
+	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements-mutants.txt
 	@touch $@

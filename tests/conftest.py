@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from lab.caddy import find_caddy
 
-# A slow machine must not fail an example.
-settings.register_profile("any-machine", deadline=None)
+# A slow machine must not fail an example, and mutmut runs all tests several times in a process.
+settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[HealthCheck.differing_executors]
+)
 settings.load_profile("any-machine")
 
 ROOT = Path(__file__).parent.parent
@@ -44,13 +46,13 @@ def free_port():
         return server.getsockname()[1]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def project():
     """Return `Pulumi.yaml` as plain data."""
     return yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def defaults(project):
     """Return the default of every config key as text, as the engine passes it to a program."""
     values = {key: entry["default"] for key, entry in project["config"].items()}

@@ -77,7 +77,7 @@ class Existing:
         }
         done = subprocess.run(
             [sys.executable, "-m", "caddy.install", action], input=json.dumps(request | changed),
-            cwd=ROOT, env=self.env, capture_output=True, text=True, check=False,
+            cwd=ROOT, env=self.env, capture_output=True, text=True, check=False, umask=0o077,
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr
 
@@ -112,6 +112,27 @@ def test_a_good_file_is_served_beside_the_others(existing):
     assert "other's content" == existing.ask("other.localhost")[1]
     assert ["dask-swarm.caddy"] == existing.files()
     assert GOOD == (existing.sites / "dask-swarm.caddy").read_text()
+
+
+def test_caddys_user_can_read_the_file(existing):
+    """Whatever the umask of the user who deploys; a restored file keeps its mode."""
+    existing.install("put", GOOD)
+    file = existing.sites / "dask-swarm.caddy"
+    assert 0o644 == file.stat().st_mode & 0o777
+    file.chmod(0o664)
+    status, _ = existing.install("put", "notebook.localhost {\n\tno_such_directive\n}\n")
+    assert (1, 0o664) == (status, file.stat().st_mode & 0o777)
+
+
+def test_after_a_killed_run_the_last_good_file_is_restored(existing):
+    """The file that the killed run had installed was never accepted."""
+    existing.install("put", GOOD)
+    file = existing.sites / "dask-swarm.caddy"
+    file.rename(file.with_name("dask-swarm.caddy.before"))
+    file.write_text("notebook.localhost {\n\tno_such_directive\n}\n")
+    status, _ = existing.install("put", "dashboard.localhost {\n\tno_such_directive\n}\n")
+    assert (1, GOOD) == (status, file.read_text())
+    assert ["dask-swarm.caddy"] == existing.files()
 
 
 @pytest.mark.parametrize("before", [None, GOOD], ids=["first", "later"])

@@ -7,8 +7,8 @@ from http.client import IncompleteRead, RemoteDisconnected
 
 import pytest
 
-from caddy.caddyfile import bcrypt_hash, join, login
-from tests.front.conftest import BASIC, NAMES, PORTAL, SALT, SESSION, CaddyServer, StubServer
+from caddy.caddyfile import join, login
+from tests.front.conftest import BASIC, NAMES, PORTAL, SESSION, CaddyServer, StubServer, quick_hash
 from tests.front.portal import PASSWORD, USER
 from tests.front.services import KEY, TOKEN, upstream
 
@@ -25,6 +25,7 @@ CONTENT = "upstream's content"
 FORGED = {
     "Remote-User": "root",
     "Remote-Groups": "admins",
+    "Remote-Roles": "admins",  # which no login sets
     "Remote_User": "root",
     "X-Forwarded-For": "127.0.0.1",
     "X-Forwarded-Host": "portal.localhost",
@@ -165,7 +166,7 @@ def test_a_session_ends_with_the_password(new_ingress):
     ingress = new_ingress("basic-cookie")
     headers = {"Cookie": cookie_of(ingress).partition(";")[0]}
     assert 200 == ingress.caddy.ask(NAMES["notebook"], headers=headers)[0]
-    other = {"login.caddy": login(ingress.text, bcrypt_hash("another", SALT))}
+    other = {"login.caddy": login(ingress.text, quick_hash("another"))}
     ingress.caddy.reload(ingress.files | other)
     assert 401 == ingress.caddy.ask(NAMES["notebook"], headers=headers)[0]
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from contextlib import closing
+from http.client import HTTPConnection
 
 import pytest
 from tornado.httpclient import HTTPRequest
@@ -20,7 +22,15 @@ KEY = {"Proxy-Authorization": SECRETS["front_key"], "Remote-User": "ada"}
 TOKEN = f"token={SECRETS['notebook_token']}"
 BY_TOKEN = {"Authorization": f"token {SECRETS['notebook_token']}"}
 TERMINAL_SECONDS = 20
-PRIVATE = ("/lab", "/api/me", "/api/contents", "/api/terminals", "/files/x", "/lab/api/settings")
+PRIVATE = (
+    "/lab",
+    "/api/me",
+    "/api/contents",
+    "/api/terminals",
+    "/files/x",
+    "/lab/api/settings",
+    "/careless",
+)
 SOCKET = "/api/events/subscribe"
 
 
@@ -58,7 +68,7 @@ class TestOnItsOwnPort:
         """A missing, wrong, empty or foreign key is refused."""
         assert jupyter.ask(path, headers) in (302, 401, 403)
 
-    @pytest.mark.parametrize("path", PRIVATE[:4])
+    @pytest.mark.parametrize("path", [*PRIVATE[:4], "/careless"])
     @pytest.mark.parametrize("headers", [KEY, BY_TOKEN], ids=["key", "token"])
     def test_key_and_token_open_it(self, jupyter, path, headers):
         """Either is enough."""
@@ -161,3 +171,25 @@ def test_a_missing_secret_opens_nothing(missing, tmp_path):
             assert 403 == jupyter.ask("/api/status", headers)
         opened_by_key = jupyter.ask("/api/status", KEY)
         assert (403 if missing == "front_key" else 200) == opened_by_key
+
+
+def test_a_new_token_ends_sessions(tmp_path):
+    """A restart with the same token does not."""
+    port, cookie, statuses = free_port(), "", []
+    for token in ("jupyter-token", "jupyter-token", "another"):
+        with closing_all() as opened:
+            secrets = SECRETS | {"notebook_token": token}
+            opened.append(Jupyter(find_jupyter(), tmp_path / "home", port, secrets))
+            jupyter = opened[0].wait()
+            cookie = cookie or session_of(jupyter, token)
+            statuses.append(jupyter.ask("/api/status", {"Cookie": cookie}))
+    assert [200, 200, 403] == statuses
+
+
+def session_of(jupyter, token):
+    """Return the cookies of a session that a token has opened."""
+    with closing(HTTPConnection("127.0.0.1", jupyter.port, timeout=15)) as connection:
+        connection.request("GET", "/lab", headers={"Authorization": f"token {token}"})
+        with connection.getresponse() as answer:
+            cookies = answer.headers.get_all("Set-Cookie", [])
+    return "; ".join(cookie.partition(";")[0] for cookie in cookies)

@@ -206,3 +206,12 @@ def test_a_node_without_caddy_has_a_healthy_reloader(node):
     node.serve("one")
     node.reloader()
     assert 0 == node.healthy()
+
+
+def test_a_reloader_that_has_loaded_nothing_is_not_healthy(node):
+    """Swarm must not call an update done before the new sites are served."""
+    script = (node.folder / "reloader.sh").read_text()
+    assert "-lt 80" in script
+    (node.folder / "reloader.sh").write_text(script.replace("-lt 80", "-lt 2"))
+    assert 0 != node.healthy()
+    assert not (node.folder / "own-settled-seen").exists()

@@ -16,6 +16,8 @@ HEALTH = (
     '{"workers": 4, "threads": 4, "memory_bytes": 4294967296, "imprints": {"dask_worker": "1"}}'
 )
 
+PROGRAMS = {}  # those that have run, by their config values
+
 INGRESS = '{"auth": "basic", "login_tried": true}'
 
 
@@ -24,6 +26,7 @@ class Program:
     """The resources and outputs of one run of the program."""
 
     resources: list = field(default_factory=list)
+    requests: dict = field(default_factory=dict)  # to the engine, by logical name
     outputs: dict = field(default_factory=dict)
     secret_outputs: set = field(default_factory=set)
 
@@ -36,6 +39,10 @@ class Program:
         commands = self.of_type("command:local:Command")
         (command,) = [command for command in commands if command.name == name]
         return command
+
+    def dependencies(self, name):
+        """Return the logical names of the resources that a resource waits for."""
+        return {urn.rpartition("::")[2] for urn in self.requests[name].dependencies}
 
     def service(self, name):
         """Return the inputs of the service with a Swarm name."""
@@ -81,14 +88,39 @@ class Program:
         return replace(resource, id=f"{resource.name}-id", outputs=outputs)
 
 
-@pytest.fixture
-def run(defaults, monkeypatch):
-    """Return a function that runs the program with some config values changed."""
+class Engine(Harness):
+    """The SDK's mock engine; it keeps the requests of a program."""
 
-    def run_program(*, drifted="", program=None, **config):
-        find = lambda settings: replace(_site(settings), drifted=drifted)  # noqa: E731
-        monkeypatch.setattr(site, "find", find)
-        return _run(defaults | config, preview=False, program=program)
+    def __init__(self, program):
+        super().__init__(program.record)
+        self.requests = program.requests
+
+    def RegisterResource(self, request):  # noqa: N802  the SDK's name
+        self.requests[request.name] = request
+        return super().RegisterResource(request)
+
+
+@pytest.fixture
+def run(request, defaults):
+    """Return a function that runs the program with some config values changed.
+
+    It returns the program of an earlier test with the same values, except with `again`, and in
+    tests that change the program's surroundings by `monkeypatch`.
+    """
+    changed = "monkeypatch" in request.fixturenames
+
+    def run_now(drifted, config, program=None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(site, "find", lambda s: replace(_site(s), drifted=drifted))
+            return _run(defaults | config, preview=False, program=program)
+
+    def run_program(*, drifted="", again=False, program=None, **config):
+        if changed or again or program:
+            return run_now(drifted, config, program)
+        key = (drifted, *sorted(config.items()))
+        if key not in PROGRAMS:
+            PROGRAMS[key] = run_now(drifted, config)
+        return PROGRAMS[key]
 
     return run_program
 
@@ -110,7 +142,7 @@ def _run(values, *, preview, program=None):
     program = program or Program()
     keys = {f"dask-swarm:{key}": value for key, value in values.items()}
     outputs = run_program(
-        Harness(program.record),
+        Engine(program),
         ROOT / "__main__.py",
         keys,
         project="dask-swarm",

@@ -332,7 +332,7 @@ class TestBasic:
 
     def test_the_hash_stays_the_same(self, run):
         """A second deployment changes no file of Caddy."""
-        assert files_of(run(**LOCAL)) == files_of(run(**LOCAL))
+        assert files_of(run(**LOCAL)) == files_of(run(**LOCAL, again=True))
 
     @pytest.mark.parametrize(("config", "secret"), SECRET_TEXTS)
     def test_a_text_with_a_key_or_hash_is_a_secret_output(self, run, config, secret):
@@ -487,17 +487,25 @@ class TestProof:
     )
     def test_runs_again_when_what_it_depends_on_changes(self, run, change):
         """A new name or password is proven; unchanged sites are not proven again."""
+        assert self.keepers(run(**LOCAL)) == self.keepers(run(**LOCAL, again=True))
+        assert self.keepers(run(**LOCAL)) != self.keepers(run(**LOCAL, **change))
 
-        def keepers(program):
-            (attempt,) = [
-                resource
-                for resource in program.of_type("random:index/randomId:RandomId")
-                if resource.name == "front-proof-attempt"
-            ]
-            return attempt.inputs["keepers"]
+    def test_runs_again_with_another_caddyfile(self, run):
+        """Another address of Authelia is not in the proof's request."""
+        changed = run(**REAL, autheliaAddress="login:80")
+        assert self.request_of(run(**REAL)) == self.request_of(changed)
+        assert self.keepers(run(**REAL)) != self.keepers(changed)
 
-        assert keepers(run(**LOCAL)) == keepers(run(**LOCAL))
-        assert keepers(run(**LOCAL)) != keepers(run(**LOCAL, **change))
+    def test_runs_again_after_the_cluster_is_proven_again(self, run):
+        """The cluster's new attempt may have replaced what the ingress leads to."""
+        program = run(**LOCAL)
+        assert "0123456789abcdef" * 2 == self.keepers(program)["probe"]
+        assert "dask-health-attempt" in program.dependencies("front-proof-attempt")
+
+    def keepers(self, program):
+        attempts = program.of_type("random:index/randomId:RandomId")
+        (attempt,) = [a for a in attempts if a.name == "front-proof-attempt"]
+        return attempt.inputs["keepers"]
 
     def test_runs_after_the_health_probe(self, run):
         """Before, the sites have no upstreams."""

@@ -82,6 +82,12 @@ def test_the_provider_uses_the_projects_ssh_config(run, host, options):
     assert options == json.loads(provider.inputs.get("sshOpts", "null"))
 
 
+def test_an_adopted_network_is_not_replaced(run):
+    """Whether containers may attach cannot be changed in place; a replacement is an outage."""
+    request = run().requests["dask-network-overlay"]
+    assert {"attachable", "labels"} <= set(request.ignoreChanges)
+
+
 class TestProbe:
     def test_expects_the_size_of_the_settings(self, run):
         """Workers, threads and memory are the sums over all workers."""
@@ -99,7 +105,7 @@ class TestProbe:
 
     def test_does_not_run_again_without_a_change(self, run):
         """Two runs with the same config have the same keepers."""
-        assert keepers_of(run()) == keepers_of(run())
+        assert keepers_of(run()) == keepers_of(run(again=True))
 
     @pytest.mark.parametrize(
         "change",

@@ -1,7 +1,9 @@
 """The Caddyfile: every value stays one word, and a real Caddy accepts the result."""
 
+import json
 import os
 import subprocess
+from unittest.mock import patch
 
 import bcrypt
 import pytest
@@ -116,11 +118,16 @@ class TestHash:
         assert bcrypt.checkpw(b"correct horse", HASH.encode())
         assert not bcrypt.checkpw(b"correct cow", HASH.encode())
 
-    @settings(max_examples=5, deadline=None)
+    def test_a_stolen_hash_is_slow_to_search(self):
+        """Each guess costs 2^12 rounds."""
+        assert HASH.startswith("$2b$12$")
+
+    @settings(max_examples=20, deadline=None)
     @given(salt=st.binary(min_size=16, max_size=16))
     def test_is_the_same_for_the_same_salt(self, salt):
         """A second deployment changes nothing."""
-        one, two = (caddyfile.bcrypt_hash("correct horse", salt.hex()) for _ in range(2))
+        with patch.object(caddyfile, "BCRYPT_ROUNDS", 4):
+            one, two = (caddyfile.bcrypt_hash("correct horse", salt.hex()) for _ in range(2))
         assert one == two
         assert bcrypt.checkpw(b"correct horse", one.encode())
 
@@ -142,7 +149,7 @@ class TestRealCaddy:
         assert 0 == status, output
 
     @settings(
-        max_examples=10,
+        max_examples=3,  # a value is one word, so it hardly changes the format
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
@@ -159,6 +166,22 @@ class TestRealCaddy:
                 "\n".join(line[2:] for line in output.splitlines()).strip(),
                 status,
             )
+
+    def test_only_the_container_reaches_the_health_check(self, real_caddy, tmp_path):
+        """Caddy's network has other services; sites have the published ports alone."""
+        values = CaddyfileValues(**{**vars(EXAMPLE), "login": "basic"})
+        main = write(tmp_path, options(values) | fragments(values, HASH, KEY))
+        output, status = run_caddy(
+            real_caddy, tmp_path, "adapt", "--adapter", "caddyfile", "--config", main
+        )
+        assert 0 == status, output
+        (adapted,) = [line for line in output.splitlines() if line.startswith('{"admin"')]
+        config = json.loads(adapted)
+        listening = {
+            a for server in config["apps"]["http"]["servers"].values() for a in server["listen"]
+        }
+        assert {":443", "127.0.0.1:8081"} == listening
+        assert "unix//var/tmp/admin.sock" == config["admin"]["listen"]
 
     @pytest.mark.parametrize("login", LOGINS)
     def test_accepts_the_joined_fragments_beside_other_sites(self, real_caddy, tmp_path, login):

@@ -2,13 +2,15 @@
 
 import json
 import shlex
+from contextlib import suppress
 from decimal import Decimal
 
 import certifi
 import pytest
 
 from config.problems import ConfigError
-from config.settings import Settings, parse_settings
+from config.settings import Settings, declared_settings, parse_settings
+from config.types import is_local
 
 SECRETS = ("notebookPassword", "basicPassword", "autheliaPassword", "s3SecretKey")
 
@@ -410,12 +412,76 @@ def test_variables_may_be_secrets_and_are_never_shown(defaults):
     assert "correct horse" not in repr(settings)
 
 
-def test_settings_do_not_show_the_password(defaults):
+SECRET_KEYS = [setting.key for setting in declared_settings() if setting.secret]
+
+
+def test_settings_do_not_show_a_secret(defaults):
     """A traceback or log of the settings shows no secret."""
-    settings = parse_settings(
-        defaults | {"notebookPassword": "correct horse"}, {"notebookPassword"}, {}
-    )
-    assert "correct horse" not in repr(settings)
+    needed = INGRESS | {"autheliaUser": "probe", "s3AccessKey": "AKIA"}
+    config = defaults | needed | dict.fromkeys(SECRET_KEYS, "correct-horse")
+    settings = parse_settings(config, SECRET_KEYS, {})
+    assert settings.ingress
+    assert settings.object_store
+    assert "correct-horse" not in repr(settings)
+
+
+# Any printable character is valid in an access key.
+PLAIN = [s for s in declared_settings() if s.example.isascii() and not s.example.startswith("--")]
+
+
+ENDS = [" x", "\n", "\nimport /etc/passwd", "{", ";id", "$(id)", "\0"]
+
+
+@pytest.mark.parametrize("setting", PLAIN, ids=lambda setting: setting.key)
+def test_a_value_ends_with_its_text(setting):
+    """No blank, line or command after a valid value reaches Caddy, a shell or a file."""
+    value = setting.parse(setting.example)
+    for end in ENDS:
+        with suppress(ValueError):
+            assert value == setting.parse(setting.example + end)
+
+
+@pytest.mark.parametrize("domain", ["x.mylocalhost", "mylocalhost.org", "localhost.org"])
+def test_a_domain_that_resembles_localhost_is_not_this_machine(defaults, domain):
+    """Without a login its notebook would be open to everybody."""
+    assert not is_local(domain)
+    (problem,) = problems(defaults | {"domain": domain, "auth": "none"})
+    assert ("auth", f"'none' opens {domain} to everybody") == (
+        problem.key, problem.found.partition(",")[0],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"),
+        *("AWS_DEFAULT_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_ENDPOINT_URL"),
+        *("AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE"),
+        "S3_BUCKET",
+    ],
+)
+def test_a_variable_cannot_lead_s3_clients_elsewhere(defaults, name):
+    """S3 clients prefer these variables to the keys of the stack."""
+    keys = {"s3AccessKey": "AKIA", "s3SecretKey": "secret-key"}
+    config = defaults | keys | {"environment": json.dumps({name: "x"})}
+    (problem,) = problems(config, encrypted={"s3SecretKey"})
+    assert ("environment", True) == (problem.key, problem.found.startswith(f"{name} is set"))
+
+
+@pytest.mark.parametrize("mode", ["managed", "external"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("PREFECT_API_URL", "PREFECT_SERVER_EPHEMERAL_ENABLED"),
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE",
+    ],
+)
+def test_a_variable_cannot_lead_flows_to_another_server(defaults, mode, name):
+    """Nobody would see them there."""
+    config = {"prefect": mode, "environment": json.dumps({name: "x"})}
+    config |= {"prefectApiUrl": "http://h:4200/api"} if mode == "external" else {}
+    (problem,) = problems(defaults | config)
+    assert ("environment", f"{name} is set by the program") == (problem.key, problem.found)
 
 
 def test_settings_cannot_be_changed(defaults):

@@ -98,6 +98,8 @@ def test_the_secret_of_the_notebook_is_mounted(kind):
     notebook = probe_request(launcher_request).notebook
     assert notebook.secret_file.endswith(secret["File"]["Name"])
     assert (kind, True) == (notebook.kind, notebook.cell)
+    # The images have different users, and nothing else runs in the container.
+    assert 0o444 == secret["File"]["Mode"]
 
 
 PREFECT = {"api_url": "http://dask_prefect:4200/api", "managed": True}
@@ -121,6 +123,8 @@ def test_the_service_has_limits_and_a_label():
     limits = spec["task_template"]["Resources"]["Limits"]
     assert {"NanoCPUs": 10**9, "MemoryBytes": 512 * 2**20} == limits
     assert ["ALL"] == spec["task_template"]["ContainerSpec"]["CapabilityDrop"]
+    restarts = spec["task_template"]["RestartPolicy"]
+    assert ("on-failure", 2) == (restarts["Condition"], restarts["MaxAttempts"])
     assert ["NONE"] == spec["task_template"]["ContainerSpec"]["Healthcheck"]["Test"]
     assert "health" == spec["labels"]["dask.swarm/role"]
 
@@ -154,6 +158,13 @@ def test_services_in_use_are_left_alone():
     assert [] == leftovers(NOW + 100, task("complete", "2027-01-15T07:59:50.5Z"))
 
 
+@pytest.mark.parametrize("ends_in", [10, 0, -10])
+def test_a_service_near_its_deadline_is_left_alone(ends_in):
+    """Its launcher still reads its last lines, and clocks differ."""
+    assert [] == leftovers(NOW + ends_in, task("running", "2027-01-15T07:00:00Z"))
+
+
 def test_services_with_other_names_are_left_alone():
     """The label alone does not make a service a probe."""
-    assert [] == leftovers(NOW - 100, name="my-health")
+    for name in ("my-health", "dask_healthy", "dask_worker"):
+        assert [] == leftovers(NOW - 100, name=name)

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+import time
 
 import pytest
 from docker.errors import DockerException
@@ -73,7 +74,7 @@ class Swarm:
         self.services = {"dask_worker": service("dask_worker")} if services is None else services
         self.tasks_known = [task("dask_worker")] if tasks is None else tasks
         self.removed, self.rolled_back, self.resumed = [], [], []
-        self.records = []
+        self.records, self.probes = [], {}
         self.created = threading.Event()
         self.followed = threading.Event()
 
@@ -81,8 +82,9 @@ class Swarm:
         existing = {name: self.services[name] for name in names if name in self.services}
         return Snapshot(services=existing, tasks=tuple(self.tasks_known))
 
-    def labelled(self, _):
-        return Snapshot(services={}, tasks=())
+    def labelled(self, labels):
+        assert {"dask.swarm/role": "health"} == labels
+        return Snapshot(services=self.probes, tasks=())
 
     def nodes(self):
         return [NODE]
@@ -130,7 +132,7 @@ class Swarm:
 def launched(monkeypatch, capsys):
     """Return a function that runs the launcher on a Swarm: exit code, output, messages."""
 
-    def run(swarm, timing=TIMING, **changes):
+    def run(swarm, timing=TIMING, *, cleans_up=True, **changes):
         dismissed = []
 
         @contextlib.contextmanager
@@ -153,8 +155,8 @@ def launched(monkeypatch, capsys):
                 signal.signal(number, handler)
         out, err = capsys.readouterr()
         assert all(name.startswith("dask_health-") for name in swarm.removed)
-        assert not any(name.startswith("dask_health-") for name in swarm.services)
-        assert [True] == dismissed
+        assert cleans_up != any(name.startswith("dask_health-") for name in swarm.services)
+        assert cleans_up == bool(dismissed)
         return code, out, err
 
     return run
@@ -256,6 +258,15 @@ def test_failed_tasks_count_only_once_their_service_is_updated(launched, declare
     assert 1 == code
     assert message in err
     assert ("cannot start" in err) == (declared == SPEC_HASH)
+
+
+def test_what_failed_before_the_deployment_does_not_count(launched):
+    """The deployment may be what mends it."""
+    old = task("dask_worker", "failed", "task: non-zero exit (78)")
+    old |= {"ID": "old", "DesiredState": "shutdown"}
+    swarm = Swarm([{"proof": PROOF}], tasks=[old, task("dask_worker", "starting")])
+    code, _, err = launched(swarm)
+    assert 0 == code, err
 
 
 def test_a_probe_that_ends_without_a_result_fails(launched):
@@ -368,6 +379,31 @@ def test_an_interrupted_launcher_removes_its_service(launched, number):
     assert (130, "") == (code, out)
     assert "interrupted" in err
     assert 1 == len(swarm.removed)
+
+
+def test_what_killed_launchers_have_left_is_removed(launched):
+    """A probe of a running deployment is left alone."""
+    swarm = Swarm([{"proof": PROOF}])
+    for name, deadline in (("dask_health-old", 1), ("dask_health-busy", time.time() + 60)):
+        labels = {"dask.swarm/deadline": str(int(deadline))}
+        swarm.probes[name] = {"ID": name, "Spec": {"Name": name, "Labels": labels}}
+    assert 0 == launched(swarm)[0]
+    assert "dask_health-old" in swarm.removed
+    assert "dask_health-busy" not in swarm.removed
+
+
+@pytest.mark.parametrize("error", [None, DockerException("no leader")])
+def test_a_service_that_cannot_be_removed_is_left_to_the_reaper(launched, monkeypatch, error):
+    """The request to create it is under way, or the manager is silent."""
+
+    def remove(swarm, name):
+        if error:
+            raise error
+        return False
+
+    monkeypatch.setattr(Swarm, "remove", remove)
+    code, _, _ = launched(Swarm([{"proof": PROOF}]), cleans_up=False)
+    assert 0 == code
 
 
 def test_the_request_of_these_tests_is_valid():

@@ -29,7 +29,8 @@ def load():
 
 def request(host, port):
     """Return a request for `/proxy/<host>:<port>/status` as jupyter-server-proxy has it."""
-    headers = {"Authorization": "token secret", "Cookie": "session=secret", "Accept": "*/*"}
+    logins = {"Authorization": "token x", "Cookie": "session=x", "Proxy-Authorization": "key"}
+    headers = logins | {"Accept": "*/*"}
     return SimpleNamespace(
         path_args=[host, port, "/status"], request=SimpleNamespace(headers=headers)
     )

@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.request import urlopen
 
 import dask
@@ -139,10 +140,15 @@ def start(launch):
         new = [launch(client.scheduler.address, port) for _ in range(count)]
         started.extend(new)
         names = {process.name for process in new}
-        wait_for(f"{count} workers", lambda: names <= members(client).keys())
+
+        def joined():
+            known = members(client)
+            return [known[name] for name in names] if names <= known.keys() else []
+
+        addresses = wait_for(f"{count} workers", joined)
         # A nanny answers once it knows that its worker has started. Before that, the death of the
         # worker ends the nanny too.
-        client.run(os.getpid, workers=[members(client)[name] for name in names], nanny=True)
+        client.run(os.getpid, workers=addresses, nanny=True)
         return new
 
     return start_some
@@ -217,6 +223,15 @@ def test_the_grace_period_suffices():
     assert leave.DRAIN_SECONDS + leave.CLOSE_SECONDS < nanny_preload.LEAVE_SECONDS < 60
     assert leave.RECEIVER_SECONDS + leave.MOVING_SECONDS < leave.DRAIN_SECONDS
     assert leave.LEAVE == nanny_preload.LEAVE
+
+
+def test_the_nanny_looks_at_the_memory_often():
+    """At Dask's pace, every 100 ms, the kernel ends the container first in half of the cases."""
+    monitor = SimpleNamespace(callback_time=100)
+    nanny_preload.watch_memory_closely(
+        SimpleNamespace(periodic_callbacks={"memory_monitor": monitor})
+    )
+    assert monitor.callback_time <= 20
 
 
 @pytest.mark.parametrize("stop", [stop, stop_group])

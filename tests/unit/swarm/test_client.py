@@ -1,7 +1,9 @@
 """The client of a manager behind SSH: ssh's options, and its error messages."""
 
+import os
 import subprocess
 
+import docker
 import pytest
 from docker.errors import TLSParameterError
 
@@ -13,6 +15,7 @@ ADDRESS = "ssh://deploy@manager.example.org:2222"
 # Replaces ssh, and answers like the engine behind it.
 ENGINE = r"""#!/bin/sh
 echo "$@" >>"$0.seen"
+echo $$ >"$0.pid"
 while IFS= read -r line; do
   case $line in
   GET*version*) body='{"ApiVersion": "1.41"}' ;;
@@ -163,6 +166,36 @@ class TestClient:
         monkeypatch.setenv("DOCKER_CERT_PATH", "/nowhere")
         with pytest.raises(TLSParameterError):
             client.connect("tcp://127.0.0.1:1", seconds=1)
+
+    def test_speaks_tls_with_an_engine_on_the_network_only(self, monkeypatch, tmp_path):
+        """Plain TCP would be open to everybody in between."""
+        for name in ("ca", "cert", "key"):
+            (tmp_path / f"{name}.pem").touch()
+        monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
+        monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+        used = []
+        monkeypatch.setattr(docker, "APIClient", lambda _, **more: used.append(more["tls"]))
+        client.connect("tcp://manager:2376", seconds=1)
+        client.connect("unix:///var/run/docker.sock", seconds=1)
+        assert (str(tmp_path / "ca.pem"), True) == (used[0].ca_cert, used[0].verify)
+        assert used[1] is False
+
+    def test_an_interrupt_at_the_terminal_does_not_end_ssh(self, ssh):
+        """The program still needs it, to clean up and to roll back."""
+        calls = ssh(ENGINE)
+        with client.connect(ADDRESS, seconds=10):
+            pid = int(calls.with_name("ssh.pid").read_text())
+            assert os.getsid(pid) != os.getsid(0)
+
+    def test_a_closed_client_leaves_no_ssh(self, ssh):
+        """Not even if ssh hangs."""
+        hanging = ENGINE.replace("while", "trap '' HUP\nwhile").rstrip() + "\nexec sleep 30\n"
+        calls = ssh(hanging)
+        with client.connect(ADDRESS, seconds=10):
+            pid = int(calls.with_name("ssh.pid").read_text())
+            os.kill(pid, 0)
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 class TestConfig:

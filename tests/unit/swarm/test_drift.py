@@ -3,7 +3,7 @@
 import pytest
 
 from swarm import drift
-from swarm.proof_record import PROOF_RECORD, record_data, without_spec_hashes
+from swarm.proof_record import PROOF_RECORD, newest, record_data, without_spec_hashes
 from swarm.snapshot import spec_hash
 
 
@@ -65,3 +65,9 @@ def test_a_proof_of_an_older_program_has_no_spec_hashes():
     """Its record is empty, and the new program runs the proof again anyway."""
     spec = {"Name": f"{PROOF_RECORD}-1", "Data": record_data({"workers": 4}, "a1")}
     assert not drift.drifted([{"ID": "n", "CreatedAt": "", "Spec": spec}], [service()])
+
+
+def test_a_config_whose_name_only_resembles_a_record_is_none():
+    """Somebody else's config may have any content."""
+    foreign = {"ID": "f", "CreatedAt": "2099", "Spec": {"Name": "dask-health-proven2-1a2b3c4"}}
+    assert newest([foreign]) is None

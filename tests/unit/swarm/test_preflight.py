@@ -1,6 +1,6 @@
 """What a manager must be, and the fix where it is not."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -54,7 +54,7 @@ class FakeEngine:
         return []
 
     def networks(self, names):
-        return [network for network in self.answers["networks"] if network["Name"] in names]
+        return [n for n in self.answers["networks"] if any(name in n["Name"] for name in names)]
 
     def inspect_distribution(self, image):
         assert ":" in image
@@ -171,7 +171,8 @@ def test_an_old_engine_is_refused(settings, version, old):
 
 
 @pytest.mark.parametrize(
-    ("version", "old"), [("19.03.15", True), ("20.10.24+dfsg1", False), ("28.1.1", False)]
+    ("version", "old"),
+    [("19.03.15", True), ("20.9.9", True), ("20.10.24+dfsg1", False), ("28.1.1", False)],
 )
 def test_an_old_node_is_named(settings, version, old):
     """Every node runs tasks with its own engine."""
@@ -229,7 +230,27 @@ def test_an_engine_without_a_swarm_gets_no_more_questions():
         survey(FakeEngine(info={"Swarm": {}}, nodes=AssertionError()), HOST)
 
 
+@pytest.fixture
+def site_of(defaults, monkeypatch):
+    """Return a function that asks a fake engine and returns the site."""
+
+    def found(engine, **config):
+        monkeypatch.setattr(site, "connect", lambda *_, **__: nullcontext(engine))
+        return site.find(parse_settings(defaults | {"dockerHost": HOST} | config, (), {}))
+
+    return found
+
+
 class TestImages:
+    def test_a_tag_is_pinned_to_its_digest(self, site_of):
+        """Swarm would resolve the tag again at every change, on every node."""
+        config = {"image": "r.org/dask:1", "notebookImage": f"r.org/n:1@{DIGEST}"}
+        config |= {"caddyMode": "managed", "domain": "localhost", "auth": "basic"}
+        fit = site_of(FakeEngine(), **config, caddyImage="caddy:2.11.9")
+        assert f"r.org/dask:1@{DIGEST}" == fit.image
+        assert f"r.org/n:1@{DIGEST}" == fit.notebook_image
+        assert f"caddy:2.11.9@{DIGEST}" == fit.caddy_image
+
     UNKNOWN = refusal(NotFound, "manifest unknown: manifest unknown", 404)
 
     def test_a_missing_tag_is_refused(self, find):
@@ -259,6 +280,11 @@ class TestImages:
 
 
 class TestNetwork:
+    def test_a_network_with_a_longer_name_is_another(self, site_of):
+        """The engine's filter also matches parts of a name."""
+        other = NETWORK | {"Name": "my-caddy-network", "Id": "other-id"}
+        assert "network-id" == site_of(FakeEngine(networks=[other, NETWORK])).caddy_network_id
+
     def test_a_network_of_one_node_is_not_an_overlay(self, find):
         """The name is not enough."""
         (problem,) = find(FakeEngine(networks=[NETWORK | {"Scope": "local", "Driver": "bridge"}]))

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from components import workers
 from swarm import shutdown
 from swarm.progress import Progress
 from swarm.snapshot import Snapshot
@@ -114,3 +115,9 @@ def test_a_manager_that_does_not_answer_fails(monkeypatch, capsys):
     monkeypatch.setattr(shutdown, "Manager", silent)
     assert 1 == shutdown.main()
     assert "unix:///nowhere/docker.sock: refused" in capsys.readouterr().err
+
+
+def test_every_task_may_use_its_grace_period():
+    """Networks that are removed before are still in use."""
+    assert "1m" == workers.GRACE_PERIOD
+    assert 60 < shutdown.TIMEOUT_SECONDS < 120

@@ -11,6 +11,7 @@ from swarm.snapshot import (
     STARTING,
     Snapshot,
     outdated,
+    spec_hash,
     task_by_address,
     undeclared,
     unsettled,
@@ -176,6 +177,15 @@ def test_services_that_the_probe_cannot_prove_must_be_healthy(states, awaited):
     assert awaited == waiting.get("dask_worker")
 
 
+def test_all_tasks_of_a_service_must_be_healthy():
+    """One of two tasks may not exist yet."""
+    mode = {"Mode": {"Replicated": {"Replicas": 2}}}
+    running = task() | {"Status": {"State": "running"}}
+    now = snapshot(service() | {"Spec": service()["Spec"] | mode}, running)
+    waiting = unsettled(now, snapshot(), {"dask_worker": SPEC_HASH}, ["dask_worker"])
+    assert {"dask_worker": STARTING} == waiting
+
+
 def test_old_tasks_are_waited_for():
     """Before the first step of an update the service has no update status."""
     old = task(other(ForceUpdate=1))
@@ -214,3 +224,10 @@ def test_addresses_are_those_of_the_network_and_of_wanted_tasks():
     assert {"10.0.1.7": kept} == task_by_address([kept, stopped], "n1")
     assert {} == task_by_address([kept], "n2")
     assert {} == task_by_address([{**kept, "NetworksAttachments": None}], "n1")
+
+
+def test_two_specs_have_two_hashes():
+    """A short hash would hide drift."""
+    hashes = {spec_hash({"Spec": {"Name": str(number)}}) for number in range(1000)}
+    assert 1000 == len(hashes)
+    assert {16} == {len(spec) for spec in hashes}

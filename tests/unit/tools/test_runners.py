@@ -153,6 +153,12 @@ def test_the_dev_stack_has_its_state_here(tmp_path, monkeypatch, stack, environm
     assert expected == settings
 
 
+def test_the_state_is_the_users_alone(tmp_path):
+    """Its passphrase is empty."""
+    runners.file_backend(tmp_path / "private" / "state")
+    assert 0o700 == (tmp_path / "private" / "state").stat().st_mode & 0o777
+
+
 def test_a_secret_output_is_masked(tmp_path):
     """It is shown on request only."""
     outputs = """#!/bin/sh

@@ -14,7 +14,7 @@ def cluster():
     """Return a cluster of two workers in this process."""
     options = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": GIB}
     with distributed.LocalCluster(
-        processes=False, protocol="tcp://", dashboard_address=None, **options
+        processes=False, protocol="tcp://", dashboard_address=":0", **options
     ) as made:
         yield made
 

@@ -4,6 +4,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from tornado.web import Application, RequestHandler
 
 from health.probe import UnprovenError
 from health.probe import notebook as notebook_module
@@ -98,6 +99,22 @@ def test_a_password_opens_the_notebook(kernels, tmp_path):
     assert "another password" not in str(refused.value)
 
 
+class LoginPage(RequestHandler):
+    """Shows the login again, with the status of success."""
+
+    def get(self):
+        self.write("<title>Jupyter Server</title>")
+
+    post = get
+
+
+def test_a_login_page_is_no_login(run_application):
+    """Only a redirect is: the page for a wrong password may have the status of success."""
+    url = run_application(Application([("/login", LoginPage)]))
+    with pytest.raises(UnprovenError, match=r"token or password \(302\), found 200"):
+        Session(url, JUPYTER_PASSWORD)
+
+
 def test_a_cell_of_the_notebook_computes(kernels):
     """With cookies and the XSRF token, like JupyterLab."""
     compute(kernels, 4)
@@ -114,3 +131,16 @@ def test_a_notebook_that_goes_away_fails(kernels, monkeypatch):
 
 def lose(*_):
     raise OSError("gone")
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 404, 500])
+def test_only_a_refusal_closes_a_notebook(notebook, monkeypatch, status):
+    """A redirect, a missing page and an error say nothing about the login."""
+    answer = Jupyter.send_response
+
+    def send(handler, code):
+        answer(handler, status if code == 403 else code)
+
+    monkeypatch.setattr(Jupyter, "send_response", send)
+    with pytest.raises(UnprovenError, match=rf"without a login \(403\), found {status}"):
+        wait_for_notebook(notebook)

@@ -2,13 +2,14 @@
 
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from health.probe import UnprovenError, members, proof, versions
 from health.probe.deadline import deadline
-from health.probe.members import MovedError
-from health.probe.messages import MARK
+from health.probe.members import MovedError, workers_of
+from health.probe.messages import MARK, ProbeRequest
 from health.probe.proof import main
 
 GIB = 2**30
@@ -98,3 +99,58 @@ def test_an_error_with_the_same_workers_is_a_failure(cluster, monkeypatch, capsy
     monkeypatch.setattr(proof, "run_tasks", lambda *_: 1 / 0)
     main(request(cluster))
     assert "the proof broke off: ZeroDivisionError" in messages(capsys)[-1]["failure"]
+
+
+def test_a_worker_that_comes_during_the_last_step_starts_the_proof_again(
+    cluster, client, monkeypatch
+):
+    """Nothing was proven of it."""
+    known = workers_of(client)
+    monkeypatch.setattr(proof, "workers_of", lambda _: {**known, "tcp://new:1": {}})
+    parsed = ProbeRequest.parse(request(cluster))
+    with pytest.raises(MovedError):
+        proof.prove_members(client, known, parsed)
+
+
+def test_a_worker_that_does_not_answer_the_scheduler_fails(client, monkeypatch):
+    """Its versions are not known."""
+    known = workers_of(client)
+    silent = min(known)
+    answers = {worker: {} for worker in known if worker != silent}
+    with pytest.raises(UnprovenError, match=f"no answer from {silent}"):
+        members.check_answers(client, known, answers)
+
+
+@pytest.mark.parametrize("use", [True, False])
+def test_what_users_do_is_proven_only_on_request(cluster, client, monkeypatch, use):
+    """Arrays and frames, the bucket, and a flow; a quick proof leaves them out."""
+    done = []
+    monkeypatch.setattr(proof, "exchange", lambda *_: done.append("exchange"))
+    monkeypatch.setattr(proof, "prove_bucket", lambda *_: done.append("bucket") or "b")
+    monkeypatch.setattr(proof, "prove_flow", lambda *_: done.append("flow") or "f")
+    store = {"bucket": "dask", "endpoint": ""}
+    prefect = {"api_url": "http://x/api", "managed": True}
+    text = request(cluster, use=use, object_store=store, prefect=prefect)
+    proven = proof.prove_members(client, workers_of(client), ProbeRequest.parse(text))
+    assert (["exchange", "bucket", "flow"] if use else []) == done
+    assert ({"object_store": "b", "prefect": "f"} if use else {}).items() <= proven.items()
+
+
+@pytest.mark.parametrize("cell", [True, False])
+def test_the_notebook_is_proven_after_the_cluster(monkeypatch, cell):
+    """Its login, and a cell on request."""
+    done = []
+    for step in ("wait_for_port", "connect", "prove_cluster", "wait_for_notebook", "compute"):
+        client = SimpleNamespace(close=lambda **_: done.append("close"))
+        answer = client if step == "connect" else {}
+        monkeypatch.setattr(
+            proof, step, lambda *_, step=step, answer=answer: done.append(step) or answer
+        )
+    notebook = {"url": "http://x", "kind": "token", "secret_file": "f", "cell": cell}
+    proof.prove(
+        ProbeRequest.parse(
+            request(SimpleNamespace(scheduler_address="tcp://x:1"), notebook=notebook)
+        )
+    )
+    steps = ["wait_for_port", "connect", "prove_cluster", "close", "wait_for_notebook"]
+    assert steps + (["compute"] if cell else []) == done

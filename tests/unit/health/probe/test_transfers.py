@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import pairwise, permutations
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,4 +52,22 @@ def test_a_closed_route_is_reported(client, monkeypatch):
     monkeypatch.setattr(transfers, "accepts_connection", lambda _: False)
     one, other = workers_of(client)
     with pytest.raises(UnprovenError, match="nothing gets through; open 4789/udp"):
+        transfers.transfer(client, {one: "host-1", other: "host-2"})
+
+
+def test_data_that_arrives_changed_is_a_failed_route(client, monkeypatch):
+    """The network or a worker's memory changes bytes."""
+    one, other = workers_of(client)
+
+    def checksums(status, *values):
+        return [SimpleNamespace(status=status, result=lambda _, v=v: v) for v in values]
+
+    assert transfers.arrived(*checksums("finished", 1, 1))
+    assert not transfers.arrived(*checksums("finished", 1, 2))
+    assert not transfers.arrived(*checksums("error", 1, 1))
+    monkeypatch.setattr(transfers, "start_transfer", lambda *_: changed)
+    changed = checksums("finished", 1, 2)
+    for future in changed:
+        future.done = lambda: True
+    with pytest.raises(UnprovenError, match=f"a transfer of 4 MiB from {one} to {other}"):
         transfers.transfer(client, {one: "host-1", other: "host-2"})

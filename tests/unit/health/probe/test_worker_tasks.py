@@ -1,8 +1,11 @@
 """A worker's checks of its packages."""
 
+import time
+
 import pytest
 
-from health.probe import worker_tasks
+from health.probe import UnprovenError, worker_tasks
+from health.probe.members import workers_of
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,32 @@ def test_only_packages_installed_at_start_are_imported(monkeypatch, tmp_path):
     (made / "RECORD").write_text("made-1.0.dist-info/METADATA,,\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert worker_tasks.installed_at_start("made")
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ({"missing": ["s3fs"], "error": ""}, "no module s3fs"),
+        ({"missing": [], "error": "ImportError: broken"}, "ImportError: broken"),
+    ],
+)
+def test_a_worker_that_cannot_import_a_package_fails(client, monkeypatch, answer, found):
+    """It is not installed, or its import fails."""
+    monkeypatch.setattr(worker_tasks, "describe", lambda _: answer | {"host": "h"})
+    workers = sorted(workers_of(client))
+    message = f"expected {workers[0]} to import s3fs, found {found}"
+    with pytest.raises(UnprovenError, match=message):
+        worker_tasks.run_tasks(client, workers, ["s3fs"])
+
+
+def test_a_worker_that_does_not_run_its_task_fails(client, monkeypatch):
+    """It is stuck, or raises an error."""
+    monkeypatch.setattr(worker_tasks, "TASK_SECONDS", 0)
+    monkeypatch.setattr(worker_tasks, "describe", lambda _: time.sleep(0.5))
+    workers = sorted(workers_of(client))
+    with pytest.raises(UnprovenError, match="to run a task, found no result after 0 s"):
+        worker_tasks.run_tasks(client, workers, [])
+    monkeypatch.setattr(worker_tasks, "TASK_SECONDS", 30)
+    monkeypatch.setattr(worker_tasks, "describe", lambda _: 1 / 0)
+    with pytest.raises(UnprovenError, match="to run a task, found ZeroDivisionError"):
+        worker_tasks.run_tasks(client, workers, [])
