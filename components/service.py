@@ -144,6 +144,11 @@ def declare_service(name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) 
     )
 
 
+def package_environment(packages: Sequence[str]) -> dict[str, str]:
+    """Return the variable by which the official images install `packages` at start."""
+    return {"EXTRA_PIP_PACKAGES": " ".join(packages)} if packages else {}
+
+
 def mount_config(
     name: str, file_name: str, text: pulumi.Input[str], opts: pulumi.ResourceOptions
 ) -> MountedFile:
@@ -255,9 +260,7 @@ def _container(spec: ServiceSpec) -> dict[str, Any]:
 
 
 def _environment(spec: ServiceSpec) -> dict[str, str]:
-    # The official images install these packages.
-    packages = {"EXTRA_PIP_PACKAGES": " ".join(spec.packages)} if spec.packages else {}
-    return {**spec.environment, **packages}
+    return {**spec.environment, **package_environment(spec.packages)}
 
 
 def _mount(volume: Volume) -> dict[str, str]:

@@ -144,5 +144,5 @@ class TestWithoutTls:
 
     def test_the_program_warns(self, run, caplog):
         """In every preview and `up`."""
-        run(tls="false")
+        run(tls="false", again=True)
         assert "tls is false: every program on the cluster's network" in caplog.text
