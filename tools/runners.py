@@ -93,6 +93,10 @@ class PulumiRunner:
             [action, "--stack", self.stack, *answer, *config, *options], capture=capture
         )
 
+    def ask(self, *command: str) -> Finished:
+        """Run another command of the CLI on the stack and return its output."""
+        return self._call([*command, "--stack", self.stack], capture=True)
+
     def outputs(self, *, secrets: bool = False) -> dict[str, Any]:
         """Read the outputs from the stack's state."""
         outputs = self._workspace.stack_outputs(self.stack)
