@@ -48,6 +48,14 @@ def unfinished_creations(state: State) -> list[Resource]:
     return [entry["resource"] for entry in pending if entry["type"] == "creating"]
 
 
+def unfinished_programs(state: State) -> list[Mapping[str, Any]]:
+    """Return the inputs of new Commands that may have made what their deletion removes."""
+    known = {resource["urn"] for resource in resources(state)}
+    commands = [r for r in unfinished_creations(state) if r["type"] == "command:local:Command"]
+    inputs = [command["inputs"] for command in commands if command["urn"] not in known]
+    return [given for given in inputs if {"create", "delete"} <= given.keys()]
+
+
 def hosts(state: State) -> set[str]:
     """Return the addresses of the managers where the state's resources are."""
     providers = [r for r in resources(state) if r["type"] == "pulumi:providers:docker"]

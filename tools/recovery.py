@@ -8,8 +8,12 @@ import json
 import os
 import re
 import socket
+import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from swarm import leftovers
 from swarm.leftovers import State
@@ -19,7 +23,7 @@ from tools.runners import Finished, PulumiRunner, say
 
 # In the CLI's error. Only a lock in a file of this machine can be judged from here.
 LOCKS = re.compile(r"the stack is currently locked by (\d+) lock")
-LOCK = re.compile(r"^\s*file://\S+: created by \S*?@(\S+) \(pid (\d+)\)", re.MULTILINE)
+LOCK = re.compile(r"^\s*(file://\S+): created by .*?@(\S+) \(pid (\d+)\)", re.MULTILINE)
 
 
 class RecoveryError(Exception):
@@ -31,38 +35,42 @@ def recover(runner: PulumiRunner) -> None:
     state = _state(runner)
     if not leftovers.unfinished_creations(state):
         return
-    say("An earlier deployment of this stack was killed: removing what it has left")
     tried = _refresh(runner, state, "--skip-pending-creates")
-    if not _removed_lock(runner, tried):
+    if not _removed_lock(tried.stderr):
         _check(tried)
+    # Until then another deployment may have finished its creations.
+    state = _state(runner)
     for host in sorted(leftovers.hosts(state)):
         _clean(host, state)
+    if leftovers.unfinished_programs(state):
+        for inputs in leftovers.unfinished_programs(_state(runner, "--show-secrets")):
+            _undo(inputs, runner.project)
     _check(_refresh(runner, state, "--clear-pending-creates"))
 
 
 def unlock(runner: PulumiRunner) -> bool:
     """Remove a stale lock and return whether there was one."""
-    return _removed_lock(runner, _refresh(runner, _state(runner), "--skip-pending-creates"))
+    return _removed_lock(_refresh(runner, _state(runner), "--skip-pending-creates").stderr)
 
 
-def _removed_lock(runner: PulumiRunner, tried: Finished) -> bool:
-    """Remove the lock that made a command fail, if it is stale; return whether it was."""
-    if not is_stale(tried.stderr):
-        return False
-    say("The process that locked this stack was killed: removing its lock")
-    _check(runner.ask("cancel", "--yes"))
-    return True
+def _removed_lock(error: str) -> bool:
+    """Remove the locks that made a command fail, if all are stale; return whether they were."""
+    locks = stale_locks(error)
+    for lock in locks:
+        say("The process that locked this stack was killed: removing its lock")
+        # Not by `pulumi cancel`: that would also remove a lock that was taken since.
+        lock.unlink(missing_ok=True)
+    return bool(locks)
 
 
-def is_stale(message: str) -> bool:
-    """Return whether the CLI reports locks, and every holder was a process here and has ended."""
-    locks = LOCKS.search(message)
-    holders = LOCK.findall(message)
-    return (
-        locks is not None
-        and int(locks[1]) == len(holders)
-        and all(host == socket.gethostname() and _has_ended(int(pid)) for host, pid in holders)
-    )
+def stale_locks(error: str) -> list[Path]:
+    """Return the files of the locks that the CLI reports, none if a holder may still run."""
+    count, locks = LOCKS.search(error), LOCK.findall(error)
+    if count is None or int(count[1]) != len(locks):
+        return []
+    if not all(host == socket.gethostname() and _has_ended(int(pid)) for _, host, pid in locks):
+        return []
+    return [Path(unquote(urlsplit(url).path)) for url, _, _ in locks]
 
 
 def _has_ended(pid: int) -> bool:
@@ -93,8 +101,24 @@ def _clean(host: str, state: State) -> None:
             )
 
 
-def _state(runner: PulumiRunner) -> State:
-    state: State = json.loads(_check(runner.ask("stack", "export")).stdout)["deployment"]
+def _undo(inputs: Mapping[str, Any], folder: Path) -> None:
+    """Run a program with its arguments for a deletion."""
+    request = inputs.get("stdin", "")
+    done = subprocess.run(
+        ["sh", "-c", inputs["delete"]],
+        input=request if isinstance(request, str) else json.loads(request["plaintext"]),
+        cwd=folder,
+        env={**os.environ, **inputs.get("environment", {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    say(_check(done).stdout.strip())
+
+
+def _state(runner: PulumiRunner, *options: str) -> State:
+    done = _check(runner.ask("stack", "export", *options))
+    state: State = json.loads(done.stdout)["deployment"]
     return state
 
 

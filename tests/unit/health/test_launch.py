@@ -145,7 +145,8 @@ def launched(monkeypatch, capsys):
             REQUEST | {"services": {"dask_worker": SPEC_HASH}, "deadline_seconds": 2} | changes
         )
         monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(fields)))
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+        before = {number: signal.getsignal(number) for number in numbers}
         try:
             code = launch.main(timing)
         finally:
@@ -368,6 +369,16 @@ def test_an_interrupted_launcher_removes_its_service(launched, number):
     assert (130, "") == (code, out)
     assert "interrupted" in err
     assert 1 == len(swarm.removed)
+
+
+def test_a_launcher_without_its_engine_neither_proves_nor_rolls_back(launched, monkeypatch):
+    """The next deployment must find its services untouched, and no second probe."""
+    swarm = Swarm([], {"dask_worker": updated("dask_worker")})
+    monkeypatch.setattr(launch, "ENGINE_SECONDS", 0.05)
+    monkeypatch.setattr(os, "getppid", lambda: 1 if swarm.followed.is_set() else 2)
+    code, out, _ = launched(swarm, deadline_seconds=10)
+    assert (130, "") == (code, out)
+    assert (1, []) == (len(swarm.removed), swarm.rolled_back)
 
 
 def test_the_request_of_these_tests_is_valid():
