@@ -14,8 +14,10 @@ from swarm.manager import PROBE_LABELS, Manager
 from swarm.progress import Progress
 from swarm.shutdown import end_tasks
 
+COMMAND = "command:local:Command"
+SERVICE = "docker:index/service:Service"
 KINDS = {
-    "docker:index/service:Service": "service",
+    SERVICE: "service",
     "docker:index/network:Network": "network",
     "docker:index/serviceConfig:ServiceConfig": "config",
     "docker:index/secret:Secret": "secret",
@@ -51,9 +53,21 @@ def unfinished_creations(state: State) -> list[Resource]:
 def unfinished_programs(state: State) -> list[Mapping[str, Any]]:
     """Return the inputs of new Commands that may have made what their deletion removes."""
     known = {resource["urn"] for resource in resources(state)}
-    commands = [r for r in unfinished_creations(state) if r["type"] == "command:local:Command"]
+    commands = [r for r in unfinished_creations(state) if r["type"] == COMMAND]
     inputs = [command["inputs"] for command in commands if command["urn"] not in known]
     return [given for given in inputs if {"create", "delete"} <= given.keys()]
+
+
+def services_without_shutdown(state: State) -> list[str]:
+    """Return the replicated services of a state that lacks the shutdown, by name.
+
+    The shutdown is created after all services, so an unfinished `up` may not have it.
+    """
+    commands = [r["inputs"] for r in resources(state) if r["type"] == COMMAND]
+    if any("create" not in inputs for inputs in commands):
+        return []
+    services = [r["inputs"] for r in resources(state) if r["type"] == SERVICE]
+    return [inputs["name"] for inputs in services if "replicated" in inputs["mode"]]
 
 
 def hosts(state: State) -> set[str]:
@@ -119,11 +133,14 @@ def _labels(inputs: Mapping[str, Any]) -> dict[str, str]:
     return {entry["label"]: entry["value"] for entry in inputs.get("labels") or []}
 
 
-def remove(manager: Manager, leftovers: list[Leftover], progress: Progress) -> None:
-    """Remove this stack's own leftovers, in the given order."""
+def remove(
+    manager: Manager, leftovers: Sequence[Leftover], ending: Sequence[str], progress: Progress
+) -> None:
+    """Remove this stack's own leftovers, in the given order, and end the tasks of `ending`."""
     own = [leftover for leftover in leftovers if leftover.is_own]
-    # Networks and secrets stay in use until the tasks have ended.
-    end_tasks(manager, [leftover.name for leftover in own if leftover.can_scale], progress)
+    # Networks stay in use until the tasks have ended.
+    scaled = [leftover.name for leftover in own if leftover.can_scale]
+    end_tasks(manager, [*scaled, *ending], progress)
     for leftover in own:
         manager.remove(leftover.id, leftover.kind)
         progress.log(f"removed the {leftover}, which a killed deployment has left")

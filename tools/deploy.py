@@ -108,7 +108,7 @@ def _run_recovered(runner: Runner, action: str, *, offline: bool) -> int:
     changes = action in ("up", "destroy", "recover")
     if not changes or not isinstance(runner, PulumiRunner):
         return _run(runner, action, offline=offline)
-    recover(runner)
+    recover(runner, ends=action == "destroy")
     if action == "recover":
         return 0
     status = _run(runner, action, offline=offline)

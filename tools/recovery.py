@@ -9,7 +9,7 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,14 @@ class RecoveryError(Exception):
     """The stack is locked by a live deployment, or the Swarm cannot be repaired."""
 
 
-def recover(runner: PulumiRunner) -> None:
-    """Remove what a killed deployment has left; raises `RecoveryError`."""
+def recover(runner: PulumiRunner, *, ends: bool = False) -> None:
+    """Remove what a killed deployment has left; raises `RecoveryError`.
+
+    With `ends` the stack is about to be destroyed: end the tasks if the state lacks the shutdown.
+    """
     state = _state(runner)
-    if not leftovers.unfinished_creations(state):
+    ending = leftovers.services_without_shutdown(state) if ends else []
+    if not (ending or leftovers.unfinished_creations(state)):
         return
     tried = _refresh(runner, state, "--skip-pending-creates")
     if not _removed_lock(tried.stderr):
@@ -41,7 +45,7 @@ def recover(runner: PulumiRunner) -> None:
     # Until then another deployment may have finished its creations.
     state = _state(runner)
     for host in sorted(leftovers.hosts(state)):
-        _clean(host, state)
+        _clean(host, state, ending)
     if leftovers.unfinished_programs(state):
         for inputs in leftovers.unfinished_programs(_state(runner, "--show-secrets")):
             _undo(inputs, runner.project)
@@ -86,11 +90,11 @@ def _has_ended(pid: int) -> bool:
     return False
 
 
-def _clean(host: str, state: State) -> None:
+def _clean(host: str, state: State, ending: Sequence[str]) -> None:
     try:
         manager = Manager(host)
         found = leftovers.find(manager, state)
-        leftovers.remove(manager, found, Progress())
+        leftovers.remove(manager, found, ending, Progress())
     except MANAGER_ERRORS as error:
         raise RecoveryError(f"the Swarm manager at {host}: {error}") from None
     for foreign in found:

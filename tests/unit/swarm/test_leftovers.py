@@ -142,13 +142,13 @@ def test_leftovers_are_removed_after_their_tasks(capsys):
         pending(NETWORK, "net", **label("u1")),
         pending(NETWORK, "foreign", **label("u1")),
     ]
-    leftovers.remove(swarm, leftovers.find(swarm, state(*operations)), Progress())
+    leftovers.remove(swarm, leftovers.find(swarm, state(*operations)), ["x"], Progress())
     removed = [
         ("remove", "service", "s1"),
         ("remove", "service", "s2"),
         ("remove", "network", "n1"),
     ]
-    assert [("scale", "w", 0), *removed] == swarm.done
+    assert [("scale", "w", 0), ("scale", "x", 0), *removed] == swarm.done
     assert "removed the network net, which a killed deployment" in capsys.readouterr().err
 
 
@@ -172,3 +172,21 @@ def test_only_a_program_that_undoes_its_own_work_is_to_be_undone(inputs, known, 
     """The shutdown would end the tasks of a stack that the next up completes."""
     operation = pending("command:local:Command", "c", **inputs)
     assert expected == len(leftovers.unfinished_programs(state(operation, known=known)))
+
+
+@pytest.mark.parametrize(
+    ("commands", "expected"),
+    [
+        ([], ["w"]),
+        ([{"create": "prove"}], ["w"]),
+        ([{"create": "prove"}, {"delete": "shut down"}], []),
+    ],
+    ids=["killed before the proof", "during the proof", "finished"],
+)
+def test_the_services_of_an_unfinished_deployment_have_no_shutdown(commands, expected):
+    """The engine would remove the network while their tasks still end, and fail."""
+    modes = {"w": {"replicated": {"replicas": 1}}, "g": {"global": True}}
+    services = [{"type": SERVICE, "inputs": {"name": n, "mode": modes[n]}} for n in modes]
+    commands = [{"type": "command:local:Command", "inputs": inputs} for inputs in commands]
+    state = {"resources": [*services, *commands]}
+    assert expected == leftovers.services_without_shutdown(state)

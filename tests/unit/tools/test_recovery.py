@@ -143,9 +143,8 @@ def swarm(monkeypatch):
     fake = SimpleNamespace(removed=[], found=[OWN])
     monkeypatch.setattr(recovery, "Manager", lambda host: host)
     monkeypatch.setattr(recovery.leftovers, "find", lambda *_: fake.found)
-    monkeypatch.setattr(
-        recovery.leftovers, "remove", lambda host, found, _: fake.removed.append((host, found))
-    )
+    remove = lambda *arguments: fake.removed.append(arguments[:3])  # noqa: E731
+    monkeypatch.setattr(recovery.leftovers, "remove", remove)
     return fake
 
 
@@ -154,7 +153,7 @@ def test_leftovers_are_removed_between_the_check_of_the_lock_and_the_clearing(sw
     runner = Runner(STATE)
     recovery.recover(runner)
     assert ["stack export", PROBE, "stack export", CLEAR] == runner.calls
-    assert [("unix:///m", [OWN])] == swarm.removed
+    assert [("unix:///m", [OWN], [])] == swarm.removed
 
 
 def test_nothing_is_removed_from_under_a_live_deployment(swarm):
