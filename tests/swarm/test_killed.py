@@ -95,3 +95,44 @@ def test_destroy_removes_what_a_killed_up_left(deployment, swarm, moment):
     kill(deployment, "up", lambda: MOMENTS[moment](swarm))
     assert 0 == deploy(deployment.runner, "destroy")
     assert not wait_until_gone(swarm, seconds=0)
+
+
+@pytest.mark.usefixtures("after_destroy")
+def test_an_interrupted_up_can_be_continued(deployment, swarm):
+    """SIGINT lets the engine finish what it is creating."""
+    deployment.interrupt("up", lambda: MOMENTS["first service"](swarm))
+    assert 0 == deploy(deployment.runner, "up")
+    deployment.run("preview", *NO_CHANGE)
+
+
+def test_an_interrupted_up_can_be_destroyed(deployment, swarm):
+    """Its state has services and networks, but nothing that ends their tasks."""
+    deployment.interrupt("up", lambda: MOMENTS["notebook"](swarm))
+    assert 0 == deploy(deployment.runner, "destroy")
+    assert not wait_until_gone(swarm, seconds=0)
+
+
+def test_a_killed_destroy_can_be_repeated(deployment, swarm):
+    """Its state has objects that the Swarm has not any more."""
+    assert 0 == deploy(deployment.runner, "up")
+    kill(deployment, "destroy", lambda: not MOMENTS["first service"](swarm))
+    assert 0 == deploy(deployment.runner, "destroy")
+    assert not wait_until_gone(swarm, seconds=0)
+
+
+def test_another_stacks_network_stays(deployment, swarm, capfd):
+    """It has the name of a network that a killed up was creating, but not its label."""
+    kill(deployment, "up", lambda: MOMENTS["network"](swarm))
+    for network in swarm.networks.list(names=["dask-network"]):
+        network.remove()
+    foreign = swarm.networks.create("dask-network", driver="overlay")
+    try:
+        assert 0 != deploy(deployment.runner, "up")
+        assert (
+            "dask-network: the network is not this stack's, so it stays" in capfd.readouterr().err
+        )
+        assert 0 == deploy(deployment.runner, "destroy")
+        assert [foreign.id] == [network.id for network in MOMENTS["network"](swarm)]
+    finally:
+        foreign.remove()
+    assert not wait_until_gone(swarm, seconds=0)
