@@ -106,14 +106,15 @@ def deploy(runner: Runner, action: str, *, offline: bool = False) -> int:
 def _run_recovered(runner: Runner, action: str, *, offline: bool) -> int:
     """Run one action after the repair of what a killed deployment has left."""
     changes = action in ("up", "destroy", "recover")
-    if not changes or not isinstance(runner, PulumiRunner):
-        return _run(runner, action, offline=offline)
-    recover(runner, ends=action == "destroy")
+    if changes and isinstance(runner, PulumiRunner):
+        recover(runner, ends=action == "destroy")
     if action == "recover":
         return 0
     status = _run(runner, action, offline=offline)
     # A deployment that was killed between two creations has left its lock alone.
-    return _run(runner, action, offline=offline) if status and unlock(runner) else status
+    if status and changes and isinstance(runner, PulumiRunner) and unlock(runner):
+        return _run(runner, action, offline=offline)
+    return status
 
 
 def _run(runner: Runner, action: str, *, offline: bool) -> int:
