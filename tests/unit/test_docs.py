@@ -11,7 +11,11 @@ from tests.docs import TABLES, written
 VALUE = r"…|: |<\w+>|recorded\.….json|role=data-worker|COMPLETED"
 # Of Pulumi and Swarm.
 FOREIGN_MESSAGES = (
-    *("the stack is currently locked", "insufficient resources on N nodes"),
+    *(
+        "failed to load checkpoint",
+        "the stack is currently locked",
+        "insufficient resources on N nodes",
+    ),
     *("name conflicts with an existing object", "service dask_", "already exists"),
     "network with name dask-network already exists",
 )
