@@ -2,12 +2,12 @@
 STACK ?= dev
 PYTHON := .venv/bin/python
 
-.PHONY: up preview destroy record drift test mutants lint sbom lab lab-down bench chaos format
+.PHONY: up preview destroy record drift recover test mutants lint sbom lab lab-down bench chaos format
 
 # The dev stack has the lab: a Swarm on this machine. No other stack does.
 DEPLOY = $(PYTHON) -m $(if $(filter dev,$(STACK)),lab.dev,tools.deploy --stack $(STACK))
 
-up destroy record drift: .venv/installed
+up destroy record drift recover: .venv/installed
 	@$(DEPLOY) $@
 
 # OFFLINE=1: with neither a Docker engine nor the Swarm, from what `make record` has kept.

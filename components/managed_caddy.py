@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
-import pulumi_docker as docker
 
 from caddy import caddyfile
 from components.health_check import HealthCheck, Script
+from components.network import declare_network
 from components.service import (
     Attachment,
     DeclaredService,
@@ -67,16 +67,14 @@ def declare_managed_caddy(
     """Declare network, Caddy and reloader."""
     if args.image is None:
         raise ValueError("the managed Caddy needs an image")
-    network = docker.Network(
-        f"{name}-network", name=args.settings.caddy.network, driver="overlay", opts=opts
-    )
+    network_id = declare_network(f"{name}-network", args.settings.caddy.network, opts)
     boot = _config(name, "boot.caddy", caddyfile.boot(), opts)
     files = {"reloader.sh": caddyfile.reloader(), **args.files}
     configs = [_config(name, file, text, opts) for file, text in files.items()]
-    caddy = _caddy(args, args.image, network.id, boot)
+    caddy = _caddy(args, args.image, network_id, boot)
     reloader = _reloader(args.settings, args.image, configs)
     return ManagedCaddy(
-        network_id=network.id,
+        network_id=network_id,
         services=(
             declare_service(f"{name}-caddy", caddy, opts),
             declare_service(f"{name}-reloader", reloader, opts),

@@ -9,6 +9,7 @@ hashes, so that the probe starts beside them.
 """
 
 import json
+import os
 import secrets
 import signal
 import sys
@@ -27,6 +28,7 @@ from swarm.manager import MANAGER_ERRORS, PROBE_LABELS, Manager, manager_address
 from swarm.progress import Progress
 
 INTERRUPTED = 130
+ENGINE_SECONDS = 1.0  # between two checks whether the engine still runs
 
 
 class Interrupted(KeyboardInterrupt):
@@ -58,16 +60,30 @@ def _manager_error(error: Exception) -> str:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Raise `Interrupted` inside the block at the first SIGINT or SIGTERM, and ignore others."""
+    """Raise `Interrupted` inside the block at the first SIGINT or SIGTERM, and ignore others.
+
+    Raise it also when the engine is killed: nothing would read the proof, and a rollback would
+    disturb the next deployment.
+    """
+    engine = os.getppid()
 
     def stop(*_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, signal.SIG_IGN)
         raise Interrupted
 
+    def stop_without_engine(*_: object) -> None:
+        if os.getppid() != engine:
+            stop()
+
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    yield
+    signal.signal(signal.SIGALRM, stop_without_engine)
+    signal.setitimer(signal.ITIMER_REAL, ENGINE_SECONDS, ENGINE_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def run(request: Request, progress: Progress, timing: Timing = TIMING) -> dict[str, Any]:

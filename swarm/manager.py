@@ -29,16 +29,17 @@ def manager_address() -> str:
 
 
 class Manager:
-    """A connection to the manager at `DOCKER_HOST`; not for use by several threads."""
+    """A connection to the manager, by default at `DOCKER_HOST`; not for use by several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str | None = None) -> None:
+        self._address = address or manager_address()
         # The stubs leave most of the methods used here untyped.
-        self._api: Any = connect(manager_address(), seconds=ANSWER_SECONDS)
+        self._api: Any = connect(self._address, seconds=ANSWER_SECONDS)
 
     @property
     def poll_seconds(self) -> float:
         """Seconds between two snapshots; a local socket allows short ones."""
-        return 0.2 if manager_address().startswith("unix:") else 1.0
+        return 0.2 if self._address.startswith("unix:") else 1.0
 
     def snapshot(self, names: Iterable[str]) -> Snapshot:
         """Return the named services that exist, and all their tasks."""
@@ -110,10 +111,15 @@ class Manager:
         """Return the manager's time, in seconds since 1970."""
         return epoch_seconds(self._api.info()["SystemTime"])
 
-    def remove(self, name: str) -> bool:
-        """Remove a service; return whether it existed."""
+    def objects(self, kind: str) -> list[dict[str, Any]]:
+        """Return all objects of a kind: `service`, `network`, `config` or `secret`."""
+        objects: list[dict[str, Any]] = getattr(self._api, f"{kind}s")()
+        return objects
+
+    def remove(self, name: str, kind: str = "service") -> bool:
+        """Remove an object, by default a service; return whether it existed."""
         try:
-            self._api.remove_service(name)
+            getattr(self._api, f"remove_{kind}")(name)
         except NotFound:
             return False
         return True

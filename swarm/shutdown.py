@@ -38,9 +38,14 @@ def main() -> int:
 
 
 def shut_down(manager: Manager, names: Sequence[str], progress: Progress) -> None:
-    """Scale the services to zero and wait for their tasks, at most `TIMEOUT_SECONDS`."""
+    """Remove the services of probes and end the tasks of the named services."""
     for leftover in manager.labelled(PROBE_LABELS).services:
         manager.remove(leftover)
+    end_tasks(manager, names, progress)
+
+
+def end_tasks(manager: Manager, names: Sequence[str], progress: Progress) -> None:
+    """Scale the services to zero and wait for their tasks, at most `TIMEOUT_SECONDS`."""
     for name in names:
         manager.scale(name, 0)
     while True:

@@ -1,4 +1,4 @@
-"""`make up`, `preview`, `destroy`, `record`, `drift`: run the program, print its proof."""
+"""Run the program for `make up`, `preview`, `destroy`, `record`, `drift` and `recover`."""
 
 import argparse
 import os
@@ -10,7 +10,8 @@ from pulumi.automation import CommandError
 
 from swarm.causes import spell_size
 from swarm.offline import OFFLINE, RECORD
-from tools.runners import CliMissingError, Runner, runner_for, say
+from tools.recovery import RecoveryError, recover, unlock
+from tools.runners import CliMissingError, PulumiRunner, Runner, runner_for, say
 
 NAMED_VERSIONS = ("dask", "distributed", "python")  # the same in every container
 DRIFT = ("--refresh", "--expect-no-changes", "--non-interactive")
@@ -73,7 +74,8 @@ def _ingress(front: dict[str, Any]) -> str:
 def parser_of(module: str, description: str | None) -> argparse.ArgumentParser:
     """Return the parser of the options that every stack has."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
-    parser.add_argument("action", choices=["up", "preview", "destroy", "record", "drift"])
+    actions = ["up", "preview", "destroy", "record", "drift", "recover"]
+    parser.add_argument("action", choices=actions)
     parser.add_argument("--offline", action="store_true", help="preview without asking the Swarm")
     return parser
 
@@ -98,9 +100,27 @@ def deploy(runner: Runner, action: str, *, offline: bool = False) -> int:
     except CommandError as error:
         say(f"The stack can be neither selected nor created:{error}")
         return 1
-    status = _run(runner, action, offline=offline)
+    try:
+        status = _run_recovered(runner, action, offline=offline)
+    except RecoveryError as error:
+        say(str(error))
+        return 1
     if status == 0 and action == "up":
         print(summary(runner.outputs(), runner.token_command()))
+    return status
+
+
+def _run_recovered(runner: Runner, action: str, *, offline: bool) -> int:
+    """Run one action after the repair of what a killed deployment has left."""
+    changes = action in ("up", "destroy", "recover")
+    if changes and isinstance(runner, PulumiRunner):
+        recover(runner, ends=action == "destroy")
+    if action == "recover":
+        return 0
+    status = _run(runner, action, offline=offline)
+    # A deployment that was killed between two creations has left its lock alone.
+    if status and changes and isinstance(runner, PulumiRunner) and unlock(runner):
+        return _run(runner, action, offline=offline)
     return status
 
 

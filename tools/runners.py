@@ -93,6 +93,10 @@ class PulumiRunner:
             [action, "--stack", self.stack, *answer, *config, *options], capture=capture
         )
 
+    def ask(self, *command: str) -> Finished:
+        """Run another command of the CLI on the stack and return its output."""
+        return self._call([*command, "--stack", self.stack], capture=True)
+
     def outputs(self, *, secrets: bool = False) -> dict[str, Any]:
         """Read the outputs from the stack's state."""
         outputs = self._workspace.stack_outputs(self.stack)
@@ -185,7 +189,9 @@ def file_backend(folder: Path) -> dict[str, str]:
     The passphrase is empty: it would lie beside the state, where anyone who reads that reads it.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return {"PULUMI_BACKEND_URL": f"file://{folder}", "PULUMI_CONFIG_PASSPHRASE": ""}
+    # A CLI that is killed while it writes metadata leaves an empty file, which it cannot read.
+    url = f"file://{folder}?metadata=skip"
+    return {"PULUMI_BACKEND_URL": url, "PULUMI_CONFIG_PASSPHRASE": ""}
 
 
 def _install_cli() -> PulumiCommand:

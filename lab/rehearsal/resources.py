@@ -6,6 +6,7 @@ import re
 import secrets
 import string
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,7 @@ from lab.layout import chosen_lab
 from lab.rehearsal import certificates
 from lab.rehearsal.commands import run_script
 from lab.rehearsal.program import COMMAND, Resource
-from lab.rehearsal.services import service_arguments
+from lab.rehearsal.services import labels, service_arguments
 from swarm.client import connect
 from swarm.snapshot import spec_hash
 
@@ -45,6 +46,8 @@ def create(new: Resource) -> Resource:
             outputs["result"] = "".join(map(secrets.choice, [LETTERS] * new.inputs["length"]))
         case [*_, "RandomId"]:
             outputs["hex"] = secrets.token_hex(new.inputs["byteLength"])
+        case [*_, "RandomUuid"]:
+            outputs["result"] = str(uuid.uuid4())
         case ["pulumi", "providers", "docker"]:
             identity = _host_of_this_machine(new.inputs.get("host", ""))
         case _:
@@ -138,7 +141,7 @@ def _arguments(new: Resource) -> dict[str, Any]:
     if new.type == SERVICE:
         return service_arguments(new.inputs)
     data = {"data": base64.b64decode(new.inputs["data"])} if "data" in new.inputs else {}
-    return new.inputs | data
+    return new.inputs | data | ({"labels": labels(new.inputs)} if "labels" in new.inputs else {})
 
 
 def _with_spec_hash(made: Resource) -> Resource:

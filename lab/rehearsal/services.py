@@ -27,6 +27,11 @@ OTHER_NAMES = {
 }
 
 
+def labels(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels of a service or a network."""
+    return {label["label"]: label["value"] for label in given["labels"]}
+
+
 def service_arguments(given: Mapping[str, Json]) -> dict[str, Json]:
     """Return the arguments by which the Docker client creates or updates a service."""
     task = _block(given["taskSpec"])
@@ -36,7 +41,7 @@ def service_arguments(given: Mapping[str, Json]) -> dict[str, Json]:
         mounted["File"] = {field: mounted.pop(field) for field in ("Name", "UID", "GID", "Mode")}
     return {
         "name": given["name"],
-        "labels": {label["label"]: label["value"] for label in given["labels"]},
+        "labels": labels(given),
         "mode": _block(given["mode"]),
         "task_template": task,
         "endpoint_spec": _block(given["endpointSpec"]),

@@ -95,6 +95,13 @@ class TestManaged:
         networks = program.service("dask_caddy")["taskSpec"]["networksAdvanceds"]
         assert ["front-network-id"] == [network["id"] for network in networks]
 
+    def test_a_network_shows_which_stack_created_it(self, run):
+        """The name is fixed, so a leftover of a killed deployment is known by this label."""
+        labels = [network.inputs["labels"] for network in run(**LOCAL).of_type(NETWORK)]
+        values = ["uuid of dask-network-overlay-owner", "uuid of front-network-owner"]
+        expected = [[{"label": "dask.swarm/owner", "value": value}] for value in values]
+        assert expected == sorted(labels, key=str)
+
     def test_only_caddy_publishes_ports(self, run):
         """80 and 443 on its node, without the routing mesh."""
         program = run(**LOCAL)

@@ -11,10 +11,15 @@ from tests.docs import TABLES, written
 VALUE = r"…|: |<\w+>|recorded\.….json|role=data-worker|COMPLETED"
 # Of Pulumi and Swarm.
 FOREIGN_MESSAGES = (
-    *("the stack is currently locked", "insufficient resources on N nodes"),
+    *(
+        "failed to load checkpoint",
+        "the stack is currently locked",
+        "insufficient resources on N nodes",
+    ),
     *("name conflicts with an existing object", "service dask_", "already exists"),
     "network with name dask-network already exists",
 )
+CODE = ("config", "swarm", "caddy", "health", "components", "tools", "lab")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -47,7 +52,7 @@ def test_every_page_is_in_the_readme():
 
 def program():
     """Return the program's source with adjacent texts joined, and with … for their values."""
-    folders = [ROOT / name for name in ("config", "swarm", "caddy", "health", "components", "lab")]
+    folders = [ROOT / name for name in CODE]
     files = [path for top in folders for end in ("py", "sh") for path in top.rglob(f"*.{end}")]
     text = re.sub(r'"\s+f?"', "", "\n".join(path.read_text() for path in files))
     return re.sub(r"\{[^{}]*\}", "…", text)

@@ -99,7 +99,7 @@ def test_the_secret_of_the_notebook_is_mounted(kind):
     assert notebook.secret_file.endswith(secret["File"]["Name"])
     assert (kind, True) == (notebook.kind, notebook.cell)
     # The images have different users, and nothing else runs in the container.
-    assert 0o444 == secret["File"]["Mode"]
+    assert 0o440 == secret["File"]["Mode"]
 
 
 PREFECT = {"api_url": "http://dask_prefect:4200/api", "managed": True}

@@ -147,7 +147,8 @@ def launched(monkeypatch, capsys):
             REQUEST | {"services": {"dask_worker": SPEC_HASH}, "deadline_seconds": 2} | changes
         )
         monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(fields)))
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+        before = {number: signal.getsignal(number) for number in numbers}
         try:
             code = launch.main(timing)
         finally:
@@ -404,6 +405,16 @@ def test_a_service_that_cannot_be_removed_is_left_to_the_reaper(launched, monkey
     monkeypatch.setattr(Swarm, "remove", remove)
     code, _, _ = launched(Swarm([{"proof": PROOF}]), cleans_up=False)
     assert 0 == code
+
+
+def test_a_launcher_without_its_engine_neither_proves_nor_rolls_back(launched, monkeypatch):
+    """The next deployment must find its services untouched, and no second probe."""
+    swarm = Swarm([], {"dask_worker": updated("dask_worker")})
+    monkeypatch.setattr(launch, "ENGINE_SECONDS", 0.05)
+    monkeypatch.setattr(os, "getppid", lambda: 1 if swarm.followed.is_set() else 2)
+    code, out, _ = launched(swarm, deadline_seconds=10)
+    assert (130, "") == (code, out)
+    assert (1, []) == (len(swarm.removed), swarm.rolled_back)
 
 
 def test_the_request_of_these_tests_is_valid():

@@ -86,7 +86,7 @@ def preloads(tmp_path):
 def dask_config(tmp_path):
     """Return the file with the workers' configuration of Dask."""
     path = tmp_path / "dask.yaml"
-    path.write_text(yaml.safe_dump(workers.DASK_CONFIG))
+    path.write_text(yaml.safe_dump(workers.dask_config(LIMIT)))
     return path
 
 

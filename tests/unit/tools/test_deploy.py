@@ -196,6 +196,7 @@ CLI = """#!/bin/sh
 echo "$@" >> CALLS
 case "$1" in
   version) echo v3.999.0 ;;
+  stack) echo '{"deployment": {}}' ;;
   up) exit 3 ;;
 esac
 """
@@ -234,5 +235,8 @@ def test_a_stack_without_a_manager_only_runs_the_cli(tmp_path):
     assert [
         "version",
         "--non-interactive stack select --stack production",
+        "stack export --stack production",
         "up --stack production --yes --skip-preview",
+        "stack export --stack production",
+        "refresh --stack production --yes --skip-preview --non-interactive --skip-pending-creates",
     ] == calls.read_text().splitlines()

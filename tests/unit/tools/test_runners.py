@@ -134,7 +134,10 @@ def test_an_installer_that_fails_is_reported(monkeypatch, tmp_path):
         (
             "dev",
             {},
-            {"PULUMI_BACKEND_URL": "file://PRIVATE/state", "PULUMI_CONFIG_PASSPHRASE": ""},
+            {
+                "PULUMI_BACKEND_URL": "file://PRIVATE/state?metadata=skip",
+                "PULUMI_CONFIG_PASSPHRASE": "",
+            },
         ),
         ("dev", {"PULUMI_BACKEND_URL": "s3://state"}, {"PULUMI_CONFIG_PASSPHRASE": ""}),
         ("production", {}, {}),
