@@ -19,7 +19,6 @@ from lab.layout import Lab
 from tools.runners import ROOT
 
 PAGE = ROOT / "docs" / "recovery.md"
-HEADER = ("Fault", "Seconds to four workers", "The computation")
 RIGHT = "right"
 LOST = "ends with its client"
 BLOCKS, TASKS = 8, 16
@@ -61,9 +60,10 @@ def measure(context: Context, faults: Sequence[Fault], rounds: int) -> list[tupl
     return rows
 
 
-def table(rows: Sequence[tuple[str, str, str]]) -> str:
+def table(rows: Sequence[tuple[str, str, str]], rounds: int) -> str:
     """Return the rows as Markdown."""
-    lines = [HEADER, ("---",) * len(HEADER), *rows]
+    header = ("Fault", f"Seconds to four workers, median of {rounds}", "The computation")
+    lines = [header, ("---",) * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     faults = [fault for fault in FAULTS if not options.only or options.only in fault.what]
     with prepared() as context:
-        text = table(measure(context, faults, options.rounds))
+        text = table(measure(context, faults, options.rounds), options.rounds)
     print(text)
     if not options.only:
         write(PAGE, text)
