@@ -8,7 +8,7 @@ FAKE = """
 import importlib.metadata
 (metadata,) = [f for f in importlib.metadata.files("distributed") if f.name == "METADATA"]
 path = metadata.locate()
-path.write_text(path.read_text().replace("\\nVersion: ", "\\nVersion: 1.2.3+", 1))
+path.write_text(path.read_text().replace("\\nVersion: ", "\\nVersion: 9999.1+", 1))
 """
 NOWHERE = "sha256:" + "0" * 64
 
