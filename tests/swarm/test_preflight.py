@@ -156,9 +156,13 @@ def test_another_platform_is_reported(preview):
     assert {"platform:", "image:", "notebookImage:"} == keys
 
 
-def test_a_network_of_the_manager_alone_is_no_overlay(preview):
-    """Every engine has a network named bridge."""
-    (line,) = preview(caddyNetwork="bridge")
+def test_a_network_of_the_manager_alone_is_no_overlay(preview, swarm):
+    """Caddy on another node could not reach it."""
+    network = swarm.networks.create("local-only", driver="bridge")
+    try:
+        (line,) = preview(caddyNetwork=network.name)
+    finally:
+        network.remove()
     assert "only the manager has a bridge network of that name" in line
 
 
