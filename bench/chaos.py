@@ -70,8 +70,8 @@ def table(rows: Sequence[tuple[str, str, str]], rounds: int) -> str:
 def write(page: Path, text: str) -> None:
     """Replace the table of a page."""
     old = page.read_text(encoding="utf-8")
-    pattern = r"(?s)(<!-- recovery -->\n).*(\n<!-- /recovery -->)"
-    new = re.sub(pattern, lambda marks: marks[1] + text + marks[2], old)
+    pattern = r"(?s)(<!-- recovery -->\n).*(<!-- /recovery -->)"
+    new = re.sub(pattern, lambda marks: f"{marks[1]}{text}\n{marks[2]}", old)
     page.write_text(new, encoding="utf-8")
 
 

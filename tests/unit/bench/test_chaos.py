@@ -1,0 +1,21 @@
+"""The table of `make chaos` gets into its page."""
+
+from bench.chaos import PAGE, table, write
+
+
+def test_the_table_replaces_the_old_table(tmp_path):
+    """The first table too, where there was none; the text around it stays."""
+    page = tmp_path / "recovery.md"
+    page.write_text("before\n<!-- recovery -->\n<!-- /recovery -->\nafter\n")
+    for what in ("old", "new"):
+        write(page, table([(what, "1.0", "right")], 3))
+    text = page.read_text()
+    assert text.startswith("before\n<!-- recovery -->\n| Fault | Seconds")
+    assert text.endswith("| new | 1.0 | right |\n<!-- /recovery -->\nafter\n")
+    assert "old" not in text
+
+
+def test_the_page_has_the_places():
+    """Otherwise the table would be lost."""
+    assert "<!-- recovery -->\n" in PAGE.read_text()
+    assert "<!-- /recovery -->" in PAGE.read_text()
