@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.rights import CADDY, WRITABLE
+
 STACK = {
     "caddyMode": "managed",
     "domain": "localhost",
@@ -9,16 +11,6 @@ STACK = {
     "prefect": "managed",
     "extraPipPackages": "[]",
 }
-# The directories that a service can write to.
-WRITABLE = {
-    "dask_scheduler": {"/tmp", "/home/dask"},
-    "dask_worker": {"/tmp", "/home/dask"},
-    "dask_notebook": {"/tmp", "/home/jovyan"},
-    "dask_prefect": {"/tmp", "/home/dask", "/var/tmp"},
-    "dask_caddy": {"/tmp", "/var/tmp"},
-    "dask_caddy_reloader": {"/tmp", "/var/tmp"},
-}
-CADDY = ("dask_caddy", "dask_caddy_reloader")
 LASTING = {
     "dask_notebook": "dask-notebook",
     "dask_prefect": "dask-prefect",

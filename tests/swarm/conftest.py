@@ -181,21 +181,20 @@ def deployed(new_deployment, swarm):
 
 def leftovers(swarm):
     """Return the names of all services, configs, secrets and networks of a deployment."""
+    return [resource.name for resource in left_resources(swarm)]
+
+
+def left_resources(swarm):
+    """Return all services, configs, secrets and networks of a deployment."""
     kinds = [swarm.services, swarm.configs, swarm.secrets, swarm.networks]
-    names = [resource.name for kind in kinds for resource in kind.list()]
-    return [name for name in names if name.startswith(("dask", "front"))]
+    resources = [resource for kind in kinds for resource in kind.list()]
+    return [resource for resource in resources if resource.name.startswith(("dask", "front"))]
 
 
 def remove_leftovers(swarm):
     """Remove what a deployment has left: services, and then what they have used."""
-    for service in swarm.services.list():
-        if service.name.startswith("dask"):
-            service.remove()
-    for kind in (swarm.configs, swarm.secrets, swarm.networks):
-        for resource in kind.list():
-            if resource.name.startswith(("dask", "front")):
-                is_gone = partial(removed, resource)
-                wait_for(f"removal of {resource.name}", is_gone, DRAIN_SECONDS)
+    for resource in left_resources(swarm):
+        wait_for(f"removal of {resource.name}", partial(removed, resource), DRAIN_SECONDS)
 
 
 def removed(resource):
@@ -236,6 +235,14 @@ def specs(swarm):
     for identifier, name in names.items():
         text = text.replace(identifier, name)
     return json.loads(text)
+
+
+def task_ids(swarm):
+    """Return the ids of the tasks that Swarm wants to run, by service."""
+    return {
+        service.name: {task["ID"] for task in service.tasks({"desired-state": "running"})}
+        for service in cluster_services(swarm)
+    }
 
 
 def cluster_services(swarm):

@@ -15,7 +15,7 @@ import pytest
 from bench.under_computation import under_computation
 from tests.conftest import ROOT
 from tests.swarm import s3
-from tests.swarm.conftest import RUNNERS, cluster_services, wait_until_gone
+from tests.swarm.conftest import RUNNERS, task_ids, wait_until_gone
 from tests.swarm.containers import notebook_container
 from tests.swarm.notebooks import run_example
 
@@ -109,14 +109,6 @@ def in_notebook(lab, program, *arguments):
         )
         assert 0 == status, (err or b"").decode()
         return out.decode()
-
-
-def task_ids(swarm):
-    """Return the ids of the tasks that Swarm wants to run, by service."""
-    return {
-        service.name: {task["ID"] for task in service.tasks({"desired-state": "running"})}
-        for service in cluster_services(swarm)
-    }
 
 
 def encodings(text):

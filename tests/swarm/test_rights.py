@@ -8,21 +8,13 @@ from dataclasses import dataclass
 import docker
 import pytest
 
+from tests import rights
+from tests.rights import CADDY
 from tests.swarm.containers import containers_of, run_in
 from tests.swarm.ingress import MANAGED_CADDY
 
 PROBE = "the probe"
-CADDY = ("dask_caddy", "dask_caddy_reloader")
-# The directories that a container can write to.
-WRITABLE = {
-    "dask_scheduler": {"/tmp", "/home/dask"},
-    "dask_worker": {"/tmp", "/home/dask"},
-    "dask_notebook": {"/tmp", "/home/jovyan"},
-    "dask_prefect": {"/tmp", "/home/dask", "/var/tmp"},
-    "dask_caddy": {"/tmp", "/var/tmp"},
-    "dask_caddy_reloader": {"/tmp", "/var/tmp"},
-    PROBE: {"/tmp", "/home/jovyan"},
-}
+WRITABLE = {**rights.WRITABLE, PROBE: {"/tmp", "/home/jovyan"}}
 ELSEWHERE = {"/", "/usr", "/usr/bin", "/etc", "/var", "/opt", "/home"}
 NET_BIND_SERVICE = 1 << 10
 # Prints the user ids and capabilities of all processes.

@@ -12,7 +12,7 @@ from docker import types
 
 from bench.under_computation import under_computation
 from tests.conftest import ROOT, free_port, wait_for
-from tests.swarm.conftest import RUNNERS, cluster_services
+from tests.swarm.conftest import RUNNERS, task_ids
 from tests.swarm.containers import notebook_container, run_in
 
 SECONDS = 60
@@ -39,6 +39,7 @@ with Client(sys.argv[1], timeout="30s") as client:
     client.wait_for_workers(2, timeout=30)
     print(client.scheduler.address, client.submit(sum, [1, 2, 3]).result())
 """
+WRITE = "import sys; open('/tmp/old.yaml', 'w').write(sys.argv[1])"
 
 
 @pytest.fixture(scope="module", params=RUNNERS)
@@ -51,14 +52,6 @@ def cluster(request, deployed):
 def outputs(cluster):
     """Return the stack's outputs."""
     return cluster.runner.outputs(secrets=True)
-
-
-def tasks(swarm):
-    """Return the ids of the tasks that Swarm wants to run, by service."""
-    return {
-        service.name: {task["ID"] for task in service.tasks({"desired-state": "running"})}
-        for service in cluster_services(swarm)
-    }
 
 
 def test_the_proof_has_the_ends_of_the_certificates(cluster):
@@ -97,13 +90,13 @@ def test_a_container_on_caddys_network_is_refused(cluster, swarm, images, scheme
         constraints=["node.labels.role==master"],
     )
     try:
-        wait_for("stranger's answer", lambda: said(service), SECONDS)
-        assert "refused" in said(service)
+        wait_for("stranger's answer", lambda: answer_of(service), SECONDS)
+        assert "refused" in answer_of(service)
     finally:
         service.remove()
 
 
-def said(service):
+def answer_of(service):
     """Return what a service has printed."""
     lines = b"".join(service.logs(stdout=True)).decode().splitlines()
     return "".join(line for line in lines if line.startswith(("refused", "admitted")))
@@ -137,7 +130,7 @@ class TestFromALaptop:
     def test_a_client_computes_with_the_exported_certificate(
         self, cluster, control_host, config_file
     ):
-        """Through SSH, as the documentation says."""
+        """Through SSH, with the documented commands."""
         with self.tunnel(control_host) as port:
             done = laptop(f"localhost:{port}", DASK_CONFIG=str(config_file))
         assert f"tls://localhost:{port} 6" == done.stdout.strip(), done.stderr
@@ -172,7 +165,7 @@ def laptop(address, **variables):
 class TestChangeOfCa:
     def test_the_next_ca_loses_no_work(self, cluster, swarm, lab):
         """Workers and notebook are replaced, the scheduler and its computation go on."""
-        before = tasks(swarm)
+        before = task_ids(swarm)
         cluster.configure(workers=2, tlsCa=2)
         losses = under_computation(
             lab.docker_host, 2, 8, 8, lambda: cluster.run("up"), service="dask_scheduler"
@@ -181,7 +174,7 @@ class TestChangeOfCa:
         assert (2, 0, 0) == tuple(
             losses[key] for key in ("workers", "lost_blocks", "repeated_tasks")
         )
-        after = tasks(swarm)
+        after = task_ids(swarm)
         assert {"dask_scheduler"} == {name for name in before if before[name] & after[name]}
 
     def test_the_old_ca_is_refused_after_the_schedulers_change(self, cluster, lab):
@@ -197,6 +190,3 @@ class TestChangeOfCa:
             environment = {"DASK_CONFIG": "/tmp/old.yaml"}
             command = ["python", "-c", STRANGER, "scheduler:8786"]
             assert b"refused" in notebook.exec_run(command, environment=environment).output
-
-
-WRITE = "import sys; open('/tmp/old.yaml', 'w').write(sys.argv[1])"
