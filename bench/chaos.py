@@ -5,7 +5,6 @@ the computation's user sees.
 """
 
 import argparse
-import re
 import statistics
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from bench.context import Context, prepared
 from bench.faults import FAULTS, Fault
+from bench.measure import with_table
 from bench.recovery import WORKERS, seconds_after
 from bench.under_computation import under_computation
 from lab.layout import Lab
@@ -69,9 +69,7 @@ def table(rows: Sequence[tuple[str, str, str]], rounds: int) -> str:
 
 def write(page: Path, text: str) -> None:
     """Replace the table of a page."""
-    old = page.read_text(encoding="utf-8")
-    pattern = r"(?s)(<!-- recovery -->\n).*(<!-- /recovery -->)"
-    new = re.sub(pattern, lambda marks: f"{marks[1]}{text}\n{marks[2]}", old)
+    new = with_table(page.read_text(encoding="utf-8"), "recovery", text)
     page.write_text(new, encoding="utf-8")
 
 

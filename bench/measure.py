@@ -1,5 +1,6 @@
 """Measures arms in turns, and makes the table of their seconds."""
 
+import re
 import statistics
 import sys
 import time
@@ -39,3 +40,9 @@ def report(title: str, seconds: dict[str, list[float]]) -> str:
         middle = statistics.median(values)
         lines.append(f"  {name:46}{min(values):7.1f}{middle:8.1f}{max(values):7.1f}{ratio:7.2f}")
     return "\n".join(lines)
+
+
+def with_table(page: str, name: str, table: str) -> str:
+    """Return a Markdown page with another table between the marks of that name."""
+    pattern = rf"(?s)(<!-- {name} -->\n).*(<!-- /{name} -->)"
+    return re.sub(pattern, lambda marks: f"{marks[1]}{table}\n{marks[2]}", page)

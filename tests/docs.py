@@ -1,9 +1,8 @@
 """The generated tables of `docs/`: `python -m tests.docs` writes them."""
 
-import re
-
 import yaml
 
+from bench.measure import with_table
 from tests.changes import table as changes
 from tests.conftest import ROOT
 
@@ -32,8 +31,7 @@ def written(page):
     """Return a page's text, and the text with its table as it should be."""
     name, table = TABLES[page]
     text = (ROOT / "docs" / page).read_text()
-    pattern = rf"(?s)(<!-- {name} -->\n).*(\n<!-- /{name} -->)"
-    return text, re.sub(pattern, lambda marks: marks[1] + table() + marks[2], text)
+    return text, with_table(text, name, table())
 
 
 if __name__ == "__main__":
