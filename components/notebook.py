@@ -13,7 +13,7 @@ import pulumi
 import pulumi_random as random
 
 from components.certificates import identity_of
-from components.dask_config import Config, mount_dask_config
+from components.dask_config import Config
 from components.health_check import HealthCheck
 from components.network import NETWORK_NAME
 from components.scheduler import ALIAS, DASHBOARD_PORT
@@ -71,8 +71,7 @@ class Notebook(pulumi.ComponentResource):
         ours = dask_config(args.shared.scheduler_address)
         files = [
             mount_config(f"{name}-config", CONFIG_TARGET, settings, child),
-            *identity.configs,
-            mount_dask_config(name, [ours, identity.dask_config, args.shared.dask_config], child),
+            *args.shared.dask_configs(name, "client", ours, child),
         ]
         self.secret = self._secret(name, args, child)
         ingress_keys = [args.ingress_key] if args.ingress_key else []

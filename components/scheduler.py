@@ -12,7 +12,6 @@ from pathlib import Path
 import pulumi
 
 from components.certificates import identity_of
-from components.dask_config import mount_dask_config
 from components.health_check import HealthCheck
 from components.object_store import scheduler_variables
 from components.service import (
@@ -55,13 +54,11 @@ class Scheduler(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         source = PRELOAD_SOURCE.read_text(encoding="utf-8")
         address = args.shared.scheduler_address
-        identity = identity_of(args.shared.certificates, "scheduler")
         # The preload makes the scheduler advertise this address.
         ours = {"distributed": {"scheduler": {"contact-address": address}}}
         files = [
             mount_config(f"{name}-preload", PRELOAD_TARGET, source, child),
-            *identity.configs,
-            mount_dask_config(name, [ours, identity.dask_config, args.shared.dask_config], child),
+            *args.shared.dask_configs(name, "scheduler", ours, child),
         ]
         self.service = declare_service(f"{name}-service", _spec(args, files), child)
         self.register_outputs({"address": address})

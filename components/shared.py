@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pulumi
 
-from components.certificates import Certificates
-from components.dask_config import Config
+from components.certificates import Certificates, Role, identity_of
+from components.dask_config import Config, mount_dask_config
 from components.object_store import ObjectStore
 from components.service import MountedFile, Volume
 from config.types import Platform
@@ -32,6 +32,14 @@ class Shared:
     scheduler_address: str
     network_id: pulumi.Input[str]
     caddy_network_id: pulumi.Input[str] | None
+
+    def dask_configs(
+        self, name: str, role: Role, ours: Config, opts: pulumi.ResourceOptions
+    ) -> list[MountedFile]:
+        """Declare a service's Dask configuration; return it after the files that it names."""
+        identity = identity_of(self.certificates, role)
+        layers = [ours, identity.dask_config, self.dask_config]
+        return [*identity.configs, mount_dask_config(name, layers, opts)]
 
     @property
     def work_secrets(self) -> list[MountedFile]:

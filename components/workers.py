@@ -11,7 +11,7 @@ from pathlib import Path
 import pulumi
 
 from components.certificates import identity_of
-from components.dask_config import Config, mount_dask_config
+from components.dask_config import Config
 from components.health_check import HealthCheck
 from components.service import (
     DeclaredService,
@@ -62,16 +62,10 @@ class Workers(pulumi.ComponentResource):
     ) -> None:
         super().__init__("dask:swarm:Workers", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        identity = identity_of(args.shared.certificates, "worker")
         configs = [
             _mount_preload(f"{name}-preload", WORKER_PRELOAD, child),
             _mount_preload(f"{name}-nanny-preload", NANNY_PRELOAD, child),
-            *identity.configs,
-            mount_dask_config(
-                name,
-                [dask_config(args.workload.limit), identity.dask_config, args.shared.dask_config],
-                child,
-            ),
+            *args.shared.dask_configs(name, "worker", dask_config(args.workload.limit), child),
         ]
         self.service = declare_service(f"{name}-service", _spec(args, configs), child)
         self.register_outputs({"replicas": args.workload.replicas})
