@@ -28,8 +28,8 @@ def use_certificate(tls: Tls) -> None:
 
 def wait_until_admitted(address: str) -> None:
     """Wait until the scheduler admits this stack's certificate; raises `UnprovenError` if not."""
-    end = time.monotonic() + OLD_SECONDS
-    while reason := refusal(address, own_context()):
+    end, context = time.monotonic() + OLD_SECONDS, own_context()
+    while reason := refusal(address, context):
         if time.monotonic() > end:
             raise UnprovenError(f"expected {address} to admit this stack's programs: {reason}")
         say(progress=f"{address}: {reason}")
@@ -51,7 +51,8 @@ def prove_tls(scheduler: str, workers: Iterable[str], tls: Tls) -> dict[str, Any
         for stranger, context in strangers.items():
             if not refusal(address, context):
                 raise UnprovenError(f"{address} admits a program with {stranger}")
-    ends = {address: end_of_certificate(address) for address in addresses}
+    own = own_context()
+    ends = {address: end_of_certificate(address, own) for address in addresses}
     return {
         "scheduler": validity(ends[scheduler]),
         "workers": validity(min(ends[worker] for worker in workers)),
@@ -120,9 +121,9 @@ def explain(reason: str) -> str:
     return f"TLS fails with {reason}"
 
 
-def end_of_certificate(address: str) -> float:
+def end_of_certificate(address: str, context: ssl.SSLContext) -> float:
     """Return the time in seconds since 1970 when the certificate at an address ends."""
-    with connection(address) as plain, own_context().wrap_socket(plain) as encrypted:
+    with connection(address) as plain, context.wrap_socket(plain) as encrypted:
         certificate: Any = encrypted.getpeercert()
         return ssl.cert_time_to_seconds(certificate["notAfter"])
 
