@@ -18,7 +18,7 @@ from components.notebook import Notebook, NotebookArgs
 from components.object_store import ObjectStore, declare_object_store
 from components.prefect import Prefect, PrefectArgs, api_url, prefect_variables
 from components.scheduler import Scheduler, SchedulerArgs, scheduler_address
-from components.service import DeclaredService, MountedFile
+from components.service import DeclaredService, MountedFile, Network
 from components.shared import Shared
 from components.workers import Workers, WorkersArgs
 from config import workloads
@@ -39,7 +39,7 @@ class DaskCluster(pulumi.ComponentResource):
     """Network, scheduler, workers, notebook and, if managed, Prefect."""
 
     scheduler_address: str
-    network_id: pulumi.Output[str]
+    network: Network
     notebook: Notebook
     environment: MountedFile | None
     certificates: Certificates | None
@@ -54,7 +54,7 @@ class DaskCluster(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         settings = args.settings
         self.scheduler_address = scheduler_address(encrypted=settings.tls.on)
-        self.network_id = DaskNetwork(f"{name}-network", child).network_id
+        self.network = DaskNetwork(f"{name}-network", settings, args.site, child).network
         self.prefect_api_url = api_url(settings.prefect.mode, settings.prefect.api_url)
         store = declare_object_store(f"{name}-object-store", settings.object_store, child)
         variables = {
@@ -113,6 +113,7 @@ class DaskCluster(pulumi.ComponentResource):
             object_store=store,
             certificates=self.certificates,
             scheduler_address=self.scheduler_address,
-            network_id=self.network_id,
+            network=self.network,
+            other_network_ids=args.site.other_network_ids,
             caddy_network_id=args.ingress.network_id,
         )

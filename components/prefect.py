@@ -71,7 +71,7 @@ def _spec(args: PrefectArgs) -> ServiceSpec:
         args=server_args(),
         packages=shared.packages,
         health_check=HealthCheck(port=PORT, path="/api/health"),
-        networks=attachments(shared.network_id, shared.caddy_network_id),
+        networks=attachments(shared.network, shared.caddy_network_id),
         platform=shared.platform,
         volumes=[DATA, DASK_HOME],
     )

@@ -87,7 +87,9 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         "image": args.site.notebook_image,
         "constraints": list(settings.shared.control_placement),
         "scheduler_address": cluster.scheduler_address,
-        "network_id": cluster.network_id,
+        "network_id": cluster.network.id,
+        # The probe is a client as the notebook is: it must reach the same servers.
+        "other_network_ids": list(args.site.other_network_ids),
         "services": {
             service.name: service.declared_hash
             for service in (*cluster.services, *args.ingress.services)

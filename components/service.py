@@ -38,26 +38,27 @@ TMP = Volume(target="/tmp")  # noqa: S108  the containers' own
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attachment:
-    """A network that a service is on, by id, and the service's extra names on it."""
+class Network:
+    """A network by its id, and its `resource` if the stack declares it."""
 
-    network_id: pulumi.Input[str]
+    id: pulumi.Input[str]
+    resource: pulumi.Resource | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attachment:
+    """A network that a service is on, and the service's extra names on it."""
+
+    network: Network
     aliases: Sequence[str] = ()
 
 
 def attachments(
-    network_id: pulumi.Input[str],
-    caddy_network_id: pulumi.Input[str] | None,
-    aliases: Sequence[str] = (),
+    network: Network, *others: pulumi.Input[str] | None, aliases: Sequence[str] = ()
 ) -> list[Attachment]:
-    """Return the networks of a service that Caddy, if any, must reach.
-
-    `aliases` are names on the first network only.
-    """
-    overlay = Attachment(network_id=network_id, aliases=aliases)
-    if caddy_network_id is None:
-        return [overlay]
-    return [overlay, Attachment(network_id=caddy_network_id)]
+    """Return the networks of a service; `aliases` are names on the first network only."""
+    joined = [Attachment(network=Network(id=other)) for other in others if other is not None]
+    return [Attachment(network=network, aliases=aliases), *joined]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,12 +136,20 @@ def declare_service(name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) 
     inputs = service_inputs(spec)
     declared_hash = pulumi.Output.json_dumps(inputs, sort_keys=True).apply(short_hash)
     labels = [docker.ServiceLabelArgs(label=DECLARED_HASH_LABEL, value=declared_hash)]
-    resource = docker.Service(name, **inputs, labels=labels, opts=opts)
+    resource = docker.Service(name, **inputs, labels=labels, opts=_replaced(spec, opts))
     return DeclaredService(
         name=spec.workload.name,
         declared_hash=declared_hash,
         resource=resource,
         scales=spec.workload.replicas != "everywhere",
+    )
+
+
+def _replaced(spec: ServiceSpec, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
+    # Otherwise the engine would update a service in place, after the removal of its network.
+    networks = [attached.network.resource for attached in spec.networks]
+    return pulumi.ResourceOptions.merge(
+        opts, pulumi.ResourceOptions(replace_with=[network for network in networks if network])
     )
 
 
@@ -191,8 +200,8 @@ def service_inputs(spec: ServiceSpec) -> dict[str, Any]:
             "restart_policy": {"condition": "any", "delay": "1s", "window": "30s"},
             "placement": _placement(spec.workload, spec.platform),
             "networks_advanceds": [
-                {"id": network.network_id, "aliases": list(network.aliases)}
-                for network in spec.networks
+                {"id": attached.network.id, "aliases": list(attached.aliases)}
+                for attached in spec.networks
             ],
             "log_driver": {
                 "name": "json-file",

@@ -34,6 +34,7 @@ class Request:
     image: str
     constraints: tuple[str, ...]
     network_id: str
+    other_network_ids: tuple[str, ...]
     services: dict[str, str]
     healthy: tuple[str, ...]
     workers_per_node: int
@@ -54,6 +55,7 @@ class Request:
                 image=data.pop("image"),
                 constraints=tuple(data.pop("constraints")),
                 network_id=data.pop("network_id"),
+                other_network_ids=tuple(data.pop("other_network_ids", ())),
                 services=data.pop("services"),
                 healthy=tuple(data.pop("healthy")),
                 workers_per_node=data["expected"].pop("workers_per_node"),

@@ -22,9 +22,10 @@ from pathlib import Path
 
 import dask
 from distributed import Nanny
-from distributed.comm import connect
+from distributed.comm import connect, get_address_host
 from distributed.comm.core import FatalCommClosedError
 from distributed.core import Status
+from distributed.utils import get_ip
 
 ENVIRONMENT = Path("/run/secrets/dask_environment")  # a JSON object, if the stack has one
 LEAVE = signal.SIGUSR1  # the worker's leave signal
@@ -52,11 +53,12 @@ load_environment()
 
 
 async def dask_setup(nanny: Nanny) -> None:
-    """Prepare the nanny, and wait for the scheduler."""
+    """Prepare the nanny, wait for the scheduler, and listen on its network."""
     catch_stop(nanny)
     watch_memory_closely(nanny)
     end_leftovers_before_start(nanny)
     await wait_for_scheduler(nanny)
+    await stay_on_schedulers_network(nanny)
 
 
 async def dask_teardown(nanny: Nanny) -> None:
@@ -124,6 +126,17 @@ async def accepts(nanny: Nanny) -> bool:
     return True
 
 
+async def stay_on_schedulers_network(nanny: Nanny) -> None:
+    """Have the worker listen on the scheduler's network only; restart a nanny on another network.
+
+    A nanny that starts before the scheduler's name exists takes any address of its container.
+    """
+    address = get_ip(get_address_host(nanny.scheduler_addr))
+    if nanny.ip != address:
+        await restart_in_place(nanny, f"{nanny.ip} is not on the scheduler's network")
+    nanny.worker_kwargs["host"] = address
+
+
 @functools.cache
 def warn_once(text: str) -> None:
     """Log a warning, unless it was logged before."""
@@ -180,7 +193,7 @@ def send(nanny: Nanny, number: signal.Signals) -> None:
             os.kill(nanny.pid, number)
 
 
-async def restart_in_place(nanny: Nanny) -> None:
+async def restart_in_place(nanny: Nanny, reason: str = "closed without a stop signal") -> None:
     """Replace this process by a new process with the same command line."""
     with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(nanny.kill(timeout=1), 3)
@@ -194,7 +207,7 @@ async def restart_in_place(nanny: Nanny) -> None:
     # handles an earlier signal, and a later signal ends this process or the next one.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     await asyncio.sleep(SIGNAL_SECONDS)
-    flush("closed without a stop signal; restarting the nanny")
+    flush(f"{reason}; restarting the nanny")
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  no shell wanted
 
 

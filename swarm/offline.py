@@ -28,6 +28,8 @@ def find_site(settings: Settings) -> Site:
     if not switched_on(OFFLINE, os.environ):
         current = site.find(settings)
         _update_record(path, site_lock.record_of(settings, current))
+        if current.outage:
+            pulumi.log.warn(current.outage)
         return current
     if not pulumi.runtime.is_dry_run():
         problem = Problem(

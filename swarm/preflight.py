@@ -1,14 +1,14 @@
 """What a manager and its nodes must be before anything is declared; it only reads.
 
 Owns the questions to the manager and the judgement of its answers: it manages a Swarm, the Swarm
-has a leader, its engines are new enough, its clock is right, and its nodes have room
-(`capacity.py`). `site.py` looks up images and networks.
+has a leader, its engines are new enough, its clock is right, its nodes have room (`capacity.py`)
+and the cluster's network fits (`networks.py`). `site.py` looks up images and networks.
 """
 
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +18,9 @@ from docker.errors import APIError
 from config.problems import Problem, ProblemError
 from config.settings import Settings
 from config.workloads import workloads
+from swarm import networks
 from swarm.capacity import shortages
+from swarm.networks import Networks
 from swarm.nodes import Node, Task, hostname
 
 OLDEST_API = "1.41"
@@ -46,6 +48,7 @@ class Survey:
     nodes: Sequence[Node]
     tasks: Sequence[Task]
     services: Mapping[str, str]  # id to name
+    networks: Networks = field(default_factory=Networks)
 
 
 def survey(engine: "docker.APIClient", host: str) -> Survey:
@@ -57,7 +60,7 @@ def survey(engine: "docker.APIClient", host: str) -> Survey:
         raise ProblemError(problem)
     api: Any = engine  # the stubs leave most of its methods untyped
     try:
-        services = {service["ID"]: str(service["Spec"]["Name"]) for service in api.services()}
+        services, existing = api.services(), api.networks()
         nodes, tasks = api.nodes(), api.tasks(filters={"desired-state": "running"})
     except APIError as error:
         raise ProblemError(_no_answer(host, str(error.explanation or error))) from None
@@ -67,7 +70,8 @@ def survey(engine: "docker.APIClient", host: str) -> Survey:
         clock=clock_difference(info.get("SystemTime") or "", asked, answered),
         nodes=nodes,
         tasks=tasks,
-        services=services,
+        services={service["ID"]: str(service["Spec"]["Name"]) for service in services},
+        networks=Networks.of(info, existing, services, nodes),
     )
 
 
@@ -134,6 +138,7 @@ def problems(manager: Survey, settings: Settings) -> list[Problem]:
     return [
         *_check_versions(manager),
         *_check_clock(manager),
+        *networks.check(manager.networks, settings.network, names),
         *shortages(stack, settings.cluster.platform, manager.nodes, others),
     ]
 

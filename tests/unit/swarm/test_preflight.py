@@ -53,7 +53,7 @@ class FakeEngine:
     def configs(self):
         return []
 
-    def networks(self, names):
+    def networks(self, names=("",)):
         return [n for n in self.answers["networks"] if any(name in n["Name"] for name in names)]
 
     def inspect_distribution(self, image):
