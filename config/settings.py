@@ -42,6 +42,7 @@ from config.types import (
     memory_from,
     network_name,
     one_of,
+    optional,
     optional_text,
     optional_word,
     password,
@@ -57,7 +58,8 @@ from config.types import (
 )
 
 # Measured: an idle worker's memory; with less, the kernel kills the worker while it starts.
-SMALLEST_MEMORY = "256MiB"
+SMALLEST_MEMORY = "256MiB", "Dask does not start in less"
+SMALLEST_RESERVATION = "4MiB", "Swarm reserves no less"
 LONGEST_SHOWN = 200  # characters of a value in a message
 
 
@@ -78,7 +80,7 @@ def _cpus(key: str) -> Setting:
 
 
 def _memory(key: str) -> Setting:
-    return Setting(key, memory_from(SMALLEST_MEMORY), "1GiB")
+    return Setting(key, memory_from(*SMALLEST_MEMORY), "1GiB")
 
 
 def _count(key: str) -> Setting:
@@ -118,13 +120,21 @@ class ClusterSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """How many workers there are, what each may use, and where they run."""
+    """How many workers there are, what each may use, and where they run.
+
+    Each reserves all that it may use, unless `reserved_cpus` or `reserved_memory` is set.
+    """
 
     count: Annotated[int, _count("workers")]
     per_node: Annotated[int, _count("workersPerNode")]
     threads: Annotated[int, _count("workerThreads")]
     cpus: Annotated[Decimal, _cpus("workerCpus")]
     memory: Annotated[int, _memory("workerMemory")]
+    reserved_cpus: Annotated[Decimal | None, Setting("workerReservedCpus", optional(cpus), "0.1")]
+    reserved_memory: Annotated[
+        int | None,
+        Setting("workerReservedMemory", optional(memory_from(*SMALLEST_RESERVATION)), "256MiB"),
+    ]
     placement: Annotated[
         tuple[str, ...], Setting("workerPlacement", placement, "node.labels.role==data-worker")
     ]

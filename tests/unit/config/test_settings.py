@@ -88,6 +88,8 @@ def test_the_defaults_are_valid(defaults):
         ("image", "ghcr.io/dask/dask:2025.12.0-py3.12", "CVE-2026-23528", "image ghcr.io/dask"),
         ("image", "h:1/dask-swarm:2026.1.0", "Dask 2026.1.1 or newer", "image ghcr.io/dask"),
         ("notebookImage", "daskdev/dask-notebook:2024.5.0", "CVE-2026", "notebookImage ghcr.io"),
+        ("workerReservedMemory", "3MiB", "Swarm reserves no less", "workerReservedMemory 256MiB"),
+        ("workerReservedCpus", "0", "from 0.001 to 512", "workerReservedCpus 0.1"),
         ("workerMemory", "65TiB", "at most 64TiB", "workerMemory 1GiB"),
         ("autheliaAddress", "a" * 64 + ":1", "host:port", "autheliaAddress authelia:9091"),
         ("autheliaAddress", "a..b:1", "host:port", "autheliaAddress authelia:9091"),
@@ -167,6 +169,21 @@ def test_more_threads_than_the_cpus_can_run_are_refused(defaults):
     assert "workerThreads" == problem.key
     assert "8 threads are too many for workerCpus 0.5" == problem.found
     assert "pulumi config set workerCpus 2.00" == problem.fix
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "found", "limit"),
+    [
+        ("workerReservedCpus", "0.6", "0.6 is more than workerCpus 0.5", "0.5"),
+        ("workerReservedMemory", "1.5GiB", "1536MiB is more than workerMemory 1GiB", "1GiB"),
+    ],
+)
+def test_more_reserved_than_a_worker_may_use_is_refused(defaults, key, value, found, limit):
+    """The engine would refuse the service in the middle of a deployment."""
+    (problem,) = problems(defaults | {key: value})
+    assert (key, found) == (problem.key, problem.found)
+    assert f"pulumi config set {key} {limit}" == problem.fix
+    parse_settings(defaults | {key: limit}, (), {})
 
 
 def test_a_docker_context_in_the_environment_is_refused(defaults):
