@@ -11,7 +11,7 @@ from config.problems import Problem, set_command
 from config.types import Platform
 from config.workloads import WORKER, ResourceLimit, Workload
 from swarm.causes import spell_room, spell_size, unmatched
-from swarm.nodes import Node, Task, free, hostname, matches, resources, usable
+from swarm.nodes import Node, Task, free, hostname, matches, resources, spell_state, usable
 from swarm.nodes import platform as platform_of
 
 Amount = tuple[int, int]  # CPUs in billionths, bytes of memory
@@ -135,9 +135,13 @@ def _shortage(
             expected="nodes with room for it",
             fix=_wake(fit) or f"docker node ps {hostname(fit[0])}",
         )
+    count = _count(workload)
+    fits = f"{count} workers have no room"
+    if _wake(fit) and placed:
+        fits = f"{placed} of {count} workers fit now"
     return Problem(
         key="workers",
-        found=f"{_count(workload)} workers have no room; each reserves {amount}, "
+        found=f"{fits}; each reserves {amount}, "
         f"and a node takes at most workersPerNode {workload.per_node}; {nodes}",
         expected=f"at most {placed} of this size" if placed else "a size that a node has left",
         fix=_wake(fit) or _smaller(workload, fit, left, placed),
@@ -145,10 +149,7 @@ def _shortage(
 
 
 def _described(node: Node, left: Amount) -> str:
-    if not usable(node):
-        state, availability = node["Status"]["State"], node["Spec"]["Availability"]
-        return f"{hostname(node)} is {state}, {availability}"
-    return spell_room(node, left)
+    return spell_room(node, left) if usable(node) else spell_state(node)
 
 
 def _wake(fit: Sequence[Node]) -> str:

@@ -9,10 +9,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from swarm.nodes import Node, Task, free, hostname, labels, matches, platform, resources, usable
+from swarm.nodes import (
+    Node,
+    Task,
+    free,
+    hostname,
+    labels,
+    matches,
+    platform,
+    resources,
+    spell_state,
+    usable,
+)
 from swarm.snapshot import Service
 
 MAX_FAILURES = 3  # of one slot for the same reason; another attempt does not help after that
+UNAVAILABLE = "nodes? not available for new tasks"
 REFUSED = r"exit \(78\)"  # EX_CONFIG: the reloader exits with it when Caddy refuses its files
 
 
@@ -45,6 +57,11 @@ class Context:
         fit = [n for n in self.nodes if all(matches(n, rule) for rule in self.constraints)]
         return sorted(fit, key=hostname)
 
+    @property
+    def away(self) -> str:
+        """The states of the nodes that meet all constraints and are not available."""
+        return "; ".join(spell_state(n) for n in self.matching_nodes if not usable(n))
+
 
 def error_of(task: Task) -> str:
     """Return what `docker service ps --no-trunc` shows as the task's error."""
@@ -57,6 +74,12 @@ def explain(error: str, context: Context) -> Cause | None:
         if match := re.search(pattern, error):
             return explanation(match, context)
     return None
+
+
+def waits_for_node(task: Task, context: Context) -> bool:
+    """Return whether a task has no node because a node that could take it is not available."""
+    is_pending = (task["DesiredState"], task["Status"]["State"]) == ("running", "pending")
+    return is_pending and bool(re.search(UNAVAILABLE, error_of(task)) and context.away)
 
 
 def spell_size(number: int) -> str:
@@ -127,19 +150,16 @@ def _exhausted(_: re.Match[str], context: Context) -> Cause:
 def _full(_: re.Match[str], context: Context) -> Cause:
     limit = context.service["Spec"]["TaskTemplate"]["Placement"].get("MaxReplicas")
     names = ", ".join(hostname(node) for node in context.matching_nodes if usable(node))
+    text = f"at most {limit} tasks may run on one node, and {names or 'no node'} can take them"
     return Cause(
-        text=f"at most {limit} tasks may run on one node, and {names or 'no node'} can take them",
+        text="; ".join(filter(None, [text, context.away])),
         fix="add a node, allow more tasks on one, or run fewer",
     )
 
 
 def _unavailable(_: re.Match[str], context: Context) -> Cause:
-    away = [node for node in context.matching_nodes if not usable(node)]
-    states = [
-        f"{hostname(n)} is {n['Status']['State']}, {n['Spec']['Availability']}" for n in away
-    ]
     fix = "docker node update --availability active <node>, or start its engine"
-    return Cause(text=f"nodes that could take it are not available: {'; '.join(states)}", fix=fix)
+    return Cause(text=f"nodes that could take it are not available: {context.away}", fix=fix)
 
 
 def _no_image(_: re.Match[str], context: Context) -> Cause:
@@ -199,7 +219,7 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[re.Match[str], Context], Cause]], ...]
     ("insufficient resources", _exhausted),
     ("max replicas per node", _full),
     ("unsupported platform", _platform),
-    ("nodes? not available for new tasks", _unavailable),
+    (UNAVAILABLE, _unavailable),
     ("scheduling constraints not satisfied", _unmatched),
     ("(?i)no such image|manifest unknown|pull access denied|manifest for .* not found", _no_image),
     (r"executable file not found|no such file or directory|exit \(127\)", _no_program),

@@ -28,7 +28,7 @@ def wait_for_members(client: Client, expected: Expected) -> dict[str, Any]:
         if seen != sorted(members):
             seen = sorted(members)
             say(progress=f"{len(seen)} of {expected.workers} workers", members=seen)
-        if len(members) == expected.workers:
+        if expected.workers - expected.missing <= len(members) <= expected.workers:
             check_size(members, expected)
             return members
         if len(members) < expected.workers:
@@ -54,12 +54,13 @@ def too_many(members: Mapping[str, Any], expected: Expected) -> str:
 
 def check_size(members: Mapping[str, Any], expected: Expected) -> None:
     """Raise `UnprovenError` unless threads and memory are exactly as expected."""
-    for key, spell, wanted in (
+    for key, spell, of_all in (
         ("nthreads", "{} threads".format, expected.threads),
         ("memory_limit", gibibytes, expected.memory_bytes),
     ):
         sizes = {address: member[key] or 0 for address, member in members.items()}
         total = sum(sizes.values())
+        wanted = of_all * len(members) // expected.workers
         if total != wanted:
             listed = ", ".join(
                 f"{address} has {spell(size)}" for address, size in sorted(sizes.items())
