@@ -38,11 +38,21 @@ def test_a_wrong_size_is_reported_by_worker(members, message):
 
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_missing_workers_are_allowed_for(monkeypatch, count):
-    """Their threads and memory are missing too; more workers may come back."""
+    """Their threads and memory are missing too; more workers may come back, and stay."""
+    monkeypatch.setattr(module, "SETTLING_SECONDS", 0)
     expected = Expected(workers=4, threads=4, memory_bytes=4 * GIB, missing=2)
     found = {f"tcp://{number}": member() for number in range(count)}
     monkeypatch.setattr(module, "workers_of", lambda _: found)
     assert found == module.wait_for_members(None, expected)
+
+
+def test_workers_of_a_lost_node_that_the_scheduler_still_knows_are_not_proven(monkeypatch):
+    """The scheduler forgets them soon."""
+    expected = Expected(workers=4, threads=4, memory_bytes=4 * GIB, missing=2)
+    counts = iter([4, 3, 2])
+    answer = lambda _: {f"tcp://{n}": member() for n in range(next(counts))}  # noqa: E731
+    monkeypatch.setattr(module, "workers_of", answer)
+    assert 2 == len(module.wait_for_members(None, expected))
 
 
 def test_the_workers_that_can_run_must_come(monkeypatch):
