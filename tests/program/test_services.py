@@ -133,6 +133,13 @@ class TestWorkers:
         command = " ".join(program.container("dask_worker")["args"])
         assert "--memory-limit 1GiB" in command
 
+    def test_may_install_packages_as_long_as_the_proof_waits(self, run):
+        """Without packages the deadline changes no container."""
+        for packages, period in (('["s3fs"]', "20m"), ("[]", "5m")):
+            program = run(extraPipPackages=packages, healthDeadline="1200")
+            check = program.container("dask_worker")["healthcheck"]
+            assert period == check["startPeriod"]
+
     def test_run_their_preloads_in_any_image(self, program):
         """Both preloads are mounted at the paths of the command line."""
         arguments = program.container("dask_worker")["args"]

@@ -192,6 +192,39 @@ def test_a_docker_context_in_the_environment_is_refused(defaults):
         parse_settings(defaults, (), {"DOCKER_CONTEXT": "elsewhere"})
 
 
+def test_an_api_version_in_the_environment_is_refused(defaults):
+    """The provider would speak that version, whatever the engine needs."""
+    with pytest.raises(ConfigError, match="unset DOCKER_API_VERSION"):
+        parse_settings(defaults, (), {"DOCKER_API_VERSION": "1.30"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "environment", "fix"),
+    [
+        ("HTTP_PROXY", {}, "export NO_PROXY=manager"),
+        ("http_proxy", {"NO_PROXY": "a.org"}, "export NO_PROXY=a.org,manager"),
+        ("HTTPS_PROXY", {"DOCKER_CERT_PATH": "/certs"}, "export NO_PROXY=manager"),
+    ],
+)
+def test_a_proxy_before_the_engine_is_refused(defaults, variable, environment, fix):
+    """Requests to the manager would go to it; the message does not show its password."""
+    config = defaults | {"dockerHost": "tcp://manager:2376"}
+    proxied = environment | {variable: "http://me:hunter22@proxy:3128"}
+    with pytest.raises(ConfigError) as raised:
+        parse_settings(config, (), proxied)
+    (problem,) = raised.value.problems
+    assert (variable.upper(), fix) == (problem.key, problem.fix)
+    assert "hunter22" not in str(problem)
+    parse_settings(config, (), proxied | {"NO_PROXY": "a.org,manager"})
+    parse_settings(defaults, (), {variable: "http://proxy:3128"})
+
+
+def test_a_proxy_that_leaves_out_the_managers_network_is_no_problem(defaults):
+    """NO_PROXY may have ranges."""
+    environment = {"HTTP_PROXY": "http://proxy:3128", "NO_PROXY": "10.0.0.0/8"}
+    parse_settings(defaults | {"dockerHost": "tcp://10.1.2.3:2375"}, (), environment)
+
+
 def test_certificates_in_the_environment_are_for_tcp_alone(defaults):
     """The provider would use TLS on a socket or over SSH, where no engine does."""
     environment = {"DOCKER_CERT_PATH": "/home/me/.docker"}
