@@ -37,7 +37,9 @@ class DaskNetwork(pulumi.ComponentResource):
         super().__init__("dask:swarm:DaskNetwork", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         options = settings.network.options
-        if site.outage:  # without any option the provider would keep those that the network has
+        if (
+            site.replaces_network
+        ):  # without any option the provider would keep those that the network has
             options = {MTU_OPTION: str(DEFAULT_MTU), **options}
         self.network = (
             Network(id=site.network_id)
@@ -49,7 +51,7 @@ class DaskNetwork(pulumi.ComponentResource):
                 docker_host=settings.cluster.docker_host,
                 subnet=settings.network.subnet,
                 options=options,
-                unchanged=UNCHANGED[:2] if site.outage else UNCHANGED,
+                unchanged=UNCHANGED[:2] if site.replaces_network else UNCHANGED,
             )
         )
         self.register_outputs({"network_id": self.network.id})

@@ -5,13 +5,13 @@ settings there are. Values are by config key; a setting that failed its own chec
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from ipaddress import IPv4Network
 from typing import Any
 
 from config.problems import Problem, set_command
-from config.types import DEFAULT_MTU, host_of, is_local
+from config.types import DEFAULT_MTU, host_of, is_local, spell_memory
 
 OTHER_ADDRESSES = 16  # of the other services, old and new, the probe, the nodes and the gateway
 SMALLEST_CPU_PER_THREAD = Decimal("0.25")
@@ -22,6 +22,7 @@ def cross_check(values: Mapping[str, Any]) -> list[Problem]:
     return [
         *_check_threads(values),
         *_check_network(values),
+        *_check_reservations(values),
         *_check_ingress(values),
         *_check_variables(values),
         *_check_tls(values),
@@ -78,6 +79,20 @@ def _check_subnet(known: Mapping[str, Any]) -> Iterator[Problem]:
             expected=f"at least {needed}, for the other services, updates and nodes too",
             fix=set_command("networkSubnet", larger),
         )
+
+
+def _check_reservations(values: Mapping[str, Any]) -> Iterator[Problem]:
+    spellings: dict[str, Callable[[Any], str]] = {"Cpus": str, "Memory": spell_memory}
+    for resource, spell in spellings.items():
+        key, limit_key = f"workerReserved{resource}", f"worker{resource}"
+        reserved, limit = values.get(key), values.get(limit_key)
+        if reserved and limit and reserved > limit:
+            yield Problem(
+                key=key,
+                found=f"{spell(reserved)} is more than {limit_key} {spell(limit)}",
+                expected=f"at most {limit_key}",
+                fix=set_command(key, spell(limit)),
+            )
 
 
 def _check_ingress(values: Mapping[str, Any]) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ from typing import Any
 from config.problems import Problem, set_command
 from config.settings import NetworkSettings
 from config.types import DEFAULT_MTU, ENCRYPTED_OPTION, MTU_OPTION
+from swarm.manager import PROBE_LABELS
 from swarm.nodes import Node, hostname
 from swarm.snapshot import Service
 
@@ -66,11 +67,12 @@ class Networks:
 
 
 def services_on(services: Iterable[Service], network_id: str) -> list[str]:
-    """Return the names of the services on a network."""
+    """Return the names of the services on a network, without probes."""
 
     def is_on(spec: Mapping[str, Any]) -> bool:
+        is_probe = PROBE_LABELS.items() <= (spec.get("Labels") or {}).items()
         attached = spec["TaskTemplate"].get("Networks") or spec.get("Networks") or []
-        return network_id in [network["Target"] for network in attached]
+        return not is_probe and network_id in [network["Target"] for network in attached]
 
     return sorted(str(s["Spec"]["Name"]) for s in services if is_on(s["Spec"]))
 
@@ -147,16 +149,16 @@ def _is_labelled(network: Network) -> bool:
     return OWNER_LABEL in (network.get("Labels") or {})
 
 
-def outage(known: Networks, settings: NetworkSettings) -> str:
-    """Return the warning before `dask-network` is replaced, empty if it stays."""
+def outage(known: Networks, settings: NetworkSettings) -> list[str]:
+    """Return the warning before `dask-network` is replaced, none if it stays."""
     if settings.mode == "external" or known.existing is None:
-        return ""
+        return []
     changed = changes(known.existing, settings)
     consequence = (
         f"{NETWORK_NAME} and all services on it are replaced. The cluster is down meanwhile, and "
         "its computations are lost; files stay."
     )
-    return f"{', '.join(changed)}: {consequence}" if changed else ""
+    return [f"{', '.join(changed)}: {consequence}"] if changed else []
 
 
 def _check_new_range(known: Networks, settings: NetworkSettings) -> Iterator[Problem]:

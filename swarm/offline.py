@@ -27,9 +27,9 @@ def find_site(settings: Settings) -> Site:
     path = site_lock.path_of(PROJECT, pulumi.get_stack())
     if not switched_on(OFFLINE, os.environ):
         current = site.find(settings)
+        for warning in current.warnings:
+            pulumi.log.warn(warning)
         _update_record(path, site_lock.record_of(settings, current))
-        if current.outage:
-            pulumi.log.warn(current.outage)
         return current
     if not pulumi.runtime.is_dry_run():
         problem = Problem(

@@ -47,8 +47,7 @@ def main() -> int:
 
 def foreign_users(manager: Manager, names: Sequence[str], network_ids: Sequence[str]) -> list[str]:
     """Return what keeps the networks in use, other than the named services and probes."""
-    own = {*names, *manager.labelled(PROBE_LABELS).services}
-    foreign = [s for s in manager.objects("service") if s["Spec"]["Name"] not in own]
+    foreign = [s for s in manager.objects("service") if s["Spec"]["Name"] not in names]
     networks = [n for n in manager.objects("network") if n["Id"] in network_ids]
     return [
         f"{network['Name']}: in use by {', '.join(users)}, so it cannot be removed; "

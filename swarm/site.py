@@ -39,7 +39,8 @@ class Site:
 
     `caddy_image` is None unless the stack runs Caddy, `caddy_network_id` unless Caddy is external,
     `network_id` unless the cluster's network is. `ingress_addresses` are for names under
-    localhost, which no name server knows. `outage` warns that the cluster's network is replaced.
+    localhost, which no name server knows. `warnings` are problems that do not concern this
+    deployment, and an outage: the deployment `replaces_network`.
     """
 
     image: str
@@ -50,7 +51,8 @@ class Site:
     drifted: str = ""
     network_id: str | None = None
     other_network_ids: tuple[str, ...] = ()
-    outage: str = ""
+    replaces_network: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 def find(settings: Settings) -> Site:
@@ -67,7 +69,6 @@ def find(settings: Settings) -> Site:
     cluster = settings.cluster
     with _manager(cluster.docker_host) as engine:
         manager = preflight.survey(engine, cluster.docker_host)
-        problems += preflight.problems(manager, settings)
         image = ask(lambda: _pinned(engine, "image", cluster.image, cluster.platform))
         notebook_image = ask(
             lambda: _pinned(engine, "notebookImage", cluster.notebook_image, cluster.platform)
@@ -76,7 +77,10 @@ def find(settings: Settings) -> Site:
         caddy_network_id = ask(lambda: _caddy_network_id(settings, manager))
         network_id = ask(lambda: _network_id(settings, manager))
         others = [ask(partial(_other_network_id, n, manager)) for n in settings.network.others]
-        drifted = _drifted(engine)
+        waiting = preflight.waiting_workers(manager, settings, image)
+        drifted = _drifted(engine, can_be_complete=not waiting)
+    problems[:0] = preflight.problems(manager, settings, image)
+    outage = networks.outage(manager.networks, settings.network)
     if problems or image is None or notebook_image is None:
         raise _unfit(cluster.docker_host, problems)
     return Site(
@@ -86,16 +90,17 @@ def find(settings: Settings) -> Site:
         caddy_network_id=caddy_network_id,
         network_id=network_id,
         other_network_ids=tuple(other for other in others if other),
-        outage=networks.outage(manager.networks, settings.network),
+        replaces_network=bool(outage),
         ingress_addresses=ingress_addresses(manager.nodes, settings),
         drifted=drifted,
+        warnings=(*outage, *(f"{p.key}: {p.found}; fix: {p.fix}" for p in waiting)),
     )
 
 
-def _drifted(engine: "docker.APIClient") -> str:
+def _drifted(engine: "docker.APIClient", *, can_be_complete: bool) -> str:
     configs = engine.configs()  # type: ignore[no-untyped-call]
     services = engine.services()  # type: ignore[no-untyped-call]
-    return drift.drifted(configs, services)
+    return drift.drifted(configs, services, can_be_complete=can_be_complete)
 
 
 def _unfit(host: str, problems: Sequence[Problem]) -> ConfigError:

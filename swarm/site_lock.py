@@ -81,7 +81,8 @@ FACTS: dict[str, Fact] = {
     ),
     # Offline, drift and the existing network cannot be seen.
     "drifted": Fact(question=lambda _: "", default=lambda _: ""),
-    "outage": Fact(question=lambda _: "", default=lambda _: ""),
+    "replaces_network": Fact(question=lambda _: "", default=lambda _: False),
+    "warnings": Fact(question=lambda _: "", default=lambda _: ()),
     "ingress_addresses": Fact(
         question=lambda s: ",".join(s.shared.control_placement) if _is_local(s) else "",
         default=lambda s: (LOOPBACK,) if _is_local(s) else (),

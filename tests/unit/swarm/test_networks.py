@@ -165,7 +165,7 @@ def test_a_change_of_the_options_is_an_outage(defaults, options, config, expecte
     settings = parse_settings(defaults | config, (), {}).network
     ours = OURS | {"Options": options}
     assert expected == changes(ours, settings)
-    warning = outage(swarm(ours), settings)
+    warning = "".join(outage(swarm(ours), settings))
     assert bool(expected) == ("The cluster is down meanwhile" in warning)
     assert all(change in warning for change in expected)
 

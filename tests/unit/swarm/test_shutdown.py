@@ -126,9 +126,6 @@ def test_every_task_may_use_its_grace_period():
 class Busy:
     """A manager with services on two networks."""
 
-    def labelled(self, _):
-        return Snapshot(services={"dask_health-1": {}}, tasks=())
-
     def objects(self, kind):
         services = [("dask_worker", "1"), ("dask_health-1", "1"), ("minio", "1"), ("web", "2")]
         networks = [{"Id": "1", "Name": "dask-network"}, {"Id": "2", "Name": "other"}]
@@ -138,7 +135,8 @@ class Busy:
 def service_on(name, network_id):
     """Return a service with one network."""
     template = {"Networks": [{"Target": network_id}]}
-    return {"Spec": {"Name": name, "TaskTemplate": template}}
+    labels = {"dask.swarm/role": "health"} if name.startswith("dask_health") else {}
+    return {"Spec": {"Name": name, "TaskTemplate": template, "Labels": labels}}
 
 
 def test_a_foreign_service_on_a_network_is_named_with_its_cure():
