@@ -3,6 +3,7 @@
 Owns when `dask-network` can be created, adopted or replaced.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -22,6 +23,8 @@ SUGGESTED = [
     IPv4Network(f"{start}.0.0/16")
     for start in (*(f"10.{number}" for number in range(64, 128)), "172.28", "192.168")
 ]
+
+UNREACHABLE = re.compile(r"(?i)no route to host|could ?n[o']t connect|cannot connect|no answer")
 
 Network = Mapping[str, Any]
 
@@ -75,6 +78,32 @@ def services_on(services: Iterable[Service], network_id: str) -> list[str]:
         return not is_probe and network_id in [network["Target"] for network in attached]
 
     return sorted(str(s["Spec"]["Name"]) for s in services if is_on(s["Spec"]))
+
+
+def virtual_ip_causes(message: str, services: Iterable[Service]) -> list[str]:
+    """Return causes and fixes if the message is about a service that does not answer.
+
+    It names the service in a URL. A virtual IP needs IPVS, which some kernels lack.
+    """
+    hosts = set(re.findall(r"://([\w.-]+)", message)) if UNREACHABLE.search(message) else set()
+    lines = []
+    for service in services:
+        reached = hosts & {*_names(service["Spec"])}
+        if reached and service.get("Endpoint", {}).get("Spec", {}).get("Mode") == "vip":
+            host, name = min(reached), service["Spec"]["Name"]
+            why = "it does not route on a node whose kernel has no IPVS"
+            fix = f"docker service update --endpoint-mode dnsrr {name}, or write tasks.{host}"
+            lines += [
+                f"cause: {host} is the virtual IP of the service {name}; {why}",
+                f"fix:   {fix}, or sudo modprobe ip_vs on all nodes",
+            ]
+    return lines
+
+
+def _names(spec: Mapping[str, Any]) -> Iterator[str]:
+    yield str(spec["Name"])
+    for network in spec["TaskTemplate"].get("Networks") or []:
+        yield from network.get("Aliases") or []
 
 
 def leave_commands(services: Iterable[str], network: str) -> str:

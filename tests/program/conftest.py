@@ -86,7 +86,8 @@ class Program:
         if resource.type.startswith("tls:"):
             kinds = ("certPem", "certRequestPem", "privateKeyPem")
             outputs = {kind: f"{kind} of {resource.name}\n" for kind in kinds}
-        return replace(resource, id=f"{resource.name}-id", outputs=outputs)
+        options = resource.inputs.get("options") or ""  # of a network, which they replace
+        return replace(resource, id=f"{resource.name}-id{options}", outputs=outputs)
 
 
 class Engine(Harness):
@@ -110,14 +111,15 @@ def run(request, defaults):
     """
     changed = "monkeypatch" in request.fixturenames
 
-    def run_now(drifted, config, program=None):
+    def run_now(drifted, config, program=None, *, replaces_network=False):
+        found = {"drifted": drifted, "replaces_network": replaces_network}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(site, "find", lambda s: replace(_site(s), drifted=drifted))
+            patch.setattr(site, "find", lambda s: replace(_site(s), **found))
             return _run(defaults | config, preview=False, program=program)
 
-    def run_program(*, drifted="", again=False, program=None, **config):
-        if changed or again or program:
-            return run_now(drifted, config, program)
+    def run_program(*, drifted="", again=False, program=None, replaces_network=False, **config):
+        if changed or again or program or replaces_network:
+            return run_now(drifted, config, program, replaces_network=replaces_network)
         key = (drifted, *sorted(config.items()))
         if key not in PROGRAMS:
             PROGRAMS[key] = run_now(drifted, config)
@@ -170,4 +172,6 @@ def _site(settings):
         caddy_image=f"{settings.caddy.image}@sha256:{'c' * 64}" if managed else None,
         caddy_network_id=caddy,
         ingress_addresses=("10.77.0.11", "127.0.0.1") if is_local else (),
+        network_id="dask-network-id" if settings.network.mode == "external" else None,
+        other_network_ids=tuple(f"{name}-id" for name in settings.network.others),
     )

@@ -3,7 +3,15 @@
 import pytest
 
 from config.settings import parse_settings
-from swarm.networks import OWNER_LABEL, Networks, changes, check, outage, services_on
+from swarm.networks import (
+    OWNER_LABEL,
+    Networks,
+    changes,
+    check,
+    outage,
+    services_on,
+    virtual_ip_causes,
+)
 
 OWN = ["dask_scheduler", "dask_worker"]
 MTU = "com.docker.network.driver.mtu"
@@ -182,3 +190,28 @@ def test_services_of_old_clients_name_their_networks_elsewhere():
     """Docker's API once had them beside the task template."""
     old = {"Spec": {"Name": "old", "TaskTemplate": {}, "Networks": [{"Target": "1"}]}}
     assert ["old"] == services_on([old], "1")
+
+
+BUCKET = "a worker could not write s3://data/1 at http://minio:9000: {}; check s3Endpoint"
+FLOW = "expected http://minio:4200/api/health to answer 200, found {} for 30 s"
+
+
+@pytest.mark.parametrize(
+    ("message", "mode", "named"),
+    [
+        (BUCKET.format("ClientConnectorError: Cannot connect to host minio:9000"), "vip", True),
+        (FLOW.format("no answer ([Errno 113] No route to host)"), "vip", True),
+        (FLOW.format("no answer ([Errno 113] No route to host)"), "dnsrr", False),
+        (FLOW.format("an answer of 404"), "vip", False),
+        (FLOW.format("no answer").replace("minio", "min"), "vip", False),
+    ],
+)
+def test_a_virtual_ip_that_does_not_answer_is_named(message, mode, named):
+    """By the service's name or an alias on one of its networks."""
+    alias = {"Target": "1", "Aliases": ["minio"]}
+    spec = {"Name": "store_minio", "TaskTemplate": {"Networks": [alias]}}
+    lines = virtual_ip_causes(message, [{"Spec": spec, "Endpoint": {"Spec": {"Mode": mode}}}])
+    assert (2 if named else 0) == len(lines)
+    text = "\n".join(lines)
+    assert named == ("minio is the virtual IP of the service store_minio" in text)
+    assert named == ("docker service update --endpoint-mode dnsrr store_minio" in text)
