@@ -103,7 +103,10 @@ def look_up(old: Resource) -> Resource | None:
 def delete_order(key: str) -> int:
     """Return the order of deletion: Commands may end tasks, services use the rest."""
     types = (COMMAND, SERVICE)
-    return next((order for order, type_ in enumerate(types) if key.startswith(type_)), len(types))
+    after = len(types)
+    if key.endswith("-release"):  # this program waits for the end of the services
+        return after
+    return next((order for order, type_ in enumerate(types) if key.startswith(type_)), after + 1)
 
 
 def delete(old: Resource) -> None:
