@@ -19,7 +19,7 @@ from requests.exceptions import RequestException
 from config.problems import ConfigError, Problem, ProblemError, set_command
 from config.settings import Settings
 from config.types import ImageReference, Platform
-from swarm import drift, preflight
+from swarm import drift, ingress, preflight
 from swarm.client import SshError, connect
 from swarm.nodes import Node, matches, usable
 from swarm.preflight import Survey
@@ -62,6 +62,7 @@ def find(settings: Settings) -> Site:
     with _manager(cluster.docker_host) as engine:
         manager = preflight.survey(engine, cluster.docker_host)
         problems += preflight.problems(manager, settings)
+        problems += _ingress_problems(engine, manager, settings)
         image = ask(lambda: _pinned(engine, "image", cluster.image, cluster.platform))
         notebook_image = ask(
             lambda: _pinned(engine, "notebookImage", cluster.notebook_image, cluster.platform)
@@ -79,6 +80,13 @@ def find(settings: Settings) -> Site:
         ingress_addresses=ingress_addresses(manager.nodes, settings),
         drifted=drifted,
     )
+
+
+def _ingress_problems(
+    engine: "docker.APIClient", manager: Survey, settings: Settings
+) -> list[Problem]:
+    services = engine.services()  # type: ignore[no-untyped-call]
+    return list(ingress.problems(engine.networks(), services, manager.tasks, settings))
 
 
 def _drifted(engine: "docker.APIClient") -> str:
