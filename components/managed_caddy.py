@@ -68,10 +68,14 @@ def declare_managed_caddy(
     """Declare network, Caddy and reloader."""
     if args.image is None:
         raise ValueError("the managed Caddy needs an image")
+    # Another name is another network: the old one is removed when no service is on it any more.
+    renamable = pulumi.ResourceOptions.merge(
+        opts, pulumi.ResourceOptions(delete_before_replace=False)
+    )
     network = declare_network(
         f"{name}-network",
         args.settings.caddy.network,
-        opts,
+        renamable,
         docker_host=args.settings.cluster.docker_host,
     )
     boot = _config(name, "boot.caddy", caddyfile.boot(), opts)

@@ -108,7 +108,7 @@ def _names(spec: Mapping[str, Any]) -> Iterator[str]:
 
 def leave_commands(services: Iterable[str], network: str) -> str:
     """Return the commands by which services leave a network."""
-    return "; ".join(f"docker service update --network-rm {network} {s}" for s in services)
+    return " && ".join(f"docker service update --network-rm {network} {s}" for s in services)
 
 
 def check(known: Networks, settings: NetworkSettings, own: Iterable[str]) -> Iterator[Problem]:

@@ -20,7 +20,7 @@ from requests.exceptions import RequestException
 from config.problems import ConfigError, Problem, ProblemError, set_command
 from config.settings import Settings
 from config.types import ImageReference, Platform
-from swarm import drift, networks, preflight
+from swarm import drift, ingress, networks, preflight
 from swarm.client import SshError, connect
 from swarm.networks import Network
 from swarm.nodes import Node, matches, usable
@@ -69,6 +69,8 @@ def find(settings: Settings) -> Site:
     cluster = settings.cluster
     with _manager(cluster.docker_host) as engine:
         manager = preflight.survey(engine, cluster.docker_host)
+        known = manager.networks
+        problems += ingress.problems(known.networks, known.services, manager.tasks, settings)
         image = ask(lambda: _pinned(engine, "image", cluster.image, cluster.platform))
         notebook_image = ask(
             lambda: _pinned(engine, "notebookImage", cluster.notebook_image, cluster.platform)
