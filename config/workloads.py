@@ -79,14 +79,18 @@ def scheduler(settings: Settings) -> Workload:
 
 
 def workers(settings: Settings) -> Workload:
-    """Return the Dask workers' workload; they reserve all that they may use."""
+    """Return the Dask workers' workload."""
     limit = ResourceLimit(cpus=settings.workers.cpus, memory_bytes=settings.workers.memory)
+    reservation = ResourceLimit(
+        cpus=settings.workers.reserved_cpus or limit.cpus,
+        memory_bytes=settings.workers.reserved_memory or limit.memory_bytes,
+    )
     return Workload(
         name=WORKER,
         constraints=settings.workers.placement,
         replicas=settings.workers.count,
         per_node=settings.workers.per_node,
-        reservation=limit,
+        reservation=reservation,
         limit=limit,
         placement_key="workerPlacement",
     )

@@ -143,7 +143,7 @@ def test_the_notebook_is_proven_after_the_cluster(monkeypatch, cell):
     names = ("wait_for_port", "connect", "prove_cluster", "wait_for_notebook", "compute")
     for step in (*names, "prove_closed"):
         client = SimpleNamespace(close=lambda **_: done.append("close"))
-        answer = client if step == "connect" else {}
+        answer = client if step == "connect" else {"workers": 4}
         monkeypatch.setattr(
             proof, step, lambda *_, step=step, answer=answer: done.append(step) or answer
         )
