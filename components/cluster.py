@@ -18,12 +18,15 @@ from components.notebook import Notebook, NotebookArgs
 from components.object_store import ObjectStore, declare_object_store
 from components.prefect import Prefect, PrefectArgs, api_url, prefect_variables
 from components.scheduler import Scheduler, SchedulerArgs, scheduler_address
-from components.service import DeclaredService, MountedFile, Network
+from components.service import DeclaredService, MountedFile, Network, mount_config
 from components.shared import Shared
 from components.workers import Workers, WorkersArgs
 from config import workloads
 from config.settings import Settings
 from swarm.site import Site
+
+# By it the scheduler and the notebook know which of their addresses is on the cluster's network.
+SUBNETS = "/etc/dask-swarm/subnets.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,8 @@ class DaskCluster(pulumi.ComponentResource):
         settings = args.settings
         self.scheduler_address = scheduler_address(encrypted=settings.tls.on)
         self.network = DaskNetwork(f"{name}-network", settings, args.site, child).network
+        subnets = pulumi.Output.json_dumps(self.network.subnets)
+        self._subnets = mount_config(f"{name}-subnets", SUBNETS, subnets, child)
         self.prefect_api_url = api_url(settings.prefect.mode, settings.prefect.api_url)
         store = declare_object_store(f"{name}-object-store", settings.object_store, child)
         variables = {
@@ -117,5 +122,6 @@ class DaskCluster(pulumi.ComponentResource):
             scheduler_address=self.scheduler_address,
             network=self.network,
             other_network_ids=args.site.other_network_ids,
+            subnets=self._subnets,
             caddy_network_id=args.ingress.network_id,
         )

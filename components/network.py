@@ -4,7 +4,7 @@ Owns the networks and nothing on them. A change of any input replaces a network,
 everything attached: there are as few inputs as possible.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pulumi
 import pulumi_docker as docker
@@ -37,12 +37,10 @@ class DaskNetwork(pulumi.ComponentResource):
         super().__init__("dask:swarm:DaskNetwork", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         options = settings.network.options
-        if (
-            site.replaces_network
-        ):  # without any option the provider would keep those that the network has
+        if site.replaces_network:  # without any, the provider would keep the network's options
             options = {MTU_OPTION: str(DEFAULT_MTU), **options}
         self.network = (
-            Network(id=site.network_id)
+            Network(id=site.network_id, subnets=site.network_subnets)
             if site.network_id
             else declare_network(
                 f"{name}-overlay",
@@ -96,4 +94,15 @@ def declare_network(
         opts=opts,
     )
     identity = pulumi.Output.all(network.id, release.urn).apply(lambda known: str(known[0]))
-    return Network(id=identity, resource=network)
+    return Network(id=identity, resource=network, subnets=network.ipam_configs.apply(subnets_of))
+
+
+def subnets_of(ranges: "Iterable[docker.outputs.NetworkIpamConfig] | None") -> list[str]:
+    """Return the IPv4 ranges of a network's addresses."""
+    found = sorted(part.subnet for part in ranges or () if part.subnet and ":" not in part.subnet)
+    if not found:
+        raise pulumi.RunError(
+            f"The network {NETWORK_NAME} has no range of addresses in the state; "
+            "fix: pulumi refresh"
+        )
+    return found

@@ -41,9 +41,10 @@ TMP = Volume(target="/tmp")  # noqa: S108  the containers' own
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A network by its id, and its `resource` if the stack declares it."""
+    """A network by its id, its ranges, and its `resource` if the stack declares it."""
 
     id: pulumi.Input[str]
+    subnets: pulumi.Input[Sequence[str]] = ()
     resource: pulumi.Resource | None = None
 
 

@@ -19,7 +19,8 @@ DASK_HOME = Volume(target="/home/dask")
 class Shared:
     """Settings and wiring of the whole cluster; `caddy_network_id` is None without Caddy.
 
-    `image` is that of all services but the notebook. Workers and notebook join the other networks.
+    `image` is that of all services but the notebook. `subnets` are those of the cluster's network.
+    Workers and notebook join the other networks.
     """
 
     image: str
@@ -33,6 +34,7 @@ class Shared:
     scheduler_address: str
     network: Network
     other_network_ids: Sequence[str]
+    subnets: MountedFile
     caddy_network_id: pulumi.Input[str] | None
 
     def dask_configs(

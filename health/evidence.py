@@ -35,7 +35,7 @@ def collect_evidence(
         logs=_last_lines([now.services[name]["ID"] for name in failing]),
         unknown_workers=unknown,
         blamed_tasks=blamed,
-        hints=virtual_ip_causes(headline, manager.objects("service")),
+        hints=virtual_ip_causes(headline, lambda: manager.objects("service")),
     )
 
 

@@ -14,7 +14,6 @@ from health.timing import TIMING, Deadline, Timing
 from swarm import UnfitError
 from swarm.causes import error_of
 from swarm.manager import PROBE_LABELS, Manager
-from swarm.networks import NETWORK_NAME
 from swarm.snapshot import ENDED, Snapshot, epoch_seconds
 
 PREFIX = "dask_health-"
@@ -23,9 +22,6 @@ DEADLINE_LABEL = "dask.swarm/deadline"  # the launcher's deadline, in seconds si
 _CPUS = 10**9
 _MEMORY = 512 * 2**20
 _USER = "1000:1000"
-# Docker asks the node's name servers for services that do not exist yet. These may take long to
-# answer, and meanwhile the service may appear.
-_DNS_OPTIONS = ("timeout:1", "attempts:1")
 # Volumes that go with the container: temporary files, and the home in the notebook's images.
 _WRITABLE = ("/tmp", "/home/jovyan")  # noqa: S108  the container's own
 
@@ -94,10 +90,11 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
             # An image that installs packages does so as its own user, into its root file system.
             user=None if probe.packages else _USER,
             read_only=not probe.packages,
+            # Docker asks the node's name servers for services that do not exist yet. These may
+            # take long to answer, and meanwhile the service may appear.
+            # The same name may be on another network too: the cluster's network comes first.
             dns_config=types.DNSConfig(
-                # Another network may have a `scheduler` too, which could be found first.
-                search=[NETWORK_NAME] if request.other_network_ids else None,
-                options=[*_DNS_OPTIONS, *(["ndots:1"] if request.other_network_ids else [])],
+                search=[request.network_name], options=["timeout:1", "attempts:1", "ndots:1"]
             ),
         ),
         # The program exits with 0 even if it proves nothing. Only a failed start is retried, which
@@ -107,8 +104,13 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
         placement=types.Placement(constraints=list(request.constraints)),
         log_driver=types.DriverConfig("json-file", {"max-size": "1m", "max-file": "1"}),
         networks=[
-            types.NetworkAttachmentConfig(network_id)
-            for network_id in (request.network_id, *request.other_network_ids)
+            types.NetworkAttachmentConfig(network)
+            for network in (
+                request.network_id,
+                request.caddy_network_id,
+                *request.other_network_ids,
+            )
+            if network
         ],
     )
     return {

@@ -28,13 +28,16 @@ class Request:
     """What to prove (`probe`), and how the probe runs in the Swarm.
 
     `services` is service name to declared hash. The health checks of the services in
-    `healthy` prove them; the probe proves the others. `probe.deadline_seconds` is for all of it.
+    `healthy` prove them; the probe proves the others. It is on the cluster's network and, because
+    of the notebook, on Caddy's, if any. `probe.deadline_seconds` is for all of it.
     """
 
     image: str
     constraints: tuple[str, ...]
     network_id: str
     other_network_ids: tuple[str, ...]
+    network_name: str
+    caddy_network_id: str | None
     services: dict[str, str]
     healthy: tuple[str, ...]
     workers_per_node: int
@@ -56,6 +59,8 @@ class Request:
                 constraints=tuple(data.pop("constraints")),
                 network_id=data.pop("network_id"),
                 other_network_ids=tuple(data.pop("other_network_ids", ())),
+                network_name=data.pop("network_name"),
+                caddy_network_id=data.pop("caddy_network_id"),
                 services=data.pop("services"),
                 healthy=tuple(data.pop("healthy")),
                 workers_per_node=data["expected"].pop("workers_per_node"),

@@ -4,7 +4,7 @@ Owns when `dask-network` can be created, adopted or replaced.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -64,6 +64,11 @@ class Networks:
         return next((n for n in overlays if n["Name"] == NETWORK_NAME), None)
 
     @property
+    def subnets(self) -> list[str]:
+        """The ranges of `dask-network`."""
+        return [str(range_) for range_ in _ranges(self.existing or {})]
+
+    @property
     def others(self) -> list[Network]:
         """All other networks that the manager knows."""
         return [network for network in self.networks if network["Name"] != NETWORK_NAME]
@@ -80,14 +85,15 @@ def services_on(services: Iterable[Service], network_id: str) -> list[str]:
     return sorted(str(s["Spec"]["Name"]) for s in services if is_on(s["Spec"]))
 
 
-def virtual_ip_causes(message: str, services: Iterable[Service]) -> list[str]:
+def virtual_ip_causes(message: str, find: Callable[[], Iterable[Service]]) -> list[str]:
     """Return causes and fixes if the message is about a service that does not answer.
 
-    It names the service in a URL. A virtual IP needs IPVS, which some kernels lack.
+    It names the service in a URL. A virtual IP needs IPVS, which some kernels lack. `find` returns
+    the services of the Swarm.
     """
     hosts = set(re.findall(r"://([\w.-]+)", message)) if UNREACHABLE.search(message) else set()
-    lines = []
-    for service in services:
+    lines: list[str] = []
+    for service in find() if hosts else ():
         reached = hosts & {*_names(service["Spec"])}
         if reached and service.get("Endpoint", {}).get("Spec", {}).get("Mode") == "vip":
             host, name = min(reached), service["Spec"]["Name"]

@@ -38,9 +38,9 @@ class Site:
     """Images as `repository:tag@sha256:…`, external networks by id, the services that drifted.
 
     `caddy_image` is None unless the stack runs Caddy, `caddy_network_id` unless Caddy is external,
-    `network_id` unless the cluster's network is. `ingress_addresses` are for names under
-    localhost, which no name server knows. `warnings` are problems that do not concern this
-    deployment, and an outage: the deployment `replaces_network`.
+    `network_id` (with `network_subnets`) unless the cluster's network is. `ingress_addresses` are
+    for names under localhost, which no name server knows. `warnings` are problems that do not
+    concern this deployment, and an outage: the deployment `replaces_network`.
     """
 
     image: str
@@ -50,6 +50,7 @@ class Site:
     ingress_addresses: tuple[str, ...]
     drifted: str = ""
     network_id: str | None = None
+    network_subnets: tuple[str, ...] = ()
     other_network_ids: tuple[str, ...] = ()
     replaces_network: bool = False
     warnings: tuple[str, ...] = ()
@@ -91,6 +92,7 @@ def find(settings: Settings) -> Site:
         caddy_image=caddy_image,
         caddy_network_id=caddy_network_id,
         network_id=network_id,
+        network_subnets=tuple(manager.networks.subnets) if network_id else (),
         other_network_ids=tuple(other for other in others if other),
         replaces_network=bool(outage),
         ingress_addresses=ingress_addresses(manager.nodes, settings),

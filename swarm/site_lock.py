@@ -75,6 +75,10 @@ FACTS: dict[str, Fact] = {
         question=lambda s: NETWORK_NAME if s.network.mode == "external" else "",
         default=lambda s: NOT_RECORDED if s.network.mode == "external" else None,
     ),
+    "network_subnets": Fact(
+        question=lambda s: NETWORK_NAME if s.network.mode == "external" else "",
+        default=lambda _: (),
+    ),
     "other_network_ids": Fact(
         question=lambda s: ",".join(s.network.others),
         default=lambda s: (NOT_RECORDED,) * len(s.network.others),

@@ -79,6 +79,7 @@ class Program:
             "random:index/randomPassword:RandomPassword": {"result": "t" * 48},
             "random:index/randomId:RandomId": {"hex": "0123456789abcdef" * 2},
             "random:index/randomUuid:RandomUuid": {"result": f"uuid of {resource.name}"},
+            "docker:index/network:Network": {"ipamConfigs": [{"subnet": "10.0.1.0/24"}]},
             COMMAND: {"stdout": INGRESS if resource.name.startswith("front") else HEALTH},
         }
         name = resource.inputs.get("name", f"{resource.name}-1a2b3c4")
@@ -173,5 +174,6 @@ def _site(settings):
         caddy_network_id=caddy,
         ingress_addresses=("10.77.0.11", "127.0.0.1") if is_local else (),
         network_id="dask-network-id" if settings.network.mode == "external" else None,
+        network_subnets=("10.20.0.0/24",) if settings.network.mode == "external" else (),
         other_network_ids=tuple(f"{name}-id" for name in settings.network.others),
     )

@@ -210,7 +210,8 @@ def test_a_virtual_ip_that_does_not_answer_is_named(message, mode, named):
     """By the service's name or an alias on one of its networks."""
     alias = {"Target": "1", "Aliases": ["minio"]}
     spec = {"Name": "store_minio", "TaskTemplate": {"Networks": [alias]}}
-    lines = virtual_ip_causes(message, [{"Spec": spec, "Endpoint": {"Spec": {"Mode": mode}}}])
+    service = {"Spec": spec, "Endpoint": {"Spec": {"Mode": mode}}}
+    lines = virtual_ip_causes(message, lambda: [service])
     assert (2 if named else 0) == len(lines)
     text = "\n".join(lines)
     assert named == ("minio is the virtual IP of the service store_minio" in text)
