@@ -82,6 +82,27 @@ def states(service):
     return {task["Status"]["State"] for task in tasks}
 
 
+def dask_network(swarm):
+    """Return the cluster's network."""
+    (found,) = swarm.networks.list(names=["dask-network"])
+    return found.attrs
+
+
+# Before the tests with a deployment, which has this network.
+def test_a_network_made_by_hand_is_used_and_stays(new_deployment, swarm):
+    """A managed stack refuses it before anything changes; an external stack never touches it."""
+    pool = types.IPAMPool(subnet="10.202.0.0/24")
+    ipam = types.IPAMConfig(pool_configs=[pool])
+    deployment = new_deployment("rehearsal")
+    with network(swarm, "dask-network", ipam=ipam) as made:
+        printed = deployment.fail("up")
+        assert "pulumi config set networkMode external" in printed
+        deployment.configure(workers=1, networkMode="external", proof="quick")
+        deployment.run("up")
+        deployment.run("destroy")
+        assert made.id == dask_network(swarm)["Id"]
+
+
 @pytest.fixture(scope="module", params=RUNNERS)
 def deployment(request, deployed, swarm, images, control_host):
     """Return a small deployment on another network too, where a foreign `scheduler` is."""
@@ -92,12 +113,6 @@ def deployment(request, deployed, swarm, images, control_host):
         deployed(request.param, control_host, **config) as deployment,
     ):
         yield deployment
-
-
-def dask_network(swarm):
-    """Return the cluster's network."""
-    (found,) = swarm.networks.list(names=["dask-network"])
-    return found.attrs
 
 
 def test_workers_and_notebook_reach_a_service_on_another_network(deployment, lab, swarm):
@@ -133,17 +148,3 @@ def test_changed_options_replace_the_network_in_one_up(deployment, swarm, images
     assert str(MTU) == dask_network(swarm)["Options"]["com.docker.network.driver.mtu"]
     assert SUBNET == dask_network(swarm)["IPAM"]["Config"][0]["Subnet"]
     deployment.run("preview", "--refresh", "--expect-no-changes")
-
-
-def test_a_network_made_by_hand_is_used_and_stays(new_deployment, swarm):
-    """A managed stack refuses it before anything changes; an external stack never touches it."""
-    pool = types.IPAMPool(subnet="10.202.0.0/24")
-    ipam = types.IPAMConfig(pool_configs=[pool])
-    deployment = new_deployment("rehearsal")
-    with network(swarm, "dask-network", ipam=ipam) as made:
-        printed = deployment.fail("up")
-        assert "pulumi config set networkMode external" in printed
-        deployment.configure(workers=1, networkMode="external", proof="quick")
-        deployment.run("up")
-        deployment.run("destroy")
-        assert made.id == dask_network(swarm)["Id"]
