@@ -77,6 +77,7 @@ class DaskCluster(pulumi.ComponentResource):
                 shared=shared,
                 workload=workloads.workers(settings),
                 threads=settings.workers.threads,
+                held_hash=args.site.held_hash,
             ),
             child,
         )

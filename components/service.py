@@ -9,6 +9,7 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pulumi
@@ -133,10 +134,17 @@ class DeclaredService:
     scales: bool
 
 
-def declare_service(name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) -> DeclaredService:
-    """Declare `spec` under the logical name `name`, labelled with its hash."""
+def declare_service(
+    name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions, *, held_hash: str = ""
+) -> DeclaredService:
+    """Declare `spec` under the logical name `name`, labelled with its hash.
+
+    With `held_hash` the service must stay as it is: no other hash is declared.
+    """
     inputs = service_inputs(spec)
     declared_hash = pulumi.Output.json_dumps(inputs, sort_keys=True).apply(short_hash)
+    if held_hash:
+        declared_hash = declared_hash.apply(partial(_hold, spec.workload.name, held_hash))
     labels = [docker.ServiceLabelArgs(label=DECLARED_HASH_LABEL, value=declared_hash)]
     resource = docker.Service(name, **inputs, labels=labels, opts=opts)
     return DeclaredService(
@@ -145,6 +153,16 @@ def declare_service(name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) 
         resource=resource,
         scales=spec.workload.replicas != "everywhere",
     )
+
+
+def _hold(service: str, held_hash: str, declared_hash: str) -> str:
+    if declared_hash != held_hash:
+        raise pulumi.RunError(
+            f"{service}: not updated, because some of its tasks wait for a node that is not "
+            "available, and Swarm would wait for it in the middle of the update\n"
+            "fix: bring the node back, or set workers to what fits now; see the warning"
+        )
+    return declared_hash
 
 
 def package_environment(packages: Sequence[str]) -> dict[str, str]:

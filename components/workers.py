@@ -45,11 +45,15 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, kw_only=True)
 class WorkersArgs:
-    """What the workers share with the cluster, their workload and the threads of each."""
+    """What the workers share with the cluster, their workload and the threads of each.
+
+    Unless `held_hash` is empty, the service must keep that declared hash.
+    """
 
     shared: Shared
     workload: Workload
     threads: int
+    held_hash: str
 
 
 class Workers(pulumi.ComponentResource):
@@ -67,7 +71,9 @@ class Workers(pulumi.ComponentResource):
             _mount_preload(f"{name}-nanny-preload", NANNY_PRELOAD, child),
             *args.shared.dask_configs(name, "worker", dask_config(args.workload.limit), child),
         ]
-        self.service = declare_service(f"{name}-service", _spec(args, configs), child)
+        self.service = declare_service(
+            f"{name}-service", _spec(args, configs), child, held_hash=args.held_hash
+        )
         self.register_outputs({"replicas": args.workload.replicas})
 
 

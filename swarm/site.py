@@ -23,6 +23,7 @@ from swarm import drift, preflight
 from swarm.client import SshError, connect
 from swarm.nodes import Node, matches, usable
 from swarm.preflight import Survey
+from swarm.snapshot import declared_hash
 
 LOOPBACK = "127.0.0.1"
 NO_ADDRESS = {"", "0.0.0.0", LOOPBACK}  # noqa: S104  the address of a node that has none
@@ -37,7 +38,7 @@ class Site:
 
     `caddy_image` is None unless the stack runs Caddy, `caddy_network_id` unless Caddy is external.
     `ingress_addresses` are for names under localhost, which no name server knows. `warnings` are
-    problems that do not concern this deployment.
+    problems that do not concern this deployment, if the workers keep `held_hash`.
     """
 
     image: str
@@ -47,6 +48,7 @@ class Site:
     ingress_addresses: tuple[str, ...]
     drifted: str = ""
     warnings: tuple[str, ...] = ()
+    held_hash: str = ""
 
 
 def find(settings: Settings) -> Site:
@@ -81,6 +83,7 @@ def find(settings: Settings) -> Site:
         caddy_network_id=network_id,
         ingress_addresses=ingress_addresses(manager.nodes, settings),
         drifted=drifted,
+        held_hash=(declared_hash(manager.workers) or "") if waiting and manager.workers else "",
         warnings=tuple(f"{p.key}: {p.found}; fix: {p.fix}" for p in waiting),
     )
 

@@ -5,7 +5,10 @@ import json
 
 import dask
 import distributed  # noqa: F401  its defaults become part of the configuration
+import pulumi
 import pytest
+
+from tests.program.conftest import Program
 
 SERVICES = ["dask_scheduler", "dask_worker", "dask_notebook"]
 OVERLAY = "dask-network-overlay-id"
@@ -139,6 +142,22 @@ class TestWorkers:
             program = run(extraPipPackages=packages, healthDeadline="1200")
             check = program.container("dask_worker")["healthcheck"]
             assert period == check["startPeriod"]
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"workerThreads": "2"}, {"environment": '{"A": "1"}'}],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_are_not_updated_while_some_wait_for_a_node(self, run, program, change):
+        """Swarm would wait for the node in the middle of the update; other services change."""
+        (label,) = program.service("dask_worker")["labels"]
+        held = {"held_hash": label["value"]}
+        assert run(notebookMemory="3GiB", **held).service("dask_worker")
+        refused = Program()
+        with pytest.raises(pulumi.RunError, match="dask_worker: not updated"):
+            run(program=refused, **held, **change)
+        declared = refused.of_type("docker:index/service:Service")
+        assert "dask_worker" not in {service.inputs["name"] for service in declared}
 
     def test_run_their_preloads_in_any_image(self, program):
         """Both preloads are mounted at the paths of the command line."""

@@ -11,6 +11,7 @@ from config.settings import parse_settings
 from swarm import preflight, site
 from swarm.client import SshError
 from swarm.preflight import Survey, clock_difference, problems, survey
+from swarm.snapshot import DECLARED_HASH_LABEL
 from swarm.ssh import SshFailure
 from tests.unit.swarm.test_capacity import NODES, node, task
 
@@ -342,7 +343,8 @@ def deployed_workers(**changed):
         "Placement": placement | changed.get("placement", {}),
         "Resources": {"Limits": values["limit"], "Reservations": values["reservation"]},
     }
-    spec = {"Name": "dask_worker", "TaskTemplate": template}
+    labels = {DECLARED_HASH_LABEL: "hash"}
+    spec = {"Name": "dask_worker", "TaskTemplate": template, "Labels": labels}
     return {"ID": "w", "Spec": spec | {"Mode": {"Replicated": {"Replicas": values["replicas"]}}}}
 
 
@@ -355,6 +357,7 @@ def half_up(service, **answers):
 def test_workers_that_wait_for_a_node_are_no_problem_of_other_changes(find):
     """The deployment warns, with the fix."""
     assert [] == find(half_up(deployed_workers()))
+    assert "hash" == find.site.held_hash
     (warning,) = find.site.warnings
     assert warning.startswith("workers: 2 of 4 workers fit now; each reserves 0.5 CPU and 1GiB")
     assert "data-2 is down, active (since 2026-11-20 03:10 UTC)" in warning
