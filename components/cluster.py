@@ -18,12 +18,15 @@ from components.notebook import Notebook, NotebookArgs
 from components.object_store import ObjectStore, declare_object_store
 from components.prefect import Prefect, PrefectArgs, api_url, prefect_variables
 from components.scheduler import Scheduler, SchedulerArgs, scheduler_address
-from components.service import DeclaredService, MountedFile
+from components.service import DeclaredService, MountedFile, mount_config
 from components.shared import Shared
 from components.workers import Workers, WorkersArgs
 from config import workloads
 from config.settings import Settings
 from swarm.site import Site
+
+# By it the scheduler and the notebook know which of their addresses is on the cluster's network.
+SUBNETS = "/etc/dask-swarm/subnets.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,10 @@ class DaskCluster(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         settings = args.settings
         self.scheduler_address = scheduler_address(encrypted=settings.tls.on)
-        self.network_id = DaskNetwork(f"{name}-network", child).network_id
+        network = DaskNetwork(f"{name}-network", child)
+        self.network_id = network.network_id
+        subnets = pulumi.Output.json_dumps(network.subnets)
+        self._subnets = mount_config(f"{name}-subnets", SUBNETS, subnets, child)
         self.prefect_api_url = api_url(settings.prefect.mode, settings.prefect.api_url)
         store = declare_object_store(f"{name}-object-store", settings.object_store, child)
         variables = {
@@ -117,5 +123,6 @@ class DaskCluster(pulumi.ComponentResource):
             certificates=self.certificates,
             scheduler_address=self.scheduler_address,
             network_id=self.network_id,
+            subnets=self._subnets,
             caddy_network_id=args.ingress.network_id,
         )

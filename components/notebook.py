@@ -72,6 +72,8 @@ class Notebook(pulumi.ComponentResource):
         files = [
             mount_config(f"{name}-config", CONFIG_TARGET, settings, child),
             *args.shared.dask_configs(name, "client", ours, child),
+            # Without Caddy's network the proof reaches the server on the cluster's network.
+            *([args.shared.subnets] if args.shared.caddy_network_id else []),
         ]
         self.secret = self._secret(name, args, child)
         ingress_keys = [args.ingress_key] if args.ingress_key else []

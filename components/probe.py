@@ -13,12 +13,15 @@ from typing import Any
 import pulumi
 import pulumi_docker as docker
 
+from components import notebook, scheduler
 from components.certificates import Certificates, identity_of
 from components.cluster import DaskCluster
 from components.ingress import Ingress
+from components.network import NETWORK_NAME
 from components.program import declare_attempt, declare_program
 from components.service import MountedFile, short_hash
 from config.settings import Settings
+from config.workloads import NOTEBOOK, SCHEDULER
 from swarm.proof_record import PROOF_RECORD, record_data, without_spec_hashes
 from swarm.site import Site
 
@@ -88,6 +91,8 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         "constraints": list(settings.shared.control_placement),
         "scheduler_address": cluster.scheduler_address,
         "network_id": cluster.network_id,
+        "network_name": NETWORK_NAME,
+        "caddy_network_id": args.ingress.network_id,
         "services": {
             service.name: service.declared_hash
             for service in (*cluster.services, *args.ingress.services)
@@ -95,7 +100,7 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         # The probe's client is not on their network.
         "healthy": [service.name for service in args.ingress.services],
         "notebook": {
-            "url": cluster.notebook.url,
+            "url": f"http://{_notebook_host(args)}:{notebook.PORT}",
             "kind": cluster.notebook.login_kind,
             "secret_id": cluster.notebook.secret.id,
             "secret_name": cluster.notebook.secret.name,
@@ -118,11 +123,28 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
             "workers_per_node": settings.workers.per_node,
         },
         "packages": list(settings.cluster.packages),
+        "closed_ports": _closed_ports(args),
         "use": settings.health.proof == "full",
         "object_store": {"bucket": store.bucket, "endpoint": store.endpoint}
         if store and store.bucket
         else None,
     }
+
+
+def _notebook_host(args: HealthProbeArgs) -> str:
+    """Return the notebook's name on the network where its port is."""
+    network = args.settings.caddy.network if args.ingress.network_id else NETWORK_NAME
+    return f"{NOTEBOOK}.{network}"
+
+
+def _closed_ports(args: HealthProbeArgs) -> list[str]:
+    """Return the ports that Caddy's network must not reach, and the port that tasks must not."""
+    if args.ingress.network_id is None:
+        return []
+    return [
+        f"{SCHEDULER}.{args.settings.caddy.network}:{scheduler.COMM_PORT}",
+        f"{NOTEBOOK}.{NETWORK_NAME}:{notebook.PORT}",
+    ]
 
 
 def _certificate(certificates: Certificates | None) -> dict[str, Any]:

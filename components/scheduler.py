@@ -1,8 +1,8 @@
 """The Dask scheduler: one task, known on the overlay as `scheduler`.
 
-Owns the scheduler's command line and its service. It publishes no port: 8786 (Dask) and 8787
-(dashboard) are reachable on its networks only. Its workers send it the keys of the object store:
-the scheduler turns clients' expressions into tasks, and for Parquet reads the files' metadata.
+Owns the scheduler's command line and its service. It publishes no port: 8786 (Dask) is reachable
+on the cluster's network only, and 8787 (dashboard) on Caddy's too. Its workers send it the keys of
+the object store: it turns clients' expressions into tasks, and for Parquet reads files' metadata.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,6 +58,7 @@ class Scheduler(pulumi.ComponentResource):
         ours = {"distributed": {"scheduler": {"contact-address": address}}}
         files = [
             mount_config(f"{name}-preload", PRELOAD_TARGET, source, child),
+            args.shared.subnets,
             *args.shared.dask_configs(name, "scheduler", ours, child),
         ]
         self.service = declare_service(f"{name}-service", _spec(args, files), child)
@@ -97,7 +98,8 @@ def scheduler_args(variables: Mapping[str, str]) -> list[str]:
     return [
         *(["env", *environment] if environment else []),
         "dask", "scheduler",
-        "--port", str(COMM_PORT),
+        # The preload adds the addresses on the other networks that may use the port.
+        "--host", "127.0.0.1", "--port", str(COMM_PORT),
         "--dashboard-address", f":{DASHBOARD_PORT}",
         "--preload", PRELOAD_TARGET,
     ]  # fmt: skip

@@ -19,7 +19,7 @@ DASK_HOME = Volume(target="/home/dask")
 class Shared:
     """Settings and wiring of the whole cluster; `caddy_network_id` is None without Caddy.
 
-    `image` is that of all services but the notebook.
+    `image` is that of all services but the notebook. `subnets` are those of the cluster's network.
     """
 
     image: str
@@ -32,6 +32,7 @@ class Shared:
     certificates: Certificates | None
     scheduler_address: str
     network_id: pulumi.Input[str]
+    subnets: MountedFile
     caddy_network_id: pulumi.Input[str] | None
 
     def dask_configs(

@@ -92,7 +92,10 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
             read_only=not probe.packages,
             # Docker asks the node's name servers for services that do not exist yet. These may
             # take long to answer, and meanwhile the service may appear.
-            dns_config=types.DNSConfig(options=["timeout:1", "attempts:1"]),
+            # The same name may be on Caddy's network too: the cluster's network comes first.
+            dns_config=types.DNSConfig(
+                search=[request.network_name], options=["timeout:1", "attempts:1", "ndots:1"]
+            ),
         ),
         # The program exits with 0 even if it proves nothing. Only a failed start is retried, which
         # happens while the network is new.
@@ -100,7 +103,11 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
         restart_policy=types.RestartPolicy(condition="on-failure", delay=10**9, max_attempts=2),
         placement=types.Placement(constraints=list(request.constraints)),
         log_driver=types.DriverConfig("json-file", {"max-size": "1m", "max-file": "1"}),
-        networks=[types.NetworkAttachmentConfig(request.network_id)],
+        networks=[
+            types.NetworkAttachmentConfig(network)
+            for network in (request.network_id, request.caddy_network_id)
+            if network
+        ],
     )
     return {
         "task_template": template,

@@ -28,12 +28,15 @@ class Request:
     """What to prove (`probe`), and how the probe runs in the Swarm.
 
     `services` is service name to declared hash. The health checks of the services in
-    `healthy` prove them; the probe proves the others. `probe.deadline_seconds` is for all of it.
+    `healthy` prove them; the probe proves the others. It is on the cluster's network and, because
+    of the notebook, on Caddy's, if any. `probe.deadline_seconds` is for all of it.
     """
 
     image: str
     constraints: tuple[str, ...]
     network_id: str
+    network_name: str
+    caddy_network_id: str | None
     services: dict[str, str]
     healthy: tuple[str, ...]
     workers_per_node: int
@@ -54,6 +57,8 @@ class Request:
                 image=data.pop("image"),
                 constraints=tuple(data.pop("constraints")),
                 network_id=data.pop("network_id"),
+                network_name=data.pop("network_name"),
+                caddy_network_id=data.pop("caddy_network_id"),
                 services=data.pop("services"),
                 healthy=tuple(data.pop("healthy")),
                 workers_per_node=data["expected"].pop("workers_per_node"),

@@ -2,22 +2,29 @@
 
 A request is let in for one of two reasons. It has the notebook's token or password. Or it has the
 front key, which Caddy adds after its own login: then the user is the user of that login. A missing
-secret lets no request in.
+secret lets no request in. The server does not listen on the cluster's network, where tasks are.
 """
 
 import hmac
 import json
 import os
 import secrets
+import socket
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any
 
+import psutil
 from jupyter_server.auth import passwd
 from jupyter_server.auth.identity import PasswordIdentityProvider, User
+from tornado.ioloop import IOLoop
 from tornado.web import RequestHandler
 
 c = get_config()  # noqa: F821  Jupyter provides it
 
 SECRETS = Path("/run/secrets")
+SUBNETS = Path("/etc/dask-swarm/subnets.json")  # of the cluster's network, if Caddy has its own
 KEY_HEADER = "Proxy-Authorization"  # Caddy drops a client's header, and does not log it
 
 
@@ -41,12 +48,32 @@ def is_equal(given: str, expected: str) -> bool:
     return bool(expected) and hmac.compare_digest(given.encode(), expected.encode())
 
 
+def addresses() -> Iterator[str]:
+    """Yield this container's addresses on all networks but the loopback and the cluster's."""
+    hidden = (
+        [ip_network(text) for text in json.loads(SUBNETS.read_text())] if SUBNETS.exists() else []
+    )
+    hidden.append(ip_network("127.0.0.0/8"))
+    for interface in psutil.net_if_addrs().values():
+        for part in interface:
+            if part.family == socket.AF_INET and not any(
+                ip_address(part.address) in h for h in hidden
+            ):
+                yield part.address
+
+
 class IngressIdentityProvider(PasswordIdentityProvider):
     """Accepts the front key, and the notebook's token or password.
 
     Jupyter's own `token` stays empty: JupyterLab would put it into its page and send it as the
     `Authorization` header of its requests, and so replace the login of the ingress.
     """
+
+    def validate_security(self, app: Any, ssl_options: dict[str, Any] | None = None) -> None:  # noqa: ANN401
+        """Have the server listen on several addresses: its own setting has room for one."""
+        super().validate_security(app, ssl_options)
+        for address in addresses():
+            IOLoop.current().add_callback(lambda to=address: app.http_server.listen(app.port, to))
 
     async def get_user(self, handler: RequestHandler) -> User | None:
         """Return Caddy's user, or the owner of a token or a login cookie."""
@@ -82,7 +109,8 @@ c.PasswordIdentityProvider.hashed_password = passwd(PASSWORD)
 c.PasswordIdentityProvider.password_required = True
 c.PasswordIdentityProvider.allow_password_change = False
 
-c.ServerApp.ip = "0.0.0.0"  # noqa: S104  only Swarm networks reach it, no port is published
+c.ServerApp.ip = "127.0.0.1"
+c.ServerApp.allow_remote_access = True  # under any host name
 c.ServerApp.port = 8888
 c.ServerApp.port_retries = 0
 c.ServerApp.open_browser = False

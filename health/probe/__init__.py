@@ -6,6 +6,7 @@
     worker_tasks.py  a task on every worker; transfers.py data from host to host
     exchange.py      an array and a frame, sent to every worker and back
     tls.py           which certificates scheduler and workers admit
+    ports.py         which ports accept connections and which refuse them
     bucket.py        an object in a bucket, if there is one
     tasks.py         runs a function on one worker
     notebook.py      the notebook's login; session.py a logged-in user; kernel.py a cell

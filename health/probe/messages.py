@@ -79,7 +79,8 @@ _PARTS: dict[str, Any] = {
 class ProbeRequest:
     """What the probe must prove, and its seconds for that.
 
-    With `use` the probe also does what users do on the cluster.
+    With `use` the probe also does what users do on the cluster. The `closed_ports` (`host:port`)
+    must refuse connections.
     """
 
     deadline_seconds: float
@@ -91,12 +92,14 @@ class ProbeRequest:
     prefect: Prefect | None = None
     object_store: ObjectStore | None = None
     tls: Tls | None = None
+    closed_ports: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "ProbeRequest":
         """Return the request in plain data, whose keys are the names of the fields."""
         parts = {key: part(**data[key]) for key, part in _PARTS.items() if data.get(key)}
-        return cls(**{**data, **parts, "packages": tuple(data["packages"])})
+        lists = {key: tuple(data[key]) for key in ("packages", "closed_ports") if key in data}
+        return cls(**{**data, **parts, **lists})
 
     @classmethod
     def parse(cls, text: str) -> "ProbeRequest":

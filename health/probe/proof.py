@@ -1,11 +1,9 @@
 """The steps of the proof: scheduler, workers, notebook."""
 
-import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 from . import UnprovenError
 from .bucket import prove_bucket
@@ -15,6 +13,7 @@ from .flow import prove_flow
 from .members import MovedError, check_answers, moved_or, wait_for_members, workers_of
 from .messages import ProbeRequest, say
 from .notebook import compute, wait_for_notebook
+from .ports import prove_closed, wait_for_port
 from .tasks import Client
 from .tls import prove_tls, use_certificate, wait_until_admitted
 from .transfers import TRANSFER_BYTES, transfer
@@ -54,16 +53,8 @@ def prove(request: ProbeRequest) -> dict[str, Any]:
         if request.notebook.cell:
             say(progress="running a cell in the notebook")
             proof["cell"] = compute(request.notebook, proof["workers"])
+    prove_closed(request.closed_ports)
     return proof
-
-
-def wait_for_port(address: str) -> None:
-    """Wait until `tls://host:port` accepts a connection."""
-    url = urlsplit(address)
-    while True:
-        with suppress(OSError), socket.create_connection((url.hostname, url.port), timeout=2):
-            return
-        time.sleep(PAUSE_SECONDS)
 
 
 def connect(address: str) -> Client:

@@ -26,6 +26,7 @@ from swarm.snapshot import spec_hash
 
 PROVIDER = "pulumi:providers:docker"
 SERVICE = "docker:index/service:Service"
+NETWORK = "docker:index/network:Network"
 LETTERS = string.ascii_letters + string.digits
 ANSWER_SECONDS = 60
 DRAIN_SECONDS = 90  # ending tasks keep their network for as long as their grace period
@@ -59,7 +60,8 @@ def _create_in_docker(new: Resource) -> Resource:
     name = new.inputs.get("name") or f"{new.name}-{secrets.token_hex(4)[:7]}"
     answer = _docker("create", new)(**_arguments(new) | {"name": name})
     identity = answer.get("ID") or answer.get("Id") or answer["Name"]
-    return _with_spec_hash(replace(new, id=identity, outputs={"name": name}))
+    made = replace(new, id=identity, outputs={"name": name})
+    return _with_subnets(made) if new.type == NETWORK else _with_spec_hash(made)
 
 
 def _host_of_this_machine(host: str) -> str:
@@ -142,6 +144,17 @@ def _arguments(new: Resource) -> dict[str, Any]:
         return service_arguments(new.inputs)
     data = {"data": base64.b64decode(new.inputs["data"])} if "data" in new.inputs else {}
     return new.inputs | data | ({"labels": labels(new.inputs)} if "labels" in new.inputs else {})
+
+
+def _with_subnets(made: Resource) -> Resource:
+    """Return a network with its ranges of addresses, once Swarm has given them."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while not (ranges := _docker("inspect", made)(made.id)["IPAM"]["Config"]):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"Swarm gave it no addresses within {ANSWER_SECONDS} s")
+        time.sleep(0.1)
+    found = [{"subnet": part["Subnet"]} for part in ranges]
+    return replace(made, outputs=made.outputs | {"ipamConfigs": found})
 
 
 def _with_spec_hash(made: Resource) -> Resource:

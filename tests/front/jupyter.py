@@ -63,11 +63,12 @@ def _load_jupyter_server_extension(app):
 class Jupyter:
     """A running JupyterLab with its own Swarm secrets, in a folder."""
 
-    def __init__(self, python, folder, port, secrets):
+    def __init__(self, python, folder, port, secrets, cluster_network="0.0.0.0/0"):
         self.port, self.folder = port, folder
         (folder / "secrets").mkdir(parents=True, exist_ok=True)
         for name, text in secrets.items():
             (folder / "secrets" / name).write_text(text)
+        (folder / "subnets.json").write_text(json.dumps([cluster_network]))
         self.config = folder / "jupyter_server_config.py"
         self.config.write_text(self._settings())
         (folder / "careless.py").write_text(EXTENSION)
@@ -82,12 +83,14 @@ class Jupyter:
     def _settings(self):
         """Return the container's settings with paths and ports of this machine."""
         text = CONFIG_SOURCE.read_text()
-        local = {"/run/secrets": f"{self.folder}/secrets", "8888": str(self.port)}
-        for original, replacement in (local | {"0.0.0.0": "127.0.0.1"}).items():
+        local = {
+            "/run/secrets": f"{self.folder}/secrets",
+            "/etc/dask-swarm": str(self.folder),
+            "8888": str(self.port),
+        }
+        for original, replacement in local.items():
             assert original in text
             text = text.replace(original, replacement)
-        # As with the address 0.0.0.0.
-        text += "c.ServerApp.allow_remote_access = True\n"
         return text + "c.ServerApp.jpserver_extensions = {'careless': True}\n"
 
     def wait(self):

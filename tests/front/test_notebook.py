@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import socket
 from contextlib import closing
 from http.client import HTTPConnection
 
+import psutil
 import pytest
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
@@ -158,6 +160,32 @@ def test_jupyters_own_login_is_needed_with_notebook_login(jupyter, real_caddy, t
         assert 200 == ingress.caddy.ask(HOST, "/api/contents", session)[0]
         proven = proof(ingress, notebook_token=SECRETS["notebook_token"], deadline_seconds=10)
     assert {"login": 200, "websocket": 101}.items() <= proven["notebook"].items()
+
+
+@pytest.mark.parametrize(
+    ("cluster_network", "listens"), [("0.0.0.0/0", False), ("192.0.2.0/24", True)]
+)
+def test_it_does_not_listen_on_the_clusters_network(tmp_path, cluster_network, listens):
+    """Tasks cannot connect, while Caddy's network and the health check can."""
+    with closing_all() as opened:
+        port = free_port()
+        jupyter = Jupyter(find_jupyter(), tmp_path / "home", port, SECRETS, cluster_network)
+        opened.append(jupyter)
+        jupyter.wait()
+        assert listens == any(accepts(address, port) for address in outer_addresses())
+
+
+def outer_addresses():
+    """Return this machine's addresses but the loopback's."""
+    parts = [part for parts in psutil.net_if_addrs().values() for part in parts]
+    found = [part.address for part in parts if part.family == socket.AF_INET]
+    return [address for address in found if not address.startswith("127.")]
+
+
+def accepts(address, port):
+    """Return whether a port accepts connections."""
+    with closing(socket.socket()) as client:
+        return client.connect_ex((address, port)) == 0
 
 
 @pytest.mark.parametrize("missing", ["notebook_token", "front_key", "dask_environment"])

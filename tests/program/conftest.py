@@ -79,6 +79,7 @@ class Program:
             "random:index/randomPassword:RandomPassword": {"result": "t" * 48},
             "random:index/randomId:RandomId": {"hex": "0123456789abcdef" * 2},
             "random:index/randomUuid:RandomUuid": {"result": f"uuid of {resource.name}"},
+            "docker:index/network:Network": {"ipamConfigs": [{"subnet": "10.0.1.0/24"}]},
             COMMAND: {"stdout": INGRESS if resource.name.startswith("front") else HEALTH},
         }
         name = resource.inputs.get("name", f"{resource.name}-1a2b3c4")

@@ -2,16 +2,20 @@
 
 import base64
 import json
+from types import SimpleNamespace
 
 import dask
 import distributed  # noqa: F401  its defaults become part of the configuration
 import pulumi
 import pytest
 
+from components.network import subnets
 from tests.program.conftest import Program
+from tests.program.test_program import request_of
 
 SERVICES = ["dask_scheduler", "dask_worker", "dask_notebook"]
 OVERLAY = "dask-network-overlay-id"
+SUBNETS = "/etc/dask-swarm/subnets.json"
 CADDY = "caddy-network-id"
 
 
@@ -295,3 +299,40 @@ def test_without_caddy_services_are_on_the_overlay_only(run):
     for name in SERVICES:
         networks = program.service(name)["taskSpec"]["networksAdvanceds"]
         assert [OVERLAY] == [network["id"] for network in networks]
+
+
+def test_the_scheduler_knows_the_clusters_network(run):
+    """Its command line has the loopback only, and its preload adds this network."""
+    program = run()
+    assert ["10.0.1.0/24"] == json.loads(program.mounted("dask_scheduler", SUBNETS))
+    arguments = program.container("dask_scheduler")["args"]
+    assert "127.0.0.1" == arguments[arguments.index("--host") + 1]
+
+
+def test_the_notebook_leaves_the_clusters_network_to_the_tasks(run):
+    """Without Caddy's network it must listen there, because the proof has to reach it."""
+    assert ["10.0.1.0/24"] == json.loads(run().mounted("dask_notebook", SUBNETS))
+    files = run(caddyMode="none").container("dask_notebook")["configs"]
+    assert SUBNETS not in {file["fileName"] for file in files}
+
+
+def test_a_network_without_addresses_is_an_error():
+    """Otherwise the scheduler would listen on no network."""
+    with pytest.raises(pulumi.RunError, match="dask-network has no range"):
+        subnets([SimpleNamespace(subnet=""), SimpleNamespace(subnet="fd00::/64")])
+
+
+@pytest.mark.parametrize("mode", ["managed", "external"])
+def test_the_proof_tries_the_ports_between_the_networks(run, mode):
+    """It asks the notebook on Caddy's network."""
+    request = request_of(run(caddyMode=mode, caddyNetwork="edge", domain="localhost", auth="none"))
+    assert "http://dask_notebook.edge:8888" == request["notebook"]["url"]
+    closed = ["dask_scheduler.edge:8786", "dask_notebook.dask-network:8888"]
+    assert closed == request["closed_ports"]
+
+
+def test_without_caddys_network_there_is_nothing_to_close(run):
+    """The probe asks the notebook on the cluster's network."""
+    request = request_of(run(caddyMode="none"))
+    assert "http://dask_notebook.dask-network:8888" == request["notebook"]["url"]
+    assert ([], None) == (request["closed_ports"], request["caddy_network_id"])

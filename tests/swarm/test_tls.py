@@ -1,19 +1,24 @@
-"""Only programs with a certificate of the stack use the cluster, and a new CA loses no work."""
+"""Only programs with a certificate of the stack use the cluster, and a new CA loses no work.
 
+Networks are walls too: each reaches only the ports that are meant for it.
+"""
+
+import json
 import os
 import re
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
+import docker
 import pytest
 from docker import types
 
 from bench.under_computation import under_computation
 from tests.conftest import ROOT, free_port, wait_for
 from tests.swarm.conftest import RUNNERS, task_ids
-from tests.swarm.containers import notebook_container, run_in
+from tests.swarm.containers import containers_of, notebook_container, run_in
 
 SECONDS = 60
 # A program without the stack's configuration, as in any container on the network.
@@ -38,6 +43,41 @@ from distributed import Client
 with Client(sys.argv[1], timeout="30s") as client:
     client.wait_for_workers(2, timeout=30)
     print(client.scheduler.address, client.submit(sum, [1, 2, 3]).result())
+"""
+SERVICES = ("dask_scheduler", "dask_worker", "dask_notebook")
+# The container's addresses, and the ports where anything in it listens.
+LISTENING = """
+import json, psutil, socket
+parts = [part for parts in psutil.net_if_addrs().values() for part in parts]
+hosts = [part.address for part in parts if part.family == socket.AF_INET]
+ports = {made.laddr.port for made in psutil.net_connections("tcp") if made.status == "LISTEN"}
+print(json.dumps([[host for host in hosts if host != "127.0.0.1"], sorted(ports)]))
+"""
+CONNECT = """
+import socket, sys
+from concurrent.futures import ThreadPoolExecutor
+
+def is_open(target):
+    host, _, port = target.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+with ThreadPoolExecutor(32) as pool:
+    answers = list(pool.map(is_open, sys.argv[1:]))
+print("open", *[target for target, found in zip(sys.argv[1:], answers) if found])
+"""
+FROM_TASKS = """
+import json, subprocess, sys
+from distributed import Client
+
+def connect(program, *targets):
+    return subprocess.check_output([sys.executable, "-c", program, *targets], text=True)
+
+with Client() as client:
+    print(*client.run(connect, *json.loads(sys.argv[1])).values())
 """
 WRITE = "import sys; open('/tmp/old.yaml', 'w').write(sys.argv[1])"
 
@@ -80,10 +120,16 @@ def test_plain_tcp_is_refused_with_the_reason(cluster, lab):
 
 @pytest.mark.parametrize("scheme", ["tcp", "tls"])
 def test_a_container_on_caddys_network_is_refused(cluster, swarm, images, scheme):
-    """It reaches the scheduler's port, but has no certificate."""
+    """It does not reach the scheduler, and has no certificate."""
+    command = ["python", "-c", STRANGER, f"{scheme}://dask_scheduler:8786"]
+    assert "refused" in run_on_caddys_network(swarm, images, command)
+
+
+def run_on_caddys_network(swarm, images, command):
+    """Run a command in a container that is on no other network, and return its answer."""
     service = swarm.services.create(
         images["image"],
-        args=["python", "-c", STRANGER, f"{scheme}://dask_scheduler:8786"],
+        args=command,
         name="stranger",
         networks=["caddy-network"],
         restart_policy=types.RestartPolicy(condition="none"),
@@ -91,7 +137,7 @@ def test_a_container_on_caddys_network_is_refused(cluster, swarm, images, scheme
     )
     try:
         wait_for("stranger's answer", lambda: answer_of(service), SECONDS)
-        assert "refused" in answer_of(service)
+        return answer_of(service)
     finally:
         service.remove()
 
@@ -99,7 +145,45 @@ def test_a_container_on_caddys_network_is_refused(cluster, swarm, images, scheme
 def answer_of(service):
     """Return what a service has printed."""
     lines = b"".join(service.logs(stdout=True)).decode().splitlines()
-    return "".join(line for line in lines if line.startswith(("refused", "admitted")))
+    return "".join(line for line in lines if line.startswith(("refused", "admitted", "open")))
+
+
+def test_caddys_network_reaches_dashboard_and_notebook_only(cluster, lab, swarm, images):
+    """By every name and every address, on each port where a container listens."""
+    names = [
+        f"{prefix}{service}:{port}"
+        for prefix in ("", "tasks.")
+        for service, port in (("dask_scheduler", 8786), ("dask_scheduler", 8787))
+    ]
+    targets = [*names, "scheduler:8786", "dask_notebook:8888", "dask_worker:8789"]
+    addresses = [port for service in SERVICES for port in listening(lab, service)]
+    command = ["python", "-c", CONNECT, *targets, *addresses]
+    opened = set(run_on_caddys_network(swarm, images, command).split()[1:])
+    assert {"dask_scheduler:8787", "tasks.dask_scheduler:8787", "dask_notebook:8888"} < opened
+    by_address = opened & set(addresses)
+    assert {"8787", "8888"} == {port.rpartition(":")[2] for port in by_address}
+    assert 2 == len(by_address)
+    assert 5 == len(opened)
+
+
+def test_tasks_do_not_reach_the_notebook(cluster, lab):
+    """By its name or by any of its addresses."""
+    addresses = listening(lab, "dask_notebook", port=8888)
+    targets = ["dask_notebook:8888", "tasks.dask_notebook:8888", *addresses]
+    with notebook_container(lab) as notebook:
+        text = run_in(notebook, "python", "-c", FROM_TASKS, json.dumps([CONNECT, *targets]))
+    assert ["open", "open"] == text.split()
+
+
+def listening(lab, service, port=None):
+    """Return each address and port (`host:port`) of a service's containers, loopbacks aside."""
+    found = []
+    for node in lab.nodes:
+        with closing(docker.DockerClient(node.docker_host)) as engine:
+            for container in containers_of(engine, service):
+                hosts, ports = json.loads(run_in(container, "python", "-c", LISTENING))
+                found += [f"{host}:{number}" for host in hosts for number in ports]
+    return [target for target in found if port is None or target.endswith(f":{port}")]
 
 
 class TestFromALaptop:

@@ -117,6 +117,16 @@ def test_with_a_prefect_server_the_probe_has_the_environment_of_the_deployment()
     assert probe_request(request()).prefect is None
 
 
+@pytest.mark.parametrize(("caddys", "networks"), [("n2", ["n1", "n2"]), (None, ["n1"])])
+def test_the_probe_is_on_the_networks_of_its_targets(caddys, networks):
+    """It looks names up on the cluster's network first: Caddy's may have the same."""
+    spec = job.spec(request(caddy_network_id=caddys), "dask_health-1", 170, NOW)
+    template = spec["task_template"]
+    assert networks == [network["Target"] for network in template["Networks"]]
+    resolver = template["ContainerSpec"]["DNSConfig"]
+    assert (["dask-network"], True) == (resolver["Search"], "ndots:1" in resolver["Options"])
+
+
 def test_the_service_has_limits_and_a_label():
     """It has no capabilities, and does not run the image's health check."""
     spec = job.spec(request(), "dask_health-1", 170, NOW)

@@ -19,6 +19,9 @@ REQUEST = {
     "constraints": ["node.labels.role==master"],
     "scheduler_address": "tcp://scheduler:8786",
     "network_id": "n1",
+    "network_name": "dask-network",
+    "caddy_network_id": "n2",
+    "closed_ports": ["dask_scheduler.caddy-network:8786"],
     "services": {"dask_worker": "e1d5e6a2c9f04b7a"},
     "notebook": {
         "url": "http://dask_notebook:8888",
@@ -41,6 +44,7 @@ def test_a_request_is_read():
     assert 4 == request.probe.expected.workers
     assert "token" == request.probe.notebook.kind
     assert ("prefect", "s3fs>=2026.1") == request.probe.packages
+    assert ("dask_scheduler.caddy-network:8786",) == request.probe.closed_ports
 
 
 def test_there_may_be_no_notebook():

@@ -140,7 +140,8 @@ def test_what_users_do_is_proven_only_on_request(cluster, client, monkeypatch, u
 def test_the_notebook_is_proven_after_the_cluster(monkeypatch, cell):
     """Its login, and a cell on request."""
     done = []
-    for step in ("wait_for_port", "connect", "prove_cluster", "wait_for_notebook", "compute"):
+    names = ("wait_for_port", "connect", "prove_cluster", "wait_for_notebook", "compute")
+    for step in (*names, "prove_closed"):
         client = SimpleNamespace(close=lambda **_: done.append("close"))
         answer = client if step == "connect" else {"workers": 4}
         monkeypatch.setattr(
@@ -153,4 +154,4 @@ def test_the_notebook_is_proven_after_the_cluster(monkeypatch, cell):
         )
     )
     steps = ["wait_for_port", "connect", "prove_cluster", "close", "wait_for_notebook"]
-    assert steps + (["compute"] if cell else []) == done
+    assert [*steps, *(["compute"] if cell else []), "prove_closed"] == done
