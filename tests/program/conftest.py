@@ -110,14 +110,15 @@ def run(request, defaults):
     """
     changed = "monkeypatch" in request.fixturenames
 
-    def run_now(drifted, config, program=None):
+    def run_now(drifted, config, program=None, logins=()):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(site, "find", lambda s: replace(_site(s), drifted=drifted))
+            found = {"drifted": drifted, "logins": logins}
+            patch.setattr(site, "find", lambda s: replace(_site(s), **found))
             return _run(defaults | config, preview=False, program=program)
 
-    def run_program(*, drifted="", again=False, program=None, **config):
-        if changed or again or program:
-            return run_now(drifted, config, program)
+    def run_program(*, drifted="", again=False, program=None, logins=(), **config):
+        if changed or again or program or logins:
+            return run_now(drifted, config, program, logins)
         key = (drifted, *sorted(config.items()))
         if key not in PROGRAMS:
             PROGRAMS[key] = run_now(drifted, config)
