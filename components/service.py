@@ -20,6 +20,8 @@ from config.workloads import ResourceLimit, Workload
 from swarm.snapshot import DECLARED_HASH_LABEL
 
 USER = "1000:1000"
+# They ask updaters to leave the services alone: what Shepherd and Gantry change is drift.
+UPDATER_LABELS = {"gantry.services.excluded": "true", "shepherd.autodeploy": "false"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +135,10 @@ class DeclaredService:
 def declare_service(name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) -> DeclaredService:
     """Declare `spec` under the logical name `name`, labelled with its hash."""
     inputs = service_inputs(spec)
-    declared_hash = pulumi.Output.json_dumps(inputs, sort_keys=True).apply(short_hash)
-    labels = [docker.ServiceLabelArgs(label=DECLARED_HASH_LABEL, value=declared_hash)]
+    declared = pulumi.Output.json_dumps([inputs, UPDATER_LABELS], sort_keys=True)
+    declared_hash = declared.apply(short_hash)
+    values: dict[str, pulumi.Input[str]] = {**UPDATER_LABELS, DECLARED_HASH_LABEL: declared_hash}
+    labels = [docker.ServiceLabelArgs(label=label, value=text) for label, text in values.items()]
     resource = docker.Service(name, **inputs, labels=labels, opts=opts)
     return DeclaredService(
         name=spec.workload.name,

@@ -54,6 +54,10 @@ class Program:
         """Return the container spec of a service."""
         return self.service(name)["taskSpec"]["containerSpec"]
 
+    def labels(self, name):
+        """Return the labels of a service."""
+        return {label["label"]: label["value"] for label in self.service(name)["labels"]}
+
     def named_volume(self, name):
         """Return the mount of the only volume of a service that outlives its containers."""
         (mount,) = [mount for mount in self.container(name)["mounts"] if "source" in mount]
