@@ -61,8 +61,11 @@ _HTTPS_URL = re.compile(
     rf"https://(?P<host>{_LENGTH}{_DNS_NAME})(?:{_PORT})?(?:/[A-Za-z0-9._~/-]*)?", re.ASCII
 )
 _EMAIL = re.compile(rf"[A-Za-z0-9._%+-]{{1,64}}@(?:{_LABEL}\.)+{_LABEL}", re.ASCII)
+_IPV6 = r"\[[0-9a-fA-F:]*:[0-9a-fA-F:.]*\]"
+# Whatever `Host` may be in ~/.ssh/config; a user may contain '@' (a domain's account).
 _SSH_HOST = re.compile(
-    rf"ssh://(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(?:{_PORT})?", re.ASCII
+    rf"ssh://(?:[A-Za-z0-9_][A-Za-z0-9._@+-]*@)?(?:[A-Za-z0-9_][A-Za-z0-9._-]*|{_IPV6})(?:{_PORT})?",
+    re.ASCII,
 )
 _PATH = re.compile(r"(?:/[A-Za-z0-9._-]+)+/?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,63})", re.ASCII)
