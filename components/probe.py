@@ -13,7 +13,7 @@ from typing import Any
 import pulumi
 import pulumi_docker as docker
 
-from components.certificates import Certificates, identity_of
+from components.certificates import identity_of
 from components.cluster import DaskCluster
 from components.ingress import Ingress
 from components.program import declare_attempt, declare_program
@@ -110,7 +110,7 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         }
         if environment and cluster.prefect_api_url
         else None,
-        **_certificate(cluster.certificates),
+        **_certificate(cluster),
         "expected": {
             "workers": settings.workers.count,
             "threads": settings.workers.count * settings.workers.threads,
@@ -125,12 +125,13 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
     }
 
 
-def _certificate(certificates: Certificates | None) -> dict[str, Any]:
+def _certificate(cluster: DaskCluster) -> dict[str, Any]:
     """Return the parts of the request by which the probe is a client with a certificate."""
+    certificates = cluster.certificates
     client = identity_of(certificates, "client")
     foreign = certificates.foreign if certificates else None
     return {
-        "secrets": [_file(secret) for secret in client.secrets],
+        "secrets": [_file(secret) for secret in (*client.secrets, *cluster.pip_config)],
         "configs": [_file(config) for config in client.configs],
         "tls": {
             "dask_config": client.dask_config,

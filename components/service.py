@@ -64,7 +64,7 @@ def attachments(
 
 @dataclass(frozen=True, kw_only=True)
 class MountedFile:
-    """A Swarm secret or config; `file_name` is absolute for a config, a bare name for a secret."""
+    """A Swarm secret or config; a secret's `file_name` is absolute or is in /run/secrets."""
 
     id: pulumi.Input[str]
     name: pulumi.Input[str]

@@ -25,6 +25,7 @@ class Shared:
     image: str
     platform: Platform
     packages: Sequence[str]
+    pip_config: Sequence[MountedFile]
     dask_config: Config
     environment: MountedFile | None
     object_store: ObjectStore
@@ -45,4 +46,4 @@ class Shared:
     def work_secrets(self) -> list[MountedFile]:
         """The secrets of the services that run users' code."""
         environment = [self.environment] if self.environment else []
-        return [*environment, *self.object_store.secrets]
+        return [*environment, *self.object_store.secrets, *self.pip_config]

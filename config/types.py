@@ -379,6 +379,29 @@ def _variable(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def pip_options(text: str) -> dict[str, str]:
+    """Parse a JSON object of pip's options; a list becomes words, as pip reads several values."""
+    options = _json_object(text, "an object of pip's options, such as index-url")
+    for name in options:
+        if not re.fullmatch(r"[a-z][a-z-]*", name, re.ASCII):
+            raise ValueError(f"options as pip calls them, such as index-url (not {name!r})")
+    return {name: _pip_option(name, value) for name, value in options.items()}
+
+
+def _pip_option(name: str, value: object) -> str:
+    values = value if isinstance(value, list) else [value]
+    text = " ".join(item if isinstance(item, str) else json.dumps(item) for item in values)
+    # In pip's file a line may begin with neither of these, and its reader drops outer blanks.
+    if not re.fullmatch(r"[ -~]+", text, re.ASCII) or text != text.strip() or text[0] in "#;":
+        raise ValueError(f"one line of printable ASCII for each option (not so {name!r})")
+    return text
+
+
+def has_login(text: str) -> bool:
+    """Return whether a text holds an address with a user or a password."""
+    return re.search(r"://[^/@\s\"]+@", text) is not None
+
+
 def dask_configuration(text: str) -> dict[str, object]:
     """Parse a JSON object with Dask's configuration."""
     return _json_object(text, "an object as in Dask's own YAML files")

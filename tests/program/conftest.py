@@ -11,7 +11,7 @@ from swarm import offline, site
 from tests.conftest import ROOT
 
 SECRET_KEYS = [f"dask-swarm:{name}Password" for name in ("notebook", "basic", "authelia")]
-SECRET_KEYS.append("dask-swarm:s3SecretKey")
+SECRET_KEYS += ["dask-swarm:s3SecretKey", "dask-swarm:pipConfig"]
 HEALTH = (
     '{"workers": 4, "threads": 4, "memory_bytes": 4294967296, "imprints": {"dask_worker": "1"}}'
 )
