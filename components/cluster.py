@@ -16,6 +16,7 @@ from components.ingress import Ingress
 from components.network import DaskNetwork
 from components.notebook import Notebook, NotebookArgs
 from components.object_store import ObjectStore, declare_object_store
+from components.pip import declare_pip_config
 from components.prefect import Prefect, PrefectArgs, api_url, prefect_variables
 from components.scheduler import Scheduler, SchedulerArgs, scheduler_address
 from components.service import DeclaredService, MountedFile, mount_config
@@ -45,6 +46,7 @@ class DaskCluster(pulumi.ComponentResource):
     network_id: pulumi.Output[str]
     notebook: Notebook
     environment: MountedFile | None
+    pip_config: list[MountedFile]
     certificates: Certificates | None
     client_config: pulumi.Output[str] | None
     prefect_api_url: str
@@ -71,6 +73,7 @@ class DaskCluster(pulumi.ComponentResource):
         self.environment = declare_environment(f"{name}-environment", variables, child)
         self.certificates = declare_certificates(f"{name}-tls", settings.tls, child)
         self.client_config = self.certificates.client_config if self.certificates else None
+        self.pip_config = declare_pip_config(f"{name}-pip", settings.cluster.pip_config, child)
         shared = self._shared(args, store)
         scheduler = Scheduler(
             f"{name}-scheduler",
@@ -117,6 +120,7 @@ class DaskCluster(pulumi.ComponentResource):
             packages=args.settings.cluster.packages,
             # A container that still installs packages lives as long as the proof waits for it.
             start_seconds=args.settings.health.deadline if args.settings.cluster.packages else 0,
+            pip_config=self.pip_config,
             dask_config=args.settings.shared.dask_config,
             environment=self.environment,
             object_store=store,

@@ -14,7 +14,7 @@ import pulumi
 import pulumi_docker as docker
 
 from components import notebook, scheduler
-from components.certificates import Certificates, identity_of
+from components.certificates import identity_of
 from components.cluster import DaskCluster
 from components.ingress import Ingress
 from components.network import NETWORK_NAME
@@ -115,7 +115,7 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         }
         if environment and cluster.prefect_api_url
         else None,
-        **_certificate(cluster.certificates),
+        **_certificate(cluster),
         "expected": {
             "workers": settings.workers.count,
             "threads": settings.workers.count * settings.workers.threads,
@@ -147,12 +147,13 @@ def _closed_ports(args: HealthProbeArgs) -> list[str]:
     ]
 
 
-def _certificate(certificates: Certificates | None) -> dict[str, Any]:
+def _certificate(cluster: DaskCluster) -> dict[str, Any]:
     """Return the parts of the request by which the probe is a client with a certificate."""
+    certificates = cluster.certificates
     client = identity_of(certificates, "client")
     foreign = certificates.foreign if certificates else None
     return {
-        "secrets": [_file(secret) for secret in client.secrets],
+        "secrets": [_file(secret) for secret in (*client.secrets, *cluster.pip_config)],
         "configs": [_file(config) for config in client.configs],
         "tls": {
             "dask_config": client.dask_config,

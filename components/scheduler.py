@@ -84,7 +84,7 @@ def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         health_check=HealthCheck(port=DASHBOARD_PORT, path="/health"),
         networks=attachments(shared.network_id, shared.caddy_network_id, [ALIAS]),
         platform=shared.platform,
-        secrets=identity.secrets,
+        secrets=[*identity.secrets, *shared.pip_config],
         configs=[*configs, *shared.object_store.configs],
         volumes=[DASK_HOME],
         # If the new scheduler does not start, running work must not be lost.

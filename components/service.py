@@ -21,6 +21,8 @@ from config.workloads import ResourceLimit, Workload
 from swarm.snapshot import DECLARED_HASH_LABEL
 
 USER = "1000:1000"
+# They ask updaters to leave the services alone: what Shepherd and Gantry change is drift.
+UPDATER_LABELS = {"gantry.services.excluded": "true", "shepherd.autodeploy": "false"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ def attachments(
 
 @dataclass(frozen=True, kw_only=True)
 class MountedFile:
-    """A Swarm secret or config; `file_name` is absolute for a config, a bare name for a secret."""
+    """A Swarm secret or config; a secret's `file_name` is absolute or is in /run/secrets."""
 
     id: pulumi.Input[str]
     name: pulumi.Input[str]
@@ -142,10 +144,12 @@ def declare_service(
     With `held_hash` the service must stay as it is: no other hash is declared.
     """
     inputs = service_inputs(spec)
-    declared_hash = pulumi.Output.json_dumps(inputs, sort_keys=True).apply(short_hash)
+    declared = pulumi.Output.json_dumps([inputs, UPDATER_LABELS], sort_keys=True)
+    declared_hash = declared.apply(short_hash)
     if held_hash:
         declared_hash = declared_hash.apply(partial(_hold, spec.workload.name, held_hash))
-    labels = [docker.ServiceLabelArgs(label=DECLARED_HASH_LABEL, value=declared_hash)]
+    values: dict[str, pulumi.Input[str]] = {**UPDATER_LABELS, DECLARED_HASH_LABEL: declared_hash}
+    labels = [docker.ServiceLabelArgs(label=label, value=text) for label, text in values.items()]
     resource = docker.Service(name, **inputs, labels=labels, opts=opts)
     return DeclaredService(
         name=spec.workload.name,

@@ -26,6 +26,7 @@ class Shared:
     platform: Platform
     packages: Sequence[str]
     start_seconds: int  # that the installation of the packages may take
+    pip_config: Sequence[MountedFile]
     dask_config: Config
     environment: MountedFile | None
     object_store: ObjectStore
@@ -47,4 +48,4 @@ class Shared:
     def work_secrets(self) -> list[MountedFile]:
         """The secrets of the services that run users' code."""
         environment = [self.environment] if self.environment else []
-        return [*environment, *self.object_store.secrets]
+        return [*environment, *self.object_store.secrets, *self.pip_config]

@@ -39,6 +39,7 @@ from config.types import (
     domain,
     email,
     environment_variables,
+    has_login,
     http_url,
     https_url,
     is_local,
@@ -49,6 +50,7 @@ from config.types import (
     optional_text,
     optional_word,
     password,
+    pip_options,
     placement,
     platform,
     requirements,
@@ -76,6 +78,7 @@ class Setting:
     _: KW_ONLY
     secret: bool = False
     plain: bool = False  # containers show it, so it must not hold a secret
+    holds_urls: bool = False  # with a user or a password in an address it must be encrypted
 
 
 def _cpus(key: str) -> Setting:
@@ -119,6 +122,15 @@ class ClusterSettings:
         tuple[str, ...],
         Setting("extraPipPackages", requirements, "--path 'extraPipPackages[0]' prefect"),
     ]
+    pip_config: Annotated[
+        Mapping[str, str],
+        Setting(
+            "pipConfig",
+            pip_options,
+            "--secret --path pipConfig.index-url https://pypi.example.org/simple",
+            holds_urls=True,
+        ),
+    ] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -410,7 +422,8 @@ def _parse(setting: Setting, config: Mapping[str, str], encrypted: Collection[st
     text = config.get(setting.key)
     if text is None:
         raise _refusal(setting, "not set", "any valid value")
-    if setting.secret and text and setting.key not in encrypted:
+    needs_secret = (setting.secret and text) or (setting.holds_urls and has_login(text))
+    if needs_secret and setting.key not in encrypted:
         raise _refusal(setting, "the value is in plain text", "an encrypted value")
     if setting.plain and setting.key in encrypted:
         problem = Problem(

@@ -202,7 +202,7 @@ def _no_image(_: re.Match[str], context: Context) -> Cause:
     image = _container(context)["Image"]
     return Cause(
         text=f"image not found: the node cannot get {image}; it is not in the registry, or the "
-        "node cannot reach the registry or is not logged in",
+        "node cannot reach the registry, or the service has no valid login for it",
         fix=f"docker pull {image} on that node shows which",
         permanent=True,
     )

@@ -1,9 +1,9 @@
 """What the program looks up on the Swarm before it declares anything; it only reads.
 
 Owns the digest of an image's tag, the id of the external network and the services that drifted
-since they were proven. `preflight.py` checks the rest; all problems are reported together. Images
-are pinned by digest because Swarm would resolve a tag again at every change. Networks are attached
-by id because a name shows as a change at every refresh.
+since they were proven. `preflight.py` checks the rest, `registry.py` the logins; all problems are
+reported together. Images are pinned by digest because Swarm would resolve a tag again at every
+change. Networks are attached by id because a name shows as a change at every refresh.
 """
 
 import re
@@ -19,7 +19,7 @@ from requests.exceptions import RequestException
 from config.problems import ConfigError, Problem, ProblemError, set_command
 from config.settings import Settings
 from config.types import ImageReference, Platform
-from swarm import drift, preflight
+from swarm import drift, preflight, registry
 from swarm.client import SshError, connect
 from swarm.nodes import Node, matches, usable
 from swarm.preflight import Survey
@@ -38,7 +38,8 @@ class Site:
 
     `caddy_image` is None unless the stack runs Caddy, `caddy_network_id` unless Caddy is external.
     `ingress_addresses` are for names under localhost, which no name server knows. `warnings` are
-    problems that do not concern this deployment, if the workers keep `held_hash`.
+    problems that do not concern this deployment, if the workers keep `held_hash`. `logins` are the
+    registries that need this machine's login.
     """
 
     image: str
@@ -49,6 +50,7 @@ class Site:
     drifted: str = ""
     warnings: tuple[str, ...] = ()
     held_hash: str = ""
+    logins: tuple[str, ...] = ()
 
 
 def find(settings: Settings) -> Site:
@@ -62,9 +64,10 @@ def find(settings: Settings) -> Site:
             problems.append(error.problem)
             return None
 
-    cluster = settings.cluster
-    with _manager(cluster.docker_host) as engine:
+    cluster, images = settings.cluster, all_images(settings)
+    with _manager(cluster.docker_host, images) as (engine, logins):
         manager = preflight.survey(engine, cluster.docker_host)
+        needed_logins = registry.needed_logins(engine, images, logins)
         image = ask(lambda: _pinned(engine, "image", cluster.image, cluster.platform))
         notebook_image = ask(
             lambda: _pinned(engine, "notebookImage", cluster.notebook_image, cluster.platform)
@@ -85,7 +88,15 @@ def find(settings: Settings) -> Site:
         drifted=drifted,
         held_hash=(declared_hash(manager.workers) or "") if waiting and manager.workers else "",
         warnings=tuple(f"{p.key}: {p.found}; fix: {p.fix}" for p in waiting),
+        logins=needed_logins,
     )
+
+
+def all_images(settings: Settings) -> list[ImageReference]:
+    """Return the images of all services."""
+    managed = settings.caddy.mode == "managed"
+    cluster = settings.cluster
+    return [cluster.image, cluster.notebook_image, *([settings.caddy.image] if managed else [])]
 
 
 def _drifted(engine: "docker.APIClient", *, can_be_complete: bool) -> str:
@@ -99,10 +110,13 @@ def _unfit(host: str, problems: Sequence[Problem]) -> ConfigError:
 
 
 @contextmanager
-def _manager(host: str) -> "Iterator[docker.APIClient]":
+def _manager(
+    host: str, images: Sequence[ImageReference]
+) -> "Iterator[tuple[docker.APIClient, registry.Logins]]":
     try:
+        logins = registry.find_logins(images)  # first, because the client reads them too
         with connect(host, seconds=ANSWER_SECONDS) as engine:
-            yield engine
+            yield engine, logins
     except ProblemError as error:
         raise _unfit(host, [error.problem]) from None
     except SshError as error:
@@ -129,6 +143,8 @@ def _pinned(
     try:
         distribution = engine.inspect_distribution(str(image))  # type: ignore[no-untyped-call]
     except APIError as error:
+        if refusal := registry.refusal(key, image, error):
+            raise ProblemError(refusal) from None
         if image.digest:
             return _left_to_nodes(key, image, error)
         problem = Problem(

@@ -70,6 +70,8 @@ FACTS: dict[str, Fact] = {
         question=lambda s: s.caddy.network if s.caddy.mode == "external" else "",
         default=lambda s: NOT_RECORDED if s.caddy.mode == "external" else None,
     ),
+    # An offline preview pulls nothing, and its machine may have no login.
+    "logins": Fact(question=lambda _: "", default=lambda _: ()),
     # Offline, drift cannot be seen.
     "drifted": Fact(question=lambda _: "", default=lambda _: ""),
     "held_hash": Fact(question=lambda _: "", default=lambda _: ""),

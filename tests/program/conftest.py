@@ -11,7 +11,7 @@ from swarm import offline, site
 from tests.conftest import ROOT
 
 SECRET_KEYS = [f"dask-swarm:{name}Password" for name in ("notebook", "basic", "authelia")]
-SECRET_KEYS.append("dask-swarm:s3SecretKey")
+SECRET_KEYS += ["dask-swarm:s3SecretKey", "dask-swarm:pipConfig"]
 HEALTH = (
     '{"workers": 4, "threads": 4, "memory_bytes": 4294967296, "imprints": {"dask_worker": "1"}}'
 )
@@ -53,6 +53,10 @@ class Program:
     def container(self, name):
         """Return the container spec of a service."""
         return self.service(name)["taskSpec"]["containerSpec"]
+
+    def labels(self, name):
+        """Return the labels of a service."""
+        return {label["label"]: label["value"] for label in self.service(name)["labels"]}
 
     def named_volume(self, name):
         """Return the mount of the only volume of a service that outlives its containers."""
@@ -111,15 +115,16 @@ def run(request, defaults):
     """
     changed = "monkeypatch" in request.fixturenames
 
-    def run_now(drifted, config, program=None, held_hash=""):
+    def run_now(drifted, config, program=None, **found):
         with pytest.MonkeyPatch.context() as patch:
-            known = {"drifted": drifted, "held_hash": held_hash}
+            known = {"drifted": drifted, **found}
             patch.setattr(site, "find", lambda s: replace(_site(s), **known))
             return _run(defaults | config, preview=False, program=program)
 
-    def run_program(*, drifted="", again=False, program=None, held_hash="", **config):
-        if changed or again or program or held_hash:
-            return run_now(drifted, config, program, held_hash)
+    def run_program(*, drifted="", again=False, program=None, logins=(), held_hash="", **config):
+        found = {"logins": logins, "held_hash": held_hash}
+        if changed or again or program or logins or held_hash:
+            return run_now(drifted, config, program, **found)
         key = (drifted, *sorted(config.items()))
         if key not in PROGRAMS:
             PROGRAMS[key] = run_now(drifted, config)

@@ -86,9 +86,17 @@ class TestEveryService:
     @pytest.mark.parametrize("name", SERVICES)
     def test_has_a_label_with_its_spec_hash(self, program, name):
         """By it the health probe knows whether Swarm has the declared spec."""
-        (label,) = program.service(name)["labels"]
-        assert "dask.swarm/revision" == label["label"]
-        assert 16 == len(label["value"])
+        assert 16 == len(program.labels(name)["dask.swarm/revision"])
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_asks_updaters_to_leave_it_alone(self, program, name):
+        """The labels of Shepherd's example and of Gantry's defaults, on the service."""
+        labels = program.labels(name)
+        assert ("false", "true") == (
+            labels["shepherd.autodeploy"],
+            labels["gantry.services.excluded"],
+        )
+        assert 3 == len(labels)
 
 
 class TestScheduler:

@@ -161,9 +161,11 @@ def deployed(new_deployment, swarm):
     """Return a context manager that deploys a stack on an empty Swarm and destroys it."""
 
     @contextmanager
-    def deploy(runner, control_host=None, **config):
+    def deploy(runner, control_host=None, secrets=None, **config):
         assert not wait_until_gone(swarm)
         deployment = new_deployment(runner, control_host)
+        for key, value in (secrets or {}).items():
+            config[key] = deployment.encrypted(key, value)
         deployment.configure(**config)
         try:
             deployment.run("up")

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT, wait_for
+from tests.swarm import sshd
 from tests.swarm.conftest import (
     RUNNERS,
     cluster_services,
@@ -45,6 +46,15 @@ def test_many_connections_at_once_all_succeed(control_host):
     assert count > control_host.logins()
 
 
+@pytest.mark.parametrize("address", ["ssh://{alias}", "ssh://{user}@{alias}", "ssh://[fd00::77]"])
+def test_a_host_is_called_as_in_the_users_ssh_config(control_host, address):
+    """A name with an underscore, a domain's account, an IPv6 address."""
+    host = address.format(alias=sshd.ALIAS, user=sshd.USER)
+    call = control_host.command(sys.executable, "-c", BURST, host, "1")
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+    assert "[3]\n" == done.stdout, done.stderr
+
+
 @pytest.mark.parametrize(
     ("known", "message", "fix"),
     [
@@ -72,7 +82,10 @@ def remote(request, control_host, deployed, swarm):
     """Return a small cluster that the control host deploys and destroys."""
     control_host.hang_up()
     before = control_host.logins()
-    with deployed(request.param, control_host, workers=1, caddyMode="none") as deployment:
+    # The rehearsal deploys to the lab's own addresses only.
+    named = {"dockerHost": f"ssh://{sshd.USER}@{sshd.ALIAS}"} if request.param == "pulumi" else {}
+    config = {"workers": 1, "caddyMode": "none"} | named
+    with deployed(request.param, control_host, **config) as deployment:
         yield deployment
     assert not wait_until_gone(swarm)
     assert before + 1 == control_host.logins()

@@ -57,6 +57,12 @@ def test_the_defaults_are_valid(defaults):
         ("autheliaPortal", "http://auth.org", "begins with https://", "autheliaPortal https://"),
         ("autheliaPortal", "https://a.org/{x}", "begins with https://", "autheliaPortal https://"),
         ("autheliaEndpoint", "/api", "/api/verify", "autheliaEndpoint /api/authz/forward-auth"),
+        ("pipConfig", "[1]", "an object of pip's options", "--secret --path pipConfig.index-url"),
+        ("pipConfig", '{"A_B": "1"}', "as pip calls them", "--path pipConfig.index-url"),
+        ("pipConfig", '{"proxy": "a\\nb"}', "one line", "--path pipConfig.index-url"),
+        ("pipConfig", '{"proxy": ""}', "one line", "--path pipConfig.index-url"),
+        ("pipConfig", '{"proxy": "#a"}', "one line", "--path pipConfig.index-url"),
+        ("pipConfig", '{"proxy": " a"}', "one line", "--path pipConfig.index-url"),
         ("environment", "[1]", "an object of variable names", "--path environment.TZ"),
         ("environment", '{"A B": "1"}', "names of letters", "--path environment.TZ"),
         ("environment", '{"A": {"B": "1"}}', "a text for each variable", "--path environment.TZ"),
@@ -569,4 +575,20 @@ def test_other_settings_of_tls_are_the_users(defaults, key):
     assert (
         config
         == parse_settings(defaults | {"daskConfig": json.dumps(config)}, (), {}).shared.dask_config
+    )
+
+
+@pytest.mark.parametrize("login", ["me:correct-horse@", "token@"])
+def test_a_login_in_the_address_of_an_index_must_be_encrypted(defaults, login):
+    """The message does not repeat it; an address without a login may be plain."""
+    options = {"index-url": f"https://{login}pypi.example.org/simple"}
+    (problem,) = problems(defaults | {"pipConfig": json.dumps(options)})
+    assert ("pipConfig", "the value is in plain text") == (problem.key, problem.found)
+    assert login not in str(problem)
+    values = defaults | {"pipConfig": json.dumps(options)}
+    assert options == parse_settings(values, {"pipConfig"}, {}).cluster.pip_config
+    plain = {"index-url": "https://pypi.example.org/simple", "trusted-host": "a@b"}
+    assert (
+        plain
+        == parse_settings(defaults | {"pipConfig": json.dumps(plain)}, (), {}).cluster.pip_config
     )
