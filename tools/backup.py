@@ -18,13 +18,13 @@ from subprocess import CalledProcessError
 from swarm import leftovers
 from swarm.causes import error_of, spell_size
 from swarm.manager import MANAGER_ERRORS, Manager
-from swarm.nodes import Node, hostname, matches, usable
+from swarm.nodes import Node, Task, hostname, matches, usable
 from swarm.progress import Progress
 from swarm.shutdown import end_tasks, unfinished
-from swarm.snapshot import Service, replicas
+from swarm.snapshot import Service, Snapshot, replicas
 from tools import volume_agent
 from tools.runners import ROOT, Runner, say
-from tools.transfer import Agent, Place, Site, TransferError, agents
+from tools.transfer import Agent, Place, Runtime, TransferError, agents
 from tools.volume_agent import BrokenArchiveError, Json
 
 BACKUPS = ROOT / "backups"
@@ -62,12 +62,13 @@ class Owner:
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """A deployed stack: its name, its manager's address, its services by role, its network."""
+    """A deployed stack: its name, its manager and the address, what it keeps, where agents run."""
 
     name: str
     address: str
-    services: Mapping[str, Service]
-    site: Site
+    manager: Manager
+    owners: Sequence[Owner]
+    runtime: Runtime
 
 
 def run(runner: Runner, action: str, *, folder: Path | None, made_by: str) -> int:
@@ -82,7 +83,7 @@ def run(runner: Runner, action: str, *, folder: Path | None, made_by: str) -> in
         say(str(error))
         return 1
     except MANAGER_ERRORS as error:
-        say(f"the Swarm manager, or a file: {error}")
+        say(f"{action} failed: {error}")
         return 1
     return 0
 
@@ -107,7 +108,6 @@ def _interruptible() -> Iterator[None]:
 def backup(runner: Runner, folder: Path | None) -> None:
     """Write an archive of each volume into a new folder."""
     stack, progress = _stack(runner), Progress()
-    owners = _owners(stack)
     now = datetime.now(UTC)
     target = folder or BACKUPS / stack.name / f"{now:%Y%m%dT%H%M%SZ}"
     if target.exists():
@@ -115,7 +115,7 @@ def backup(runner: Runner, folder: Path | None) -> None:
     about = {"stack": stack.name, "created": f"{now:%Y-%m-%d %H:%M:%S} UTC"}
     with (
         _whole(target) as draft,
-        _connected(stack, owners, progress, read_only=True) as connected,
+        _connected(stack, stack.owners, progress, read_only=True) as connected,
     ):
         for owner, agent in connected.items():
             progress.log(f"reading {owner}")
@@ -160,7 +160,7 @@ def restore(runner: Runner, source: Path | None, made_by: str) -> None:
     """Replace the files of every volume that a backup has by the backup's."""
     archives = _archives(source, made_by)
     stack, progress = _stack(runner), Progress()
-    owners = {owner.role: owner for owner in _owners(stack)}
+    owners = {owner.role: owner for owner in stack.owners}
     for role in archives.keys() - owners.keys():
         say(f"{OWNERS[role][1]}: not restored, because {stack.name} keeps nothing of the kind")
     for role in owners.keys() - archives.keys():
@@ -169,12 +169,12 @@ def restore(runner: Runner, source: Path | None, made_by: str) -> None:
     if not chosen:
         raise TransferError(f"{source}: nothing that {stack.name} keeps is in this backup")
     for owner in chosen:
-        _require_one_node(stack, owner)
+        _require_one_node(stack.manager, owner)
     losses = _replace(stack, {owner: archives[owner.role][0] for owner in chosen}, progress)
-    _wait_until_running(stack.address, chosen, progress)
+    _wait_until_running(stack.manager, chosen, progress)
     for owner in chosen:
         archive, manifest = archives[owner.role]
-        say(f"{owner}: restored from {manifest['created']}, {_contents(archive, manifest)}")
+        say(f"{owner}: restored from {manifest.get('created')}, {_contents(archive, manifest)}")
         say(f"  {_spell_losses(losses[owner])}")
 
 
@@ -187,19 +187,19 @@ def _replace(
         with ExitStack() as ended:
             # First in, last out: a service starts when no agent works on its volume any more.
             stopped: list[Owner] = []
-            ended.enter_context(_restarting(stack.address, stopped))
+            ended.enter_context(_restarting(stack.manager, stopped))
             connected = ended.enter_context(_connected(stack, owners, progress, read_only=False))
             for owner, agent in connected.items():
                 progress.log(f"sending {owner}")
                 agent.unpack(archives[owner])
             stopped += owners
-            _stop(stack.address, owners, progress)
+            _stop(stack.manager, owners, progress)
             losses = {owner: agent.swap() for owner, agent in connected.items()}
-            _require_stopped(stack.address, owners)
+            _require_stopped(stack.manager, owners)
             for owner, agent in connected.items():
                 agent.commit()
                 restored.append(str(owner))
-    except (TransferError, EOFError, *MANAGER_ERRORS) as error:
+    except (TransferError, *MANAGER_ERRORS) as error:
         done = f"restored: {', '.join(restored)}" if restored else "nothing is restored"
         raise TransferError(f"{error}; {done}") from None
     return losses
@@ -225,10 +225,10 @@ def _archives(source: Path | None, made_by: str) -> dict[str, tuple[Path, Json]]
         manifest = volume_agent.check(path)
         if manifest.get("role") not in OWNERS or manifest["role"] in found:
             raise BrokenArchiveError(f"{path}: {manifest.get('role')!r} is not a volume's role")
-        if manifest["stack"] != made_by:
+        if (stack := manifest.get("stack")) != made_by:
             raise TransferError(
-                f"{path} is of the stack {manifest['stack']}, not of {made_by}. "
-                f"Fix: choose another backup, or add FROM={manifest['stack']}"
+                f"{path}: the backup is of the stack {stack}, not of {made_by}. "
+                f"Fix: choose another backup, or add FROM={stack}"
             )
         found[manifest["role"]] = (path, manifest)
     if not found:
@@ -249,7 +249,8 @@ def _stack(runner: Runner) -> Stack:
         raise TransferError(
             f"{runner.stack}: the stack is not deployed. Fix: make up STACK={runner.stack}"
         )
-    services = {service["ID"]: service for service in Manager(hosts[0]).objects("service")}
+    manager = Manager(hosts[0])
+    services = {service["ID"]: service for service in manager.objects("service")}
     roles = {role: ids[name] for role, (name, _) in OWNERS.items() if name in ids}
     if missing := [role for role, identifier in roles.items() if identifier not in services]:
         raise TransferError(
@@ -259,33 +260,30 @@ def _stack(runner: Runner) -> Stack:
     return Stack(
         name=runner.stack,
         address=hosts[0],
-        services={role: services[identifier] for role, identifier in roles.items()},
-        site=Site.beside(services[ids[NOTEBOOK]], ids[NETWORK]),
+        manager=manager,
+        owners=[_owner(manager, role, services[identifier]) for role, identifier in roles.items()],
+        runtime=Runtime.beside(services[ids[NOTEBOOK]], ids[NETWORK]),
     )
 
 
-def _owners(stack: Stack) -> list[Owner]:
-    manager = Manager(stack.address)
+def _owner(manager: Manager, role: str, service: Service) -> Owner:
+    name, template = service["Spec"]["Name"], service["Spec"]["TaskTemplate"]
+    mounts = template["ContainerSpec"]["Mounts"]
+    (volume,) = [mount["Source"] for mount in mounts if mount.get("Source")]
     nodes = manager.nodes()
-    now = manager.snapshot([service["Spec"]["Name"] for service in stack.services.values()])
-    owners = []
-    for role, service in stack.services.items():
-        container = service["Spec"]["TaskTemplate"]["ContainerSpec"]
-        (volume,) = [mount["Source"] for mount in container["Mounts"] if mount.get("Source")]
-        running = {
-            task["NodeID"]
-            for task in now.tasks_of(service["Spec"]["Name"])
-            if task["DesiredState"] == "running" and task["Status"]["State"] == "running"
-        }
-        fit = [n for n in nodes if n["ID"] in running] or _fitting(service, nodes)
-        if len(fit) != 1:
-            raise TransferError(
-                f"{service['Spec']['Name']}: the service does not run, and {len(fit)} nodes fit "
-                "controlPlacement, so the node of its volume is not known. Fix: name one node, "
-                "make up"
-            )
-        owners.append(Owner(role=role, service=service, place=Place(volume=volume, node=fit[0])))
-    return owners
+    used = {task["NodeID"] for task in _running(manager.snapshot([name]))}
+    fit = [node for node in nodes if node["ID"] in used] or _fitting(service, nodes)
+    if len(fit) != 1:
+        raise TransferError(
+            f"{name}: the service does not run, and {len(fit)} nodes fit controlPlacement, so the "
+            "node of its volume is not known. Fix: name one node, make up"
+        )
+    return Owner(role=role, service=service, place=Place(volume=volume, node=fit[0]))
+
+
+def _running(now: Snapshot) -> list[Task]:
+    wanted = [task for task in now.tasks if task["DesiredState"] == "running"]
+    return [task for task in wanted if task["Status"]["State"] == "running"]
 
 
 def _fitting(service: Service, nodes: Sequence[Node]) -> list[Node]:
@@ -294,9 +292,9 @@ def _fitting(service: Service, nodes: Sequence[Node]) -> list[Node]:
     return [node for node in nodes if usable(node) and all(matches(node, rule) for rule in rules)]
 
 
-def _require_one_node(stack: Stack, owner: Owner) -> None:
+def _require_one_node(manager: Manager, owner: Owner) -> None:
     """Refuse where Swarm could start the service beside another volume."""
-    fit = sorted(hostname(n) for n in _fitting(owner.service, Manager(stack.address).nodes()))
+    fit = sorted(hostname(node) for node in _fitting(owner.service, manager.nodes()))
     if len(fit) != 1:
         raise TransferError(
             f"{owner.name}: controlPlacement fits {', '.join(fit) or 'no node that is ready'}, "
@@ -310,31 +308,35 @@ def _connected(
     stack: Stack, owners: Sequence[Owner], progress: Progress, *, read_only: bool
 ) -> Iterator[dict[Owner, Agent]]:
     places = [owner.place for owner in owners]
-    with agents(stack.address, stack.site, places, progress, read_only=read_only) as connected:
+    with agents(stack.address, stack.runtime, places, progress, read_only=read_only) as connected:
         yield dict(zip(owners, connected, strict=True))
 
 
 @contextmanager
-def _restarting(address: str, owners: Sequence[Owner]) -> Iterator[None]:
+def _restarting(manager: Manager, owners: Sequence[Owner]) -> Iterator[None]:
     """Start the services at the end of the block, whatever has happened in it."""
     try:
         yield
     finally:
-        manager = Manager(address)
         for owner in owners:
             # At least one: a restore that was killed may have left none.
-            manager.scale(owner.name, max(1, replicas(owner.service)))
+            count = max(1, replicas(owner.service))
+            try:
+                manager.scale(owner.name, count)
+            except MANAGER_ERRORS as error:
+                say(f"{owner.name}: stopped. Fix: docker service scale {owner.name}={count}")
+                raise TransferError(str(error)) from None
 
 
-def _stop(address: str, owners: Sequence[Owner], progress: Progress) -> None:
+def _stop(manager: Manager, owners: Sequence[Owner], progress: Progress) -> None:
     names = [owner.name for owner in owners]
     progress.log(f"stopping {', '.join(names)}")
-    end_tasks(Manager(address), names, Progress())
-    _require_stopped(address, owners)
+    end_tasks(manager, names, Progress())
+    _require_stopped(manager, owners)
 
 
-def _require_stopped(address: str, owners: Sequence[Owner]) -> None:
-    now = Manager(address).snapshot([owner.name for owner in owners])
+def _require_stopped(manager: Manager, owners: Sequence[Owner]) -> None:
+    now = manager.snapshot([owner.name for owner in owners])
     for name, service in now.services.items():
         if replicas(service) or unfinished(now.tasks_of(name)):
             raise TransferError(
@@ -343,14 +345,12 @@ def _require_stopped(address: str, owners: Sequence[Owner]) -> None:
             )
 
 
-def _wait_until_running(address: str, owners: Sequence[Owner], progress: Progress) -> None:
-    manager, names = Manager(address), {owner.name for owner in owners}
+def _wait_until_running(manager: Manager, owners: Sequence[Owner], progress: Progress) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
-        now = manager.snapshot(names)
-        wanted = [task for task in now.tasks if task["DesiredState"] == "running"]
-        running = {t["ServiceID"] for t in wanted if t["Status"]["State"] == "running"}
-        waiting = sorted(name for name in names if now.services[name]["ID"] not in running)
+        now = manager.snapshot([owner.name for owner in owners])
+        running = {task["ServiceID"] for task in _running(now)}
+        waiting = [owner.name for owner in owners if owner.service["ID"] not in running]
         if not waiting:
             return
         if time.monotonic() > deadline:

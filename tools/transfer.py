@@ -24,7 +24,7 @@ from components.certificates import AUTHORITIES, FILE_NAME
 from health.job import DEADLINE_LABEL
 from health.reaper import reaper
 from swarm.causes import error_of
-from swarm.manager import PROBE_LABELS, Manager
+from swarm.manager import MANAGER_ERRORS, PROBE_LABELS, Manager
 from swarm.nodes import Node, hostname, usable
 from swarm.progress import Progress
 from swarm.shutdown import end_tasks
@@ -62,7 +62,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Site:
+class Runtime:
     """Where agents run: the network, an image with Python, the files of TLS, if any.
 
     `secrets` and `configs` are as in the API's spec of a service.
@@ -74,8 +74,8 @@ class Site:
     configs: Sequence[Mapping[str, Any]]
 
     @classmethod
-    def beside(cls, service: Service, network_id: str) -> "Site":
-        """Return the site of a service of the cluster."""
+    def beside(cls, service: Service, network_id: str) -> "Runtime":
+        """Return the runtime of a service of the cluster."""
         container = service["Spec"]["TaskTemplate"]["ContainerSpec"]
         return cls(
             network_id=network_id,
@@ -187,57 +187,54 @@ class Agent:
 
 @contextmanager
 def agents(
-    address: str, site: Site, places: Sequence[Place], progress: Progress, *, read_only: bool
+    address: str, runtime: Runtime, places: Sequence[Place], progress: Progress, *, read_only: bool
 ) -> Iterator[list[Agent]]:
     """Yield a connected agent for each volume; at the end their services are removed."""
-    names = [f"dask_transfer-{secrets.token_hex(4)}" for _ in [*places, None]]
+    relay, *others = [f"dask_transfer-{secrets.token_hex(4)}" for _ in [None, *places]]
+    tokens = {name: secrets.token_hex(volume_agent.TOKEN_BYTES // 2) for name in others}
     os.environ["DOCKER_HOST"] = address  # for the reapers
     with ExitStack() as stack:
         # Before the first connection, because they fork.
-        dismissals = [stack.enter_context(reaper(name, LIMIT_SECONDS)) for name in names]
+        dismissals = [
+            stack.enter_context(reaper(name, LIMIT_SECONDS)) for name in (relay, *others)
+        ]
         manager = Manager(address)
-        relay, *others = names
-        own = _own_node(manager)
-        _remove_leftovers(manager, site)
-        tokens = [secrets.token_hex(volume_agent.TOKEN_BYTES // 2) for _ in places]
-        specs = [_relay_spec(relay, site, own)]
-        for name, place, token in zip(others, places, tokens, strict=True):
-            specs.append(_agent_spec(name, site, place, token, read_only=read_only))
+        specs = [_relay_spec(relay, runtime, _own_node(manager))]
+        for place, (name, token) in zip(places, tokens.items(), strict=True):
+            specs.append(_agent_spec(name, runtime, place, token, read_only=read_only))
+        _remove_leftovers(manager, runtime)
+        created = False
         try:
             for spec in specs:
                 manager.create(spec)
-            container = _started(manager, names, progress)
+            created = True
+            container = _started(manager, [relay, *others], progress)
             with ExitStack() as connections:
-                attached = [
-                    connections.enter_context(closing(_connect(manager, container, order)))
-                    for order in _orders(others, tokens, site)
+                yield [
+                    Agent(connections.enter_context(closing(_connect(manager, container, order))))
+                    for order in _orders(tokens, runtime)
                 ]
-                yield [Agent(connection) for connection in attached]
         finally:
-            _remove(manager, names)
-        # After a failure the reapers remove what a late request may have created.
-        for dismiss in dismissals:
-            dismiss()
+            with suppress(*MANAGER_ERRORS):
+                _remove(manager, [relay, *others])
+                # Otherwise the reapers remove what a late request may create.
+                for dismiss in dismissals if created else ():
+                    dismiss()
 
 
-def _orders(names: Sequence[str], tokens: Sequence[str], site: Site) -> list[Json]:
-    return [
-        {
-            "host": f"tasks.{name}",
-            "port": PORT,
-            "token": token,
-            "seconds": REACH_SECONDS,
-            **site.tls,
-        }
-        for name, token in zip(names, tokens, strict=True)
-    ]
+def _orders(tokens: Mapping[str, str], runtime: Runtime) -> list[Json]:
+    common = {"port": PORT, "seconds": REACH_SECONDS, **runtime.tls}
+    return [{**common, "host": f"tasks.{name}", "token": token} for name, token in tokens.items()]
 
 
 def _connect(manager: Manager, container: str, order: Json) -> Attached:
-    command = ["python", "-c", _SOURCE.read_text(encoding="utf-8"), "relay"]
-    attached = Attached(manager.attach(container, command))
+    attached = Attached(manager.attach(container, _command("relay")))
     attached.write(json.dumps(order).encode() + b"\n")
     return attached
+
+
+def _command(*arguments: str) -> list[str]:
+    return ["python", "-c", _SOURCE.read_text(encoding="utf-8"), *arguments]
 
 
 def _own_node(manager: Manager) -> Node:
@@ -253,9 +250,9 @@ def _own_node(manager: Manager) -> Node:
     return node
 
 
-def _remove_leftovers(manager: Manager, site: Site) -> None:
+def _remove_leftovers(manager: Manager, runtime: Runtime) -> None:
     """Remove the services of killed runs; raises `TransferError` while another run is active."""
-    now = manager.labelled({LABEL: site.network_id})
+    now = manager.labelled({LABEL: runtime.network_id})
     for name, service in now.services.items():
         is_active = [t for t in now.tasks_of(name) if t["Status"]["State"] not in ENDED]
         if is_active and float(service["Spec"]["Labels"][DEADLINE_LABEL]) > time.time():
@@ -267,41 +264,40 @@ def _remove_leftovers(manager: Manager, site: Site) -> None:
 
 
 def _agent_spec(
-    name: str, site: Site, place: Place, token: str, *, read_only: bool
+    name: str, runtime: Runtime, place: Place, token: str, *, read_only: bool
 ) -> dict[str, Any]:
     order = {
         "folder": FOLDER,
         "port": PORT,
         "seconds": LIMIT_SECONDS,
         "token_hash": hashlib.sha256(token.encode()).hexdigest(),
-        **site.tls,
+        **runtime.tls,
     }
-    command = ["python", "-c", _SOURCE.read_text(encoding="utf-8"), "serve", json.dumps(order)]
     # Without a copy of the image's files: the volume may be new.
     volume = types.Mount(FOLDER, place.volume, read_only=read_only, no_copy=True)
     return _spec(
         name,
-        site,
+        runtime,
         place.node,
-        command=command,
+        command=_command("serve", json.dumps(order)),
         user="0:0",
         cap_add=[*(CAN_READ if read_only else CAN_WRITE)],
         mounts=[types.Mount("/tmp", source=None), volume],  # noqa: S108  the container's own
     )
 
 
-def _relay_spec(name: str, site: Site, node: Node) -> dict[str, Any]:
+def _relay_spec(name: str, runtime: Runtime, node: Node) -> dict[str, Any]:
     command = ["python", "-c", f"import time; time.sleep({LIMIT_SECONDS})"]
-    return _spec(name, site, node, command=command, user=USER)
+    return _spec(name, runtime, node, command=command, user=USER)
 
 
-def _spec(name: str, site: Site, node: Node, **container: Any) -> dict[str, Any]:  # noqa: ANN401
+def _spec(name: str, runtime: Runtime, node: Node, **container: Any) -> dict[str, Any]:  # noqa: ANN401
     """Return the arguments of `APIClient.create_service`."""
     template = types.TaskTemplate(
         types.ContainerSpec(
-            site.image,
-            secrets=[_reference(types.SecretReference, "Secret", s) for s in site.secrets],
-            configs=[_reference(types.ConfigReference, "Config", c) for c in site.configs],
+            runtime.image,
+            secrets=[_reference(types.SecretReference, "Secret", s) for s in runtime.secrets],
+            configs=[_reference(types.ConfigReference, "Config", c) for c in runtime.configs],
             healthcheck=types.Healthcheck(test=["NONE"]),
             stop_grace_period=30 * 10**9,
             cap_drop=["ALL"],
@@ -313,14 +309,14 @@ def _spec(name: str, site: Site, node: Node, **container: Any) -> dict[str, Any]
         restart_policy=types.RestartPolicy(condition="none"),
         placement=types.Placement(constraints=[f"node.id=={node['ID']}"]),
         log_driver=types.DriverConfig("json-file", {"max-size": "1m", "max-file": "1"}),
-        networks=[types.NetworkAttachmentConfig(site.network_id)],
+        networks=[types.NetworkAttachmentConfig(runtime.network_id)],
     )
     ends_at = str(int(time.time() + LIMIT_SECONDS))
     return {
         "task_template": template,
         "name": name,
         # As a probe's, so that `destroy` and `recover` remove it.
-        "labels": {**PROBE_LABELS, DEADLINE_LABEL: ends_at, LABEL: site.network_id},
+        "labels": {**PROBE_LABELS, DEADLINE_LABEL: ends_at, LABEL: runtime.network_id},
         "mode": types.ServiceMode("replicated", replicas=1),
     }
 
@@ -344,14 +340,14 @@ def _started(manager: Manager, names: Sequence[str], progress: Progress) -> str:
         now = manager.snapshot(names)
         tasks = [task for name in names for task in now.tasks_of(name)]
         states = [task["Status"]["State"] for task in tasks]
-        if [*states] == ["running"] * len(names):
+        if states == ["running"] * len(names):
             return str(tasks[0]["Status"]["ContainerStatus"]["ContainerID"])
         errors = ", ".join({error_of(task) for task in tasks} - {""})
         waiting = ", ".join(sorted({state for state in states if state != "running"}))
         if set(states) & set(ENDED) or time.monotonic() > deadline:
             raise TransferError(
-                f"the services that reach the volumes do not start within {START_SECONDS} s: "
-                f"{errors or waiting}. Fix: docker service ps --no-trunc {' '.join(names)}"
+                f"the services that reach the volumes did not start: {errors or waiting}. "
+                f"Fix: docker service ps --no-trunc {' '.join(names)}"
             )
         progress.update(f"services that reach the volumes are starting: {waiting or 'new'}")
         time.sleep(manager.poll_seconds)

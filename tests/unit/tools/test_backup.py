@@ -126,7 +126,7 @@ def swarm(monkeypatch):
     swarm.failures = {}
 
     @contextmanager
-    def agents(address, site, places, progress, *, read_only):
+    def agents(address, runtime, places, progress, *, read_only):
         swarm.steps.append(f"agents that {'read' if read_only else 'write'}")
         try:
             yield [Agent(place.volume.removesuffix("-files"), swarm) for place in places]
@@ -299,7 +299,9 @@ class TestNothingIsTouched:
     def test_by_another_stacks_backup(self, swarm, runner, folder):
         """Unless that stack is named."""
         runner.stack = "test"
-        self.refused(swarm, runner, folder, "stack prod, not of test. Fix: .* FROM=prod", "test")
+        self.refused(
+            swarm, runner, folder, "the stack prod, not of test. Fix: .* FROM=prod", "test"
+        )
         assert [] == swarm.hosts
         backup.restore(runner, folder, "prod")
 

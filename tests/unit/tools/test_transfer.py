@@ -11,7 +11,7 @@ from swarm.manager import PROBE_LABELS
 from swarm.progress import Progress
 from swarm.snapshot import Snapshot
 from tools import transfer
-from tools.transfer import CAN_READ, CAN_WRITE, LABEL, Place, Site, TransferError
+from tools.transfer import CAN_READ, CAN_WRITE, LABEL, Place, Runtime, TransferError
 
 NODE = {
     "ID": "n1",
@@ -39,23 +39,27 @@ def service(**files):
 
 
 @pytest.fixture
-def site():
-    """Return the site of a notebook with TLS."""
-    return Site.beside(service(Secrets=[OTHER, KEY], Configs=[TRUSTED]), "net")
+def runtime():
+    """Return the runtime of a notebook with TLS."""
+    return Runtime.beside(service(Secrets=[OTHER, KEY], Configs=[TRUSTED]), "net")
 
 
-def test_the_files_of_tls_are_the_notebooks(site):
+def test_the_files_of_tls_are_the_notebooks(runtime):
     """No other secret comes along; without TLS there is none."""
-    assert ([KEY], [TRUSTED], "notebook@sha256:1") == (site.secrets, site.configs, site.image)
-    assert {"certificate": f"/run/secrets/{FILE_NAME}", "authorities": AUTHORITIES} == site.tls
-    plain = Site.beside(service(Secrets=[OTHER]), "net")
+    assert ([KEY], [TRUSTED], "notebook@sha256:1") == (
+        runtime.secrets,
+        runtime.configs,
+        runtime.image,
+    )
+    assert {"certificate": f"/run/secrets/{FILE_NAME}", "authorities": AUTHORITIES} == runtime.tls
+    plain = Runtime.beside(service(Secrets=[OTHER]), "net")
     assert ([], [], {}) == (plain.secrets, plain.configs, plain.tls)
 
 
 @pytest.mark.parametrize(("read_only", "rights"), [(True, CAN_READ), (False, CAN_WRITE)])
-def test_an_agent_has_the_rights_that_it_needs(site, read_only, rights):
+def test_an_agent_has_the_rights_that_it_needs(runtime, read_only, rights):
     """It can write to its volume only for a restore, and to nothing else but `/tmp`."""
-    spec = transfer._agent_spec("name", site, PLACE, "0f1e2d", read_only=read_only)
+    spec = transfer._agent_spec("name", runtime, PLACE, "0f1e2d", read_only=read_only)
     container = spec["task_template"]["ContainerSpec"]
     tmp, volume = container["Mounts"]
     assert ("dask-notebook", "/volume", read_only) == (
@@ -76,9 +80,9 @@ def test_an_agent_has_the_rights_that_it_needs(site, read_only, rights):
     assert "0f1e2d" not in str(spec)
 
 
-def test_the_relay_has_no_rights(site):
+def test_the_relay_has_no_rights(runtime):
     """It runs as an ordinary user and has no volume."""
-    container = transfer._relay_spec("name", site, NODE)["task_template"]["ContainerSpec"]
+    container = transfer._relay_spec("name", runtime, NODE)["task_template"]["ContainerSpec"]
     assert ("1000:1000", True, ["ALL"]) == tuple(
         container[key] for key in ("User", "ReadOnly", "CapabilityDrop")
     )
@@ -104,19 +108,19 @@ def snapshot(state, ends_in=60):
 
 
 @pytest.mark.parametrize("now", [snapshot("complete"), snapshot("running", ends_in=-1)])
-def test_what_a_killed_run_left_is_removed(site, now):
+def test_what_a_killed_run_left_is_removed(runtime, now):
     """Its tasks have ended, or its deadline is over."""
     removed = []
     manager = SimpleNamespace(labelled=lambda _: now, remove=removed.append)
-    transfer._remove_leftovers(manager, site)
+    transfer._remove_leftovers(manager, runtime)
     assert ["dask_transfer-1"] == removed
 
 
-def test_two_runs_at_once_are_refused(site):
+def test_two_runs_at_once_are_refused(runtime):
     """They could work on one volume."""
     manager = SimpleNamespace(labelled=lambda _: snapshot("running"))
     with pytest.raises(TransferError, match=r"another backup or restore .* rm dask_transfer-1$"):
-        transfer._remove_leftovers(manager, site)
+        transfer._remove_leftovers(manager, runtime)
 
 
 def test_a_service_that_does_not_start_is_named(monkeypatch):
@@ -129,5 +133,5 @@ def test_a_service_that_does_not_start_is_named(monkeypatch):
         transfer._started(manager, ["dask_transfer-1"], Progress())
     snapshots += [Snapshot(services=services, tasks=(task("preparing"),))]
     monkeypatch.setattr(transfer, "START_SECONDS", 0)
-    with pytest.raises(TransferError, match=r"within 0 s: preparing\. Fix: "):
+    with pytest.raises(TransferError, match=r"did not start: preparing\. Fix: "):
         transfer._started(manager, ["dask_transfer-1"], Progress())
