@@ -14,7 +14,6 @@ from pulumi.automation import CommandError
 
 from swarm.causes import spell_size
 from swarm.offline import OFFLINE, RECORD
-from tools import backup
 from tools.recovery import RecoveryError, recover, unlock
 from tools.runners import CliMissingError, PulumiRunner, Runner, runner_for, say
 
@@ -104,6 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(runner: Runner, chosen: argparse.Namespace) -> int:
     """Run the chosen action and return the exit code."""
     if chosen.action in COPIES:
+        from tools import backup  # it takes a second, which the other actions need not wait
+
         return backup.run(
             runner, chosen.action, folder=chosen.backup, made_by=chosen.from_stack or runner.stack
         )
