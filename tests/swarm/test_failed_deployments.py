@@ -51,8 +51,8 @@ def test_containers_that_cannot_start_are_explained(foreign_home, failing, lab, 
     """Scheduler and workers install packages; the notebook cannot write to its home."""
     image = whose_pip_has_no_index(lab.docker_host, images["image"])
     failing.configure(image=image, extraPipPackages=["s3fs"], healthDeadline=120)
-    print(printed[-5000:])
     printed = failing.fail("up")
+    print(printed[-5000:])
     assert "cause: pip cannot connect to its package index at 127.0.0.1 (NewConnect" in printed
     assert "cause: the volume dask-notebook (/home/jovyan) does not belong to the" in printed
     assert "container's user, uid 1000" in printed

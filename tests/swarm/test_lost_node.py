@@ -15,6 +15,7 @@ OVERCOMMITTED = {
     "workerReservedCpus": "0.1",
     "workerReservedMemory": "128MiB",
     "healthDeadline": 300,
+    "proof": "quick",
 }
 NEIGHBOUR = "neighbour"
 
