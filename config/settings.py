@@ -456,13 +456,6 @@ def _check_environment(
             expected="no value",
             fix="unset DOCKER_CONTEXT",
         )
-    if version := environment.get("DOCKER_API_VERSION"):
-        yield Problem(
-            key="DOCKER_API_VERSION",
-            found=f"{version!r} is set in the environment, and the provider uses no other version",
-            expected="no value, since client and engine agree on a version",
-            fix="unset DOCKER_API_VERSION",
-        )
     yield from _check_proxies(config.get("dockerHost", ""), environment)
     path = environment.get("DOCKER_CERT_PATH")
     if path and not config.get("dockerHost", "").startswith("tcp://"):

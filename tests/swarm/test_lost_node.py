@@ -11,7 +11,12 @@ from tests.swarm.conftest import RUNNERS, lab_command, service_of
 from tests.swarm.test_preflight import drained, node_of
 from tools.runners import PulumiRunner
 
-OVERCOMMITTED = {"workerReservedCpus": "0.1", "workerReservedMemory": "128MiB"}
+OVERCOMMITTED = {
+    "workerReservedCpus": "0.1",
+    "workerReservedMemory": "128MiB",
+    "healthDeadline": 300,
+    "proof": "quick",
+}
 NEIGHBOUR = "neighbour"
 
 

@@ -198,12 +198,6 @@ def test_a_docker_context_in_the_environment_is_refused(defaults):
         parse_settings(defaults, (), {"DOCKER_CONTEXT": "elsewhere"})
 
 
-def test_an_api_version_in_the_environment_is_refused(defaults):
-    """The provider would speak that version, whatever the engine needs."""
-    with pytest.raises(ConfigError, match="unset DOCKER_API_VERSION"):
-        parse_settings(defaults, (), {"DOCKER_API_VERSION": "1.30"})
-
-
 @pytest.mark.parametrize(
     ("variable", "environment", "fix"),
     [
