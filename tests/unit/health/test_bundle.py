@@ -110,6 +110,7 @@ def test_the_bundled_program_works(address, outside):
     """Its functions run on workers that cannot import it, with the service's arguments."""
     expected = {"workers": 2, "threads": 2, "memory_bytes": 2 * GIB, "workers_per_node": 2}
     changes = {"scheduler_address": address, "expected": expected, "notebook": None}
+    changes |= {"closed_ports": []}
     request = Request.parse(json.dumps(REQUEST | changes | {"packages": ["pytest>=8"]}))
     template = job.spec(request, "dask_health-1", TIMEOUT_SECONDS, time.time())["task_template"]
     command = template["ContainerSpec"]["Args"]

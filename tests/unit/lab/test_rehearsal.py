@@ -143,7 +143,8 @@ class FakeSwarm:
     def inspect(self, noun, identity):
         if identity not in self.things:
             raise NotFound(identity)
-        return {"Spec": self.things[identity], "Version": {"Index": 7}}
+        addresses = {"Config": [{"Subnet": "10.0.1.0/24"}]}
+        return {"Spec": self.things[identity], "Version": {"Index": 7}, "IPAM": addresses}
 
     def update(self, noun, identity, version, *, name, **given):
         assert 7 == version
