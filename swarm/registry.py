@@ -2,7 +2,7 @@
 
 `docker login` keeps logins in a file or in a credential helper. The Docker provider reads them
 there at each run, so a plan and a state hold no password. The provider sends the login with each
-service, and Swarm hands it to the nodes that pull. A login that is not needed stays here.
+service that needs it, and Swarm hands it to the nodes that pull.
 """
 
 import os
