@@ -142,6 +142,7 @@ def other(tmp_path):
     (folder / "work").mkdir(parents=True)
     (folder / "work" / "big").write_text("older")
     (folder / "lost").write_text("lost")
+    (folder / "history.sqlite-wal").write_text("of a database that was open")
     return folder
 
 
