@@ -276,7 +276,8 @@ def _owner(manager: Manager, role: str, service: Service) -> Owner:
     if len(fit) != 1:
         raise TransferError(
             f"{name}: the service does not run, and {len(fit)} nodes fit controlPlacement, so the "
-            "node of its volume is not known. Fix: name one node, make up"
+            "node of its volume is not known. Fix: pulumi config set controlPlacement "
+            "node.hostname==<node>; make up"
         )
     return Owner(role=role, service=service, place=Place(volume=volume, node=fit[0]))
 
@@ -298,8 +299,8 @@ def _require_one_node(manager: Manager, owner: Owner) -> None:
     if len(fit) != 1:
         raise TransferError(
             f"{owner.name}: controlPlacement fits {', '.join(fit) or 'no node that is ready'}, "
-            "but a volume belongs to one node. Fix: pulumi config set --path "
-            f"'controlPlacement[0]' node.hostname=={hostname(owner.place.node)}, make up"
+            "but a volume belongs to one node. Fix: pulumi config set controlPlacement "
+            f"node.hostname=={hostname(owner.place.node)}; make up"
         )
 
 

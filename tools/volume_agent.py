@@ -355,6 +355,8 @@ def _losses(folder: Path, new: Path) -> tuple[list[str], int]:
     lost, changed = [], 0
     for path in _walk(folder):
         name = path.relative_to(folder)
+        if path.is_socket() or path.name.endswith(SQLITE_COMPANIONS):
+            continue  # in no archive
         if not os.path.lexists(new / name):
             lost.append(str(name))
         elif path.is_file() and not path.is_symlink():

@@ -188,6 +188,8 @@ def test_a_restarted_server_keeps_old_runs(swarm, notebook, name):
     assert [] == runs_of(notebook, "missing")
 
 
+# The engine where there is one: its state names the services.
+@pytest.mark.parametrize("cluster", RUNNERS[-1:], indirect=True)
 def test_a_backup_is_restored_onto_another_node(cluster, lab, swarm, name, tmp_path):
     """Files, owners, flows and certificates are as they were; a broken archive changes nothing."""
     folder, kept = tmp_path / "backup", ["sh", "-c", MAKE_FILES]
@@ -200,7 +202,7 @@ def test_a_backup_is_restored_onto_another_node(cluster, lab, swarm, name, tmp_p
         tasks = task_ids(swarm)
         assert 1 == copy(cluster, "restore", tmp_path / "broken.tar.gz")
         assert (before, tasks) == (what_is_kept(engine), task_ids(swarm))
-    cluster.configure(**CONFIG, controlPlacement=["node.hostname==lab-data-1"])
+    cluster.configure(**CONFIG, controlPlacement="node.hostname==lab-data-1")
     cluster.run("up")
     declared = specs(swarm)
     with closing(docker.DockerClient(lab.nodes[1].docker_host)) as engine:
