@@ -67,7 +67,11 @@ def declare_managed_caddy(
     """Declare network, Caddy and reloader."""
     if args.image is None:
         raise ValueError("the managed Caddy needs an image")
-    network_id = declare_network(f"{name}-network", args.settings.caddy.network, opts).id
+    # Another name is another network: the old one is removed when no service is on it any more.
+    renamable = pulumi.ResourceOptions.merge(
+        opts, pulumi.ResourceOptions(delete_before_replace=False)
+    )
+    network_id = declare_network(f"{name}-network", args.settings.caddy.network, renamable).id
     boot = _config(name, "boot.caddy", caddyfile.boot(), opts)
     files = {"reloader.sh": caddyfile.reloader(), **args.files}
     configs = [_config(name, file, text, opts) for file, text in files.items()]

@@ -10,8 +10,9 @@ import pulumi
 import pulumi_docker as docker
 import pulumi_random as random
 
+from swarm.leftovers import OWNER_LABEL
+
 NETWORK_NAME = "dask-network"
-OWNER_LABEL = "dask.swarm/owner"
 
 
 class DaskNetwork(pulumi.ComponentResource):

@@ -22,10 +22,11 @@ KINDS = {
     "docker:index/serviceConfig:ServiceConfig": "config",
     "docker:index/secret:Secret": "secret",
 }
+OWNER_LABEL = "dask.swarm/owner"  # on a network; its value is random
 UNIQUE_NAMES = ("config", "secret")  # the engine adds a random suffix
 
 State = Mapping[str, Any]  # as `pulumi stack export` prints it, the part under `deployment`
-Resource = Mapping[str, Any]
+Resource = dict[str, Any]
 Object = Mapping[str, Any]
 
 
@@ -48,6 +49,14 @@ def unfinished_creations(state: State) -> list[Resource]:
     """Return the resources whose creation the engine has begun and not finished."""
     pending = state.get("pending_operations") or []
     return [entry["resource"] for entry in pending if entry["type"] == "creating"]
+
+
+def unfinished_replacements(state: State) -> list[Resource]:
+    """Return the deleted objects whose replacement was not created.
+
+    If their deletion was part of another resource's replacement, the engine deletes them again.
+    """
+    return [r for r in resources(state) if r["type"] in KINDS and r.get("pendingReplacement")]
 
 
 def unfinished_programs(state: State) -> list[Mapping[str, Any]]:

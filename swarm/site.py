@@ -19,7 +19,7 @@ from requests.exceptions import RequestException
 from config.problems import ConfigError, Problem, ProblemError, set_command
 from config.settings import Settings
 from config.types import ImageReference, Platform
-from swarm import drift, preflight, registry
+from swarm import drift, ingress, preflight, registry
 from swarm.client import SshError, connect
 from swarm.nodes import Node, matches, usable
 from swarm.preflight import Survey
@@ -68,6 +68,7 @@ def find(settings: Settings) -> Site:
     with _manager(cluster.docker_host, images) as (engine, logins):
         manager = preflight.survey(engine, cluster.docker_host)
         needed_logins = registry.needed_logins(engine, images, logins)
+        problems += _ingress_problems(engine, manager, settings)
         image = ask(lambda: _pinned(engine, "image", cluster.image, cluster.platform))
         notebook_image = ask(
             lambda: _pinned(engine, "notebookImage", cluster.notebook_image, cluster.platform)
@@ -97,6 +98,13 @@ def all_images(settings: Settings) -> list[ImageReference]:
     managed = settings.caddy.mode == "managed"
     cluster = settings.cluster
     return [cluster.image, cluster.notebook_image, *([settings.caddy.image] if managed else [])]
+
+
+def _ingress_problems(
+    engine: "docker.APIClient", manager: Survey, settings: Settings
+) -> list[Problem]:
+    services = engine.services()  # type: ignore[no-untyped-call]
+    return list(ingress.problems(engine.networks(), services, manager.tasks, settings))
 
 
 def _drifted(engine: "docker.APIClient", *, can_be_complete: bool) -> str:

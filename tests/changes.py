@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 CONTINUES = "Continues"
 HANDED_ON = "Continues: a worker that stops first hands on its data and tasks"
 LOST = "Lost: the new scheduler has no state, clients must submit again"
+REPLACED = f"{LOST}; the sites are unavailable meanwhile"
 KERNELS_STOP = "Stops with its kernel; files stay"
 SCHEDULER, WORKER, NOTEBOOK = "dask_scheduler", "dask_worker", "dask_notebook"
 CADDY = "dask_caddy"
 PREFECT = "dask_prefect"
 MANAGED_CADDY = {"caddyMode": "managed", "domain": "localhost", "auth": "none"}
+EXISTING_CADDY = {"caddyMode": "external"}
 REBUILT, NEWER = "rebuilt", "newer"  # the tests replace these by images
 
 
@@ -208,6 +210,38 @@ CHANGES = [
         effect=f"{CONTINUES}; the sites are unavailable for a moment",
         tried={"caddyImage": "caddy:2.11.99"},
         base=MANAGED_CADDY,
+    ),
+    Change(
+        what="Network of a managed Caddy",
+        keys=("caddyNetwork",),
+        restarts=(SCHEDULER, NOTEBOOK, CADDY),
+        effect=REPLACED,
+        tried={"caddyNetwork": "front-network"},
+        base=MANAGED_CADDY,
+    ),
+    Change(
+        what="Network of an existing Caddy",
+        keys=("caddyNetwork",),
+        restarts=(SCHEDULER, NOTEBOOK),
+        effect=REPLACED,
+        tried={"caddyNetwork": "front-network"},
+        base=EXISTING_CADDY,
+    ),
+    Change(
+        what="Another Caddy, or none",
+        keys=("caddyMode",),
+        restarts=(SCHEDULER, NOTEBOOK),
+        effect=REPLACED,
+        tried={"caddyMode": "none"},
+        base=EXISTING_CADDY,
+    ),
+    Change(
+        what="Domain of an existing Caddy, added or removed",
+        keys=("domain",),
+        restarts=(NOTEBOOK,),
+        effect=KERNELS_STOP,
+        tried={"domain": "localhost", "auth": "basic"},
+        base=EXISTING_CADDY,
     ),
     Change(
         what="Deadline of the proof",

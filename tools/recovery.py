@@ -1,5 +1,7 @@
 """Removes what a killed `up` or `destroy` has left: the stack's lock and objects on the Swarm.
 
+What it has deleted and not replaced is marked in the state, so that the next `up` only creates it.
+
 Owns the decision whether a lock is stale, and the order of the repair: the unfinished creations
 stay in the state until their objects are gone, so an interrupted repair can be repeated.
 """
@@ -12,6 +14,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -37,7 +40,8 @@ def recover(runner: PulumiRunner, *, ends: bool = False) -> None:
     """
     state = _state(runner)
     ending = leftovers.services_without_shutdown(state) if ends else []
-    if not (ending or leftovers.unfinished_creations(state)):
+    replaced = leftovers.unfinished_replacements(state)
+    if not (ending or replaced or leftovers.unfinished_creations(state)):
         return
     tried = _refresh(runner, state, "--skip-pending-creates")
     if not _removed_lock(tried.stderr):
@@ -50,6 +54,8 @@ def recover(runner: PulumiRunner, *, ends: bool = False) -> None:
         for inputs in leftovers.unfinished_programs(_state(runner, "--show-secrets")):
             _undo(inputs, runner.project)
     _check(_refresh(runner, state, "--clear-pending-creates"))
+    if replaced:
+        _forget_replacements(runner)
 
 
 def unlock(runner: PulumiRunner) -> bool:
@@ -118,6 +124,20 @@ def _undo(inputs: Mapping[str, Any], folder: Path) -> None:
         check=False,
     )
     say(_check(done).stdout.strip())
+
+
+def _forget_replacements(runner: PulumiRunner) -> None:
+    """Have the next refresh find out that the deleted objects are gone.
+
+    The engine refreshes no resource that waits for its replacement.
+    """
+    exported = json.loads(_check(runner.ask("stack", "export")).stdout)
+    for resource in leftovers.unfinished_replacements(exported["deployment"]):
+        del resource["pendingReplacement"]
+    with NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(exported, file)
+        file.flush()
+        _check(runner.ask("stack", "import", "--file", file.name))
 
 
 def _state(runner: PulumiRunner, *options: str) -> State:

@@ -170,7 +170,7 @@ def _fail(settings):
 def _site(settings):
     managed = settings.caddy.mode == "managed"
     is_local = settings.ingress and settings.ingress.is_local
-    caddy = "caddy-network-id" if settings.caddy.mode == "external" else None
+    caddy = f"{settings.caddy.network}-id" if settings.caddy.mode == "external" else None
     return site.Site(
         image=f"{settings.cluster.image}@sha256:{'a' * 64}",
         notebook_image=f"{settings.cluster.notebook_image}@sha256:{'b' * 64}",

@@ -7,6 +7,7 @@ import pytest
 from tests.changes import CHANGES, NEWER, REBUILT
 
 SERVICES = "docker:index/service:Service"
+NETWORKS = "docker:index/network:Network"
 
 
 def as_text(values):
@@ -20,8 +21,9 @@ def tasks(program):
     """Return by service the part of its spec whose change makes Swarm replace its tasks."""
     kinds = ("docker:index/serviceConfig:ServiceConfig", "docker:index/secret:Secret")
     files = [file for kind in kinds for file in program.of_type(kind)]
-    # New content is a new config or secret, with a new id.
+    # New content is a new config or secret, and a new name a new network, with a new id.
     content = {f"{file.name}-id": file.inputs["data"] for file in files}
+    content |= {f"{net.name}-id": net.inputs["name"] for net in program.of_type(NETWORKS)}
     specs = {
         service.inputs["name"]: service.inputs["taskSpec"] for service in program.of_type(SERVICES)
     }

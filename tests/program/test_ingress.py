@@ -41,6 +41,11 @@ class TestManaged:
         assert FILES == sorted(files_of(program))
         assert not [config for config in program.of_type(CONFIG) if "name" in config.inputs]
 
+    def test_a_new_network_is_created_before_the_old_network_is_deleted(self, run):
+        """The services leave the old network in between; the provider would delete it first."""
+        request = run(**LOCAL).requests["front-network"]
+        assert (True, False) == (request.deleteBeforeReplaceDefined, request.deleteBeforeReplace)
+
     @pytest.mark.parametrize(
         "change",
         [

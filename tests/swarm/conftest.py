@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import docker
+import psutil
 import pytest
 import yaml
 
@@ -108,6 +109,27 @@ class Deployment:
         done = self.runner.run(action, *options, capture=True)
         assert 0 != done.returncode, done.stdout + done.stderr
         return done.stdout + done.stderr
+
+
+def kill(deployment, action, when):
+    """Start an action and kill all of its processes as soon as `when` is true."""
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=deployment.runner.run, args=(action,))
+    process.start()
+    try:
+        wait_for("reason to kill", when, pause=0.02)
+    finally:
+        kill_tree(psutil.Process(process.pid))
+        process.join()
+
+
+def kill_tree(process):
+    """Kill a process and its descendants, also those in sessions of their own."""
+    family = [process, *process.children(recursive=True)]
+    for member in family:
+        member.suspend()
+    for member in {*family, *process.children(recursive=True)}:
+        member.kill()
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,10 @@
 """A killed deployment: the next `up` proves the stack, the next `destroy` leaves nothing."""
 
-import multiprocessing
-
-import psutil
 import pytest
 
-from tests.conftest import wait_for
 from tests.swarm.conftest import (
     RUNNERS,
+    kill,
     probe_services,
     remove_leftovers,
     wait_until_gone,
@@ -55,27 +52,6 @@ def after_destroy(deployment, swarm):
     yield
     assert 0 == deploy(deployment.runner, "destroy")
     assert not wait_until_gone(swarm, seconds=0)
-
-
-def kill(deployment, action, when):
-    """Start an action and kill all of its processes as soon as `when` is true."""
-    context = multiprocessing.get_context("fork")
-    process = context.Process(target=deployment.runner.run, args=(action,))
-    process.start()
-    try:
-        wait_for("reason to kill", when, pause=0.02)
-    finally:
-        kill_tree(psutil.Process(process.pid))
-        process.join()
-
-
-def kill_tree(process):
-    """Kill a process and its descendants, also those in sessions of their own."""
-    family = [process, *process.children(recursive=True)]
-    for member in family:
-        member.suspend()
-    for member in {*family, *process.children(recursive=True)}:
-        member.kill()
 
 
 @pytest.mark.parametrize("moment", ["network", "notebook", "probe"])

@@ -57,7 +57,7 @@ class FakeEngine:
     def configs(self):
         return []
 
-    def networks(self, names):
+    def networks(self, names=("",)):
         return [n for n in self.answers["networks"] if any(name in n["Name"] for name in names)]
 
     def inspect_distribution(self, image, auth_config=None):
@@ -258,7 +258,7 @@ class TestImages:
         """Swarm would resolve the tag again at every change, on every node."""
         config = {"image": "r.org/dask:1", "notebookImage": f"r.org/n:1@{DIGEST}"}
         config |= {"caddyMode": "managed", "domain": "localhost", "auth": "basic"}
-        fit = site_of(FakeEngine(), **config, caddyImage="caddy:2.11.9")
+        fit = site_of(FakeEngine(networks=[]), **config, caddyImage="caddy:2.11.9")
         assert f"r.org/dask:1@{DIGEST}" == fit.image
         assert f"r.org/n:1@{DIGEST}" == fit.notebook_image
         assert f"caddy:2.11.9@{DIGEST}" == fit.caddy_image
@@ -343,8 +343,9 @@ class TestNetwork:
         fix = "docker network create --driver overlay --attachable caddy-network"
         assert fix == problem.fix
         assert [] == find(FakeEngine(networks=[NETWORK | {"Attachable": True}]), **config)
-        service = {"ID": "1", "Spec": {"Name": "edge"}}
-        assert [] == find(FakeEngine(services=[service]), **config)
+        service = {"ID": "1", "Spec": {"Name": "edge", "TaskTemplate": {}}}
+        running = {"ServiceID": "1", "Status": {"State": "running"}, "DesiredState": "running"}
+        assert [] == find(FakeEngine(services=[service], tasks=[running]), **config)
 
 
 def test_all_problems_are_reported_at_once(find):

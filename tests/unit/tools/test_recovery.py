@@ -121,6 +121,9 @@ class Runner(PulumiRunner):
         return {}
 
     def ask(self, *command):
+        if command[:3] == ("stack", "import", "--file"):
+            command, path = command[:3], Path(command[3])
+            object.__setattr__(self, "state", json.loads(path.read_text())["deployment"])
         self.calls.append(" ".join(command))
         return Finished([], 0, json.dumps({"deployment": self.state}), "")
 
@@ -190,6 +193,18 @@ def test_a_killed_deployments_lock_is_removed_first(swarm, ended, lock):
     recovery.recover(runner)
     assert ["stack export", PROBE, "stack export", CLEAR] == runner.calls
     assert (False, 1) == (lock.exists(), len(swarm.removed))
+
+
+def test_what_was_deleted_and_not_replaced_is_not_deleted_again(swarm):
+    """Without the mark the engine reads it, finds out that it is gone, and creates it."""
+    kinds = {"serviceConfig:ServiceConfig": "config", "service:Service": "service"}
+    docker = [{"type": f"docker:index/{kind}", "urn": urn} for kind, urn in kinds.items()]
+    command = {"type": "command:local:Command", "urn": "c", "pendingReplacement": True}
+    waiting = [resource | {"pendingReplacement": True} for resource in docker]
+    runner = Runner({"resources": [*STATE["resources"], *waiting, command]})
+    recovery.recover(runner)
+    assert ["stack export", "stack import --file"] == runner.calls[-2:]
+    assert [*docker, command] == runner.state["resources"][2:]
 
 
 def test_a_finished_deployment_needs_no_recovery(swarm):
