@@ -19,7 +19,7 @@ from components.object_store import ObjectStore, declare_object_store
 from components.pip import declare_pip_config
 from components.prefect import Prefect, PrefectArgs, api_url, prefect_variables
 from components.scheduler import Scheduler, SchedulerArgs, scheduler_address
-from components.service import DeclaredService, MountedFile, mount_config
+from components.service import DeclaredService, MountedFile, Network, mount_config
 from components.shared import Shared
 from components.workers import Workers, WorkersArgs
 from config import workloads
@@ -43,7 +43,7 @@ class DaskCluster(pulumi.ComponentResource):
     """Network, scheduler, workers, notebook and, if managed, Prefect."""
 
     scheduler_address: str
-    network_id: pulumi.Output[str]
+    network: Network
     notebook: Notebook
     environment: MountedFile | None
     pip_config: list[MountedFile]
@@ -59,9 +59,8 @@ class DaskCluster(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         settings = args.settings
         self.scheduler_address = scheduler_address(encrypted=settings.tls.on)
-        network = DaskNetwork(f"{name}-network", child)
-        self.network_id = network.network_id
-        subnets = pulumi.Output.json_dumps(network.subnets)
+        self.network = DaskNetwork(f"{name}-network", settings, args.site, child).network
+        subnets = pulumi.Output.json_dumps(self.network.subnets)
         self._subnets = mount_config(f"{name}-subnets", SUBNETS, subnets, child)
         self.prefect_api_url = api_url(settings.prefect.mode, settings.prefect.api_url)
         store = declare_object_store(f"{name}-object-store", settings.object_store, child)
@@ -126,7 +125,8 @@ class DaskCluster(pulumi.ComponentResource):
             object_store=store,
             certificates=self.certificates,
             scheduler_address=self.scheduler_address,
-            network_id=self.network_id,
+            network=self.network,
+            other_network_ids=args.site.other_network_ids,
             subnets=self._subnets,
             caddy_network_id=args.ingress.network_id,
         )

@@ -19,7 +19,7 @@ from components.notebook import Notebook
 from components.prefect import Prefect
 from components.program import declare_program
 from components.scheduler import Scheduler
-from components.service import DeclaredService, MountedFile, mount_secret
+from components.service import DeclaredService, MountedFile, Network, mount_secret
 from config.settings import CaddySettings, IngressSettings, Settings
 from config.types import split_address
 from swarm.site import Site
@@ -50,6 +50,7 @@ class Ingress(pulumi.ComponentResource):
     """
 
     network_id: pulumi.Input[str] | None
+    networks: tuple[Network, ...] = ()
     services: tuple[DeclaredService, ...] = ()
     key: MountedFile | None = None
     urls: dict[str, str]
@@ -97,7 +98,8 @@ class Ingress(pulumi.ComponentResource):
                 secrets=(self.key, session_file),
             )
             caddy = declare_managed_caddy(name, caddy_args, child)
-            self.network_id, self.services = caddy.network_id, caddy.services
+            self.network_id, self.services = caddy.network.id, caddy.services
+            self.networks = (caddy.network,)
         if settings.installs_sites:
             _declare_install(f"{name}-delivery", settings, self.caddyfile, child)
 

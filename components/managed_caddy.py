@@ -15,12 +15,13 @@ from caddy import caddyfile
 from components.health_check import HealthCheck, Script
 from components.network import declare_network
 from components.service import (
-    Attachment,
     DeclaredService,
     MountedFile,
+    Network,
     Rolling,
     ServiceSpec,
     Volume,
+    attachments,
     declare_service,
     mount_config,
 )
@@ -57,7 +58,7 @@ class ManagedCaddyArgs:
 class ManagedCaddy:
     """The network on which Caddy reaches its upstreams, and its services."""
 
-    network_id: pulumi.Output[str]
+    network: Network
     services: tuple[DeclaredService, ...]
 
 
@@ -71,14 +72,19 @@ def declare_managed_caddy(
     renamable = pulumi.ResourceOptions.merge(
         opts, pulumi.ResourceOptions(delete_before_replace=False)
     )
-    network_id = declare_network(f"{name}-network", args.settings.caddy.network, renamable).id
+    network = declare_network(
+        f"{name}-network",
+        args.settings.caddy.network,
+        renamable,
+        docker_host=args.settings.cluster.docker_host,
+    )
     boot = _config(name, "boot.caddy", caddyfile.boot(), opts)
     files = {"reloader.sh": caddyfile.reloader(), **args.files}
     configs = [_config(name, file, text, opts) for file, text in files.items()]
-    caddy = _caddy(args, args.image, network_id, boot)
+    caddy = _caddy(args, args.image, network, boot)
     reloader = _reloader(args.settings, args.image, configs)
     return ManagedCaddy(
-        network_id=network_id,
+        network=network,
         services=(
             declare_service(f"{name}-caddy", caddy, opts),
             declare_service(f"{name}-reloader", reloader, opts),
@@ -93,9 +99,7 @@ def _config(
     return mount_config(logical, f"{FILES}/{file}", text, opts)
 
 
-def _caddy(
-    args: ManagedCaddyArgs, image: str, network_id: pulumi.Input[str], boot: MountedFile
-) -> ServiceSpec:
+def _caddy(args: ManagedCaddyArgs, image: str, network: Network, boot: MountedFile) -> ServiceSpec:
     return ServiceSpec(
         workload=workloads.caddy(args.settings),
         image=image,
@@ -103,7 +107,7 @@ def _caddy(
         # Where Caddy keeps certificates and their keys.
         environment={"XDG_DATA_HOME": DATA.target},
         health_check=HealthCheck(port=HEALTH_PORT, path="/", by_wget=True),
-        networks=[Attachment(network_id=network_id)],
+        networks=attachments(network),
         platform=args.settings.cluster.platform,
         configs=[boot],
         secrets=args.secrets,

@@ -15,7 +15,6 @@ import pulumi_random as random
 from components.certificates import identity_of
 from components.dask_config import Config
 from components.health_check import HealthCheck
-from components.network import NETWORK_NAME
 from components.scheduler import ALIAS, DASHBOARD_PORT
 from components.service import (
     DeclaredService,
@@ -30,6 +29,7 @@ from components.service import (
 )
 from components.shared import Shared
 from config.workloads import NOTEBOOK, Workload
+from swarm.networks import NETWORK_NAME
 
 PORT = 8888
 CONFIG_SOURCE = Path(__file__).parent.parent / "images" / "jupyter_server_config.py"
@@ -122,7 +122,7 @@ def _spec(
         packages=shared.packages,
         start_seconds=shared.start_seconds,
         health_check=HealthCheck(port=PORT, path="/api"),
-        networks=attachments(shared.network_id, shared.caddy_network_id),
+        networks=attachments(shared.network, shared.caddy_network_id, *shared.other_network_ids),
         platform=shared.platform,
         secrets=secrets,
         configs=[*configs, *shared.object_store.configs],

@@ -73,7 +73,7 @@ def _spec(args: PrefectArgs) -> ServiceSpec:
         start_seconds=shared.start_seconds,
         secrets=shared.pip_config,
         health_check=HealthCheck(port=PORT, path="/api/health"),
-        networks=attachments(shared.network_id, shared.caddy_network_id),
+        networks=attachments(shared.network, shared.caddy_network_id),
         platform=shared.platform,
         volumes=[DATA, DASK_HOME],
     )

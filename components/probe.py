@@ -17,11 +17,11 @@ from components import notebook, scheduler
 from components.certificates import identity_of
 from components.cluster import DaskCluster
 from components.ingress import Ingress
-from components.network import NETWORK_NAME
 from components.program import declare_attempt, declare_program
 from components.service import MountedFile, short_hash
 from config.settings import Settings
 from config.workloads import NOTEBOOK, SCHEDULER
+from swarm.networks import NETWORK_NAME
 from swarm.proof_record import PROOF_RECORD, record_data, without_spec_hashes
 from swarm.site import Site
 
@@ -90,7 +90,9 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         "image": args.site.notebook_image,
         "constraints": list(settings.shared.control_placement),
         "scheduler_address": cluster.scheduler_address,
-        "network_id": cluster.network_id,
+        "network_id": cluster.network.id,
+        # The probe is a client as the notebook is: it must reach the same servers.
+        "other_network_ids": list(args.site.other_network_ids),
         "network_name": NETWORK_NAME,
         "caddy_network_id": args.ingress.network_id,
         "services": {

@@ -25,7 +25,23 @@ def declare_program(
     docker_host: str | None = None,
     opts: pulumi.ResourceOptions,
 ) -> pulumi.Output[str]:
-    """Declare runs of `module` with `request` on standard input; return its standard output.
+    """Declare runs of a program as `declare_command` does; return its standard output."""
+    return declare_command(
+        name, module, request, on=on, triggers=triggers, docker_host=docker_host, opts=opts
+    ).stdout
+
+
+def declare_command(
+    name: str,
+    module: str,
+    request: pulumi.Input[str],
+    *,
+    on: Mapping[Event, str],
+    triggers: Sequence[pulumi.Input[str]] = (),
+    docker_host: str | None = None,
+    opts: pulumi.ResourceOptions,
+) -> command.local.Command:
+    """Declare runs of `module` with `request` on standard input.
 
     `on` maps each event to the program's arguments. A changed trigger replaces the resource.
     """
@@ -41,7 +57,7 @@ def declare_program(
         logging=command.local.Logging.STDERR,
         add_previous_output_in_env=False,
         opts=opts,
-    ).stdout
+    )
 
 
 def declare_attempt(

@@ -82,7 +82,7 @@ def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         packages=shared.packages,
         start_seconds=shared.start_seconds,
         health_check=HealthCheck(port=DASHBOARD_PORT, path="/health"),
-        networks=attachments(shared.network_id, shared.caddy_network_id, [ALIAS]),
+        networks=attachments(shared.network, shared.caddy_network_id, aliases=[ALIAS]),
         platform=shared.platform,
         secrets=[*identity.secrets, *shared.pip_config],
         configs=[*configs, *shared.object_store.configs],

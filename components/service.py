@@ -43,26 +43,28 @@ TMP = Volume(target="/tmp")  # noqa: S108  the containers' own
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attachment:
-    """A network that a service is on, by id, and the service's extra names on it."""
+class Network:
+    """A network by its id, its ranges, and its `resource` if the stack declares it."""
 
-    network_id: pulumi.Input[str]
+    id: pulumi.Input[str]
+    subnets: pulumi.Input[Sequence[str]] = ()
+    resource: pulumi.Resource | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attachment:
+    """A network that a service is on, and the service's extra names on it."""
+
+    network: Network
     aliases: Sequence[str] = ()
 
 
 def attachments(
-    network_id: pulumi.Input[str],
-    caddy_network_id: pulumi.Input[str] | None,
-    aliases: Sequence[str] = (),
+    network: Network, *others: pulumi.Input[str] | None, aliases: Sequence[str] = ()
 ) -> list[Attachment]:
-    """Return the networks of a service that Caddy, if any, must reach.
-
-    `aliases` are names on the first network only.
-    """
-    overlay = Attachment(network_id=network_id, aliases=aliases)
-    if caddy_network_id is None:
-        return [overlay]
-    return [overlay, Attachment(network_id=caddy_network_id)]
+    """Return the networks of a service; `aliases` are names on the first network only."""
+    joined = [Attachment(network=Network(id=other)) for other in others if other is not None]
+    return [Attachment(network=network, aliases=aliases), *joined]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +152,7 @@ def declare_service(
         declared_hash = declared_hash.apply(partial(_hold, spec.workload.name, held_hash))
     values: dict[str, pulumi.Input[str]] = {**UPDATER_LABELS, DECLARED_HASH_LABEL: declared_hash}
     labels = [docker.ServiceLabelArgs(label=label, value=text) for label, text in values.items()]
-    resource = docker.Service(name, **inputs, labels=labels, opts=opts)
+    resource = docker.Service(name, **inputs, labels=labels, opts=_replaced(spec, opts))
     return DeclaredService(
         name=spec.workload.name,
         declared_hash=declared_hash,
@@ -167,6 +169,14 @@ def _hold(service: str, held_hash: str, declared_hash: str) -> str:
             "fix: bring the node back, or set workers to what fits now; see the warning"
         )
     return declared_hash
+
+
+def _replaced(spec: ServiceSpec, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:
+    # Otherwise the engine would update a service in place, after the removal of its network.
+    networks = [attached.network.resource for attached in spec.networks]
+    return pulumi.ResourceOptions.merge(
+        opts, pulumi.ResourceOptions(replace_with=[network for network in networks if network])
+    )
 
 
 def package_environment(packages: Sequence[str]) -> dict[str, str]:
@@ -225,8 +235,8 @@ def service_inputs(spec: ServiceSpec) -> dict[str, Any]:
             "restart_policy": {"condition": "any", "delay": "1s", "window": "30s"},
             "placement": _placement(spec.workload, spec.platform),
             "networks_advanceds": [
-                {"id": network.network_id, "aliases": list(network.aliases)}
-                for network in spec.networks
+                {"id": attached.network.id, "aliases": list(attached.aliases)}
+                for attached in spec.networks
             ],
             "log_driver": {
                 "name": "json-file",

@@ -8,7 +8,7 @@ import pulumi
 from components.certificates import Certificates, Role, identity_of
 from components.dask_config import Config, mount_dask_config
 from components.object_store import ObjectStore
-from components.service import MountedFile, Volume
+from components.service import MountedFile, Network, Volume
 from config.types import Platform
 
 # Where pip installs users' packages in the project's own image.
@@ -20,6 +20,7 @@ class Shared:
     """Settings and wiring of the whole cluster; `caddy_network_id` is None without Caddy.
 
     `image` is that of all services but the notebook. `subnets` are those of the cluster's network.
+    Workers and notebook join the other networks.
     """
 
     image: str
@@ -32,7 +33,8 @@ class Shared:
     object_store: ObjectStore
     certificates: Certificates | None
     scheduler_address: str
-    network_id: pulumi.Input[str]
+    network: Network
+    other_network_ids: Sequence[str]
     subnets: MountedFile
     caddy_network_id: pulumi.Input[str] | None
 

@@ -5,7 +5,6 @@ nothing depends on it, so a `destroy` begins with it. Then the networks have no 
 provider does not retry when Swarm refuses to remove a network in use.
 """
 
-import json
 from dataclasses import dataclass
 
 import pulumi
@@ -34,11 +33,17 @@ class Shutdown(pulumi.ComponentResource):
         super().__init__("dask:swarm:Shutdown", name, None, opts)
         # The scheduler first: without it workers do not wait to hand on their data.
         services = (*args.cluster.services, *args.ingress.services)
+        networks = (args.cluster.network, *args.ingress.networks)
         declare_program(
             f"{name}-run",
             "swarm.shutdown",
             # The reloader cannot be scaled, and is on no network.
-            json.dumps({"services": [service.name for service in services if service.scales]}),
+            pulumi.Output.json_dumps(
+                {
+                    "services": [service.name for service in services if service.scales],
+                    "networks": [network.id for network in networks if network.resource],
+                }
+            ),
             on={"delete": ""},
             docker_host=args.settings.cluster.docker_host,
             opts=pulumi.ResourceOptions(

@@ -25,6 +25,7 @@ from components.service import (
 from components.shared import DASK_HOME, Shared
 from config.types import spell_memory
 from config.workloads import ResourceLimit, Workload
+from swarm.networks import NETWORK_NAME
 
 HTTP_PORT = 8789
 PRELOADS = Path(__file__).parent.parent / "images"
@@ -107,7 +108,9 @@ def _spec(args: WorkersArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         packages=shared.packages,
         start_seconds=shared.start_seconds,
         health_check=HealthCheck(port=HTTP_PORT, path="/health"),
-        networks=attachments(shared.network_id, None),
+        networks=attachments(shared.network, *shared.other_network_ids),
+        # Another network may have a `scheduler` too, which could be found first.
+        search_domains=[NETWORK_NAME] if shared.other_network_ids else [],
         platform=shared.platform,
         configs=[*configs, *shared.object_store.configs],
         secrets=[*identity.secrets, *shared.work_secrets],

@@ -7,11 +7,13 @@ settings there are. Values are by config key; a setting that failed its own chec
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
+from ipaddress import IPv4Network
 from typing import Any
 
 from config.problems import Problem, set_command
-from config.types import host_of, is_local, spell_memory
+from config.types import DEFAULT_MTU, host_of, is_local, spell_memory
 
+OTHER_ADDRESSES = 16  # of the other services, old and new, the probe, the nodes and the gateway
 SMALLEST_CPU_PER_THREAD = Decimal("0.25")
 
 
@@ -19,6 +21,7 @@ def cross_check(values: Mapping[str, Any]) -> list[Problem]:
     """Return what is wrong between settings that are each valid alone."""
     return [
         *_check_threads(values),
+        *_check_network(values),
         *_check_reservations(values),
         *_check_ingress(values),
         *_check_variables(values),
@@ -39,6 +42,42 @@ def _check_threads(values: Mapping[str, Any]) -> Iterator[Problem]:
             found=f"{threads} threads are too many for workerCpus {worker_cpus}",
             expected=f"at least {SMALLEST_CPU_PER_THREAD} CPU for each thread",
             fix=set_command("workerCpus", str(needed)),
+        )
+
+
+def _check_network(values: Mapping[str, Any]) -> Iterator[Problem]:
+    known = defaultdict(str, values)
+    for key in ("networkSubnet", "networkMtu", "networkEncrypted"):
+        if known["networkMode"] == "external" and known[key] not in ("", DEFAULT_MTU, False):
+            yield Problem(
+                key=key,
+                found="set, but networkMode is external: that network has its own options",
+                expected="no value",
+                fix=f"pulumi config rm {key}",
+            )
+    if known["caddyMode"] != "none" and known["caddyNetwork"] in known["networks"]:
+        yield Problem(
+            key="networks",
+            found=f"{known['caddyNetwork']!r} is Caddy's network, which workers must not reach",
+            expected="other networks",
+            fix="pulumi config rm networks",
+        )
+    yield from _check_subnet(known)
+
+
+def _check_subnet(known: Mapping[str, Any]) -> Iterator[Problem]:
+    if not known["networkSubnet"] or not known["workers"]:
+        return
+    subnet, needed = IPv4Network(known["networkSubnet"]), known["workers"] + OTHER_ADDRESSES
+    if subnet.num_addresses < needed:
+        larger = f"{subnet.network_address}/{32 - (needed - 1).bit_length()}"
+        larger = str(IPv4Network(larger, strict=False))
+        yield Problem(
+            key="networkSubnet",
+            found=f"{subnet} has {subnet.num_addresses} addresses, too few for"
+            f" {known['workers']} workers",
+            expected=f"at least {needed}, for the other services, updates and nodes too",
+            fix=set_command("networkSubnet", larger),
         )
 
 

@@ -25,6 +25,9 @@ from requests.utils import should_bypass_proxies
 from config.cross_checks import cross_check
 from config.problems import ConfigError, Problem, ProblemError, set_command
 from config.types import (
+    DEFAULT_MTU,
+    ENCRYPTED_OPTION,
+    MTU_OPTION,
     ImageReference,
     Platform,
     absolute_path,
@@ -45,6 +48,7 @@ from config.types import (
     is_local,
     memory_from,
     network_name,
+    network_names,
     one_of,
     optional,
     optional_text,
@@ -56,6 +60,7 @@ from config.types import (
     requirements,
     short_password,
     ssh_host,
+    subnet,
     upstream,
     whole_number,
     word,
@@ -196,6 +201,28 @@ class SharedSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """The cluster's network, and the `others` that workers and notebook join.
+
+    `mode` is managed or external. Without a `subnet` Swarm chooses one.
+    """
+
+    mode: Annotated[str, _choice("networkMode", "managed", "external", example="managed")]
+    subnet: Annotated[str, Setting("networkSubnet", subnet, "192.168.64.0/24")]
+    mtu: Annotated[int, Setting("networkMtu", whole_number(576, 9216), "1400")]
+    encrypted: Annotated[bool, Setting("networkEncrypted", yes_or_no, "true")]
+    others: Annotated[
+        tuple[str, ...], Setting("networks", network_names, "--path 'networks[0]' minio-network")
+    ]
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Return the driver's options; Docker's defaults are left out."""
+        mtu = {MTU_OPTION: str(self.mtu)} if self.mtu != DEFAULT_MTU else {}
+        return mtu | ({ENCRYPTED_OPTION: ""} if self.encrypted else {})
+
+
+@dataclass(frozen=True, kw_only=True)
 class TlsSettings:
     """Whether the cluster is encrypted, and the numbers of the CAs that sign its certificates.
 
@@ -303,6 +330,7 @@ class Settings:
     scheduler: SchedulerSettings
     notebook: NotebookSettings
     shared: SharedSettings
+    network: NetworkSettings
     tls: TlsSettings
     object_store: ObjectStoreSettings | None
     prefect: PrefectSettings
@@ -350,6 +378,7 @@ class Settings:
 SLICES = (
     *(ClusterSettings, WorkerSettings, SchedulerSettings, NotebookSettings, SharedSettings),
     *(
+        NetworkSettings,
         TlsSettings,
         ObjectStoreSettings,
         PrefectSettings,
@@ -409,6 +438,7 @@ def _assemble(values: Mapping[str, Any]) -> Settings:
         scheduler=take(SchedulerSettings),
         notebook=take(NotebookSettings),
         shared=take(SharedSettings),
+        network=take(NetworkSettings),
         tls=take(TlsSettings),
         object_store=take(ObjectStoreSettings) if values["s3AccessKey"] else None,
         prefect=take(PrefectSettings),

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from ipaddress import IPv4Network
 from typing import TypeVar
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -24,6 +25,14 @@ LARGEST_BUNDLE = 500_000
 DEEPEST_OBJECT = 20  # deeper than any real config, and far from Python's recursion limit
 LARGEST_MEMORY = "64TiB"
 LONGEST_REPOSITORY = 255
+# https://docs.docker.com/engine/network/drivers/overlay
+MTU_OPTION, ENCRYPTED_OPTION = "com.docker.network.driver.mtu", "encrypted"
+DEFAULT_MTU = 1500  # of the network between the nodes; the overlay's is 50 bytes less
+SUBNET_LENGTHS = range(8, 29)
+# This host, loopback, link-local, multicast and above.
+_RESERVED_RANGES = tuple(
+    map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
+)
 OLDEST_CADDY = (2, 11, 2)
 OLDEST_DASK = (2026, 1, 1)
 
@@ -239,6 +248,32 @@ def network_name(text: str) -> str:
         raise ValueError("a network's name of letters, digits, '_', '.' and '-'")
     if text in _RESERVED_NETWORKS:
         raise ValueError("another name than " + ", ".join(_RESERVED_NETWORKS))
+    return text
+
+
+def network_names(text: str) -> tuple[str, ...]:
+    """Parse a JSON array of the names of different networks."""
+    expected = "a list of names of different networks"
+    names = _json(text, expected)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(expected)
+    if len({*names}) < len(names):
+        raise ValueError(expected)
+    return tuple(network_name(name) for name in names)
+
+
+def subnet(text: str) -> str:
+    """Parse an IPv4 range such as 192.168.64.0/24; may be empty."""
+    if not text:
+        return ""
+    try:
+        network = IPv4Network(text)
+    except ValueError:
+        network = None
+    if network is None or text != str(network) or network.prefixlen not in SUBNET_LENGTHS:
+        raise ValueError("the first address and the length of an IPv4 range, /8 to /28") from None
+    if any(network.overlaps(reserved) for reserved in _RESERVED_RANGES):
+        raise ValueError("a range of addresses that hosts can have")
     return text
 
 

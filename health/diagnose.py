@@ -38,6 +38,7 @@ class Evidence:
 
     `logs` is task id to last lines. `unknown_workers` are the ids of running tasks whose worker
     the scheduler does not know. `blamed_tasks` are the tasks whose ids are in the headline.
+    `hints` are lines about the headline itself.
     """
 
     now: Snapshot
@@ -46,6 +47,7 @@ class Evidence:
     logs: Mapping[str, Sequence[str]]
     unknown_workers: frozenset[str] = frozenset()
     blamed_tasks: Sequence[Task] = ()
+    hints: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +134,7 @@ def _is_final(slot: MissingSlot, failed: Task, nodes: Sequence[Node]) -> bool:
 
 def report(headline: str, names: Iterable[str], evidence: Evidence) -> str:
     """Return the headline, the blamed tasks, then each service that has missing tasks."""
-    sections = [_blamed(task, evidence) for task in evidence.blamed_tasks]
+    sections = [list(evidence.hints), *(_blamed(t, evidence) for t in evidence.blamed_tasks)]
     sections += [_section(name, evidence) for name in names]
     return "\n\n".join([headline, *("\n".join(lines) for lines in sections if lines)])
 

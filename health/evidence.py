@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from health.diagnose import READ_LINES, Evidence, missing_slots
 from health.timing import TIMING
 from swarm.manager import MANAGER_ERRORS, Manager
+from swarm.networks import virtual_ip_causes
 from swarm.snapshot import Snapshot, is_worker, task_by_address
 
 
@@ -34,6 +35,7 @@ def collect_evidence(
         logs=_last_lines([now.services[name]["ID"] for name in failing]),
         unknown_workers=unknown,
         blamed_tasks=blamed,
+        hints=virtual_ip_causes(headline, lambda: manager.objects("service")),
     )
 
 

@@ -92,7 +92,7 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
             read_only=not probe.packages,
             # Docker asks the node's name servers for services that do not exist yet. These may
             # take long to answer, and meanwhile the service may appear.
-            # The same name may be on Caddy's network too: the cluster's network comes first.
+            # The same name may be on another network too: the cluster's network comes first.
             dns_config=types.DNSConfig(
                 search=[request.network_name], options=["timeout:1", "attempts:1", "ndots:1"]
             ),
@@ -105,7 +105,11 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
         log_driver=types.DriverConfig("json-file", {"max-size": "1m", "max-file": "1"}),
         networks=[
             types.NetworkAttachmentConfig(network)
-            for network in (request.network_id, request.caddy_network_id)
+            for network in (
+                request.network_id,
+                request.caddy_network_id,
+                *request.other_network_ids,
+            )
             if network
         ],
     )

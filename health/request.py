@@ -35,6 +35,7 @@ class Request:
     image: str
     constraints: tuple[str, ...]
     network_id: str
+    other_network_ids: tuple[str, ...]
     network_name: str
     caddy_network_id: str | None
     services: dict[str, str]
@@ -57,6 +58,7 @@ class Request:
                 image=data.pop("image"),
                 constraints=tuple(data.pop("constraints")),
                 network_id=data.pop("network_id"),
+                other_network_ids=tuple(data.pop("other_network_ids", ())),
                 network_name=data.pop("network_name"),
                 caddy_network_id=data.pop("caddy_network_id"),
                 services=data.pop("services"),

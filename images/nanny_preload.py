@@ -22,7 +22,7 @@ from pathlib import Path
 
 import dask
 from distributed import Nanny
-from distributed.comm import connect
+from distributed.comm import connect, get_address_host
 from distributed.comm.core import FatalCommClosedError
 from distributed.core import Status
 
@@ -52,11 +52,12 @@ load_environment()
 
 
 async def dask_setup(nanny: Nanny) -> None:
-    """Prepare the nanny, and wait for the scheduler."""
+    """Prepare the nanny, wait for the scheduler, and listen on its network."""
     catch_stop(nanny)
     watch_memory_closely(nanny)
     end_leftovers_before_start(nanny)
-    await wait_for_scheduler(nanny)
+    address = await wait_for_scheduler(nanny)
+    await stay_on_schedulers_network(nanny, address)
 
 
 async def dask_teardown(nanny: Nanny) -> None:
@@ -84,19 +85,20 @@ def watch_memory_closely(nanny: Nanny) -> None:
         monitor.callback_time = MONITOR_MILLISECONDS
 
 
-async def wait_for_scheduler(nanny: Nanny) -> None:
+async def wait_for_scheduler(nanny: Nanny) -> str:
     """Wait until the scheduler accepts connections, and answer the health check meanwhile.
 
-    distributed's nanny gives up after 30 s.
+    Return this container's address that reaches it. distributed's nanny gives up after 30 s.
     """
     logger.info("waiting for the scheduler at %s", nanny.scheduler_addr)
     port = int(nanny.worker_kwargs["dashboard_address"].rpartition(":")[2])
     server = await asyncio.start_server(answer, port=port)
     try:
-        while not await accepts(nanny):
+        while not (address := await accepted_from(nanny)):
             await asyncio.sleep(0.2)
     finally:
         server.close()
+    return address
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -106,8 +108,8 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.close()
 
 
-async def accepts(nanny: Nanny) -> bool:
-    """Return whether the scheduler accepts a connection of this nanny.
+async def accepted_from(nanny: Nanny) -> str:
+    """Return from which address the scheduler accepts a connection, empty if it does not.
 
     During an update the old scheduler may have other certificates, or none.
     """
@@ -117,11 +119,23 @@ async def accepts(nanny: Nanny) -> bool:
         )
     except FatalCommClosedError as error:
         warn_once(f"{nanny.scheduler_addr}: {error}")
-        return False
+        return ""
     except (OSError, asyncio.TimeoutError):  # noqa: UP041  another class in Python 3.10
-        return False
+        return ""
+    address = get_address_host(comm.local_address)
     comm.abort()
-    return True
+    return address
+
+
+async def stay_on_schedulers_network(nanny: Nanny, address: str) -> None:
+    """Have the worker listen on the scheduler's network only; restart a nanny on another network.
+
+    A nanny that starts before the scheduler's name exists takes any address of its container, and
+    distributed remembers that address for the worker.
+    """
+    if nanny.ip != address:
+        await restart_in_place(nanny, f"{nanny.ip} is not on the scheduler's network")
+    nanny.worker_kwargs["host"] = address
 
 
 @functools.cache
@@ -180,7 +194,7 @@ def send(nanny: Nanny, number: signal.Signals) -> None:
             os.kill(nanny.pid, number)
 
 
-async def restart_in_place(nanny: Nanny) -> None:
+async def restart_in_place(nanny: Nanny, reason: str = "closed without a stop signal") -> None:
     """Replace this process by a new process with the same command line."""
     with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(nanny.kill(timeout=1), 3)
@@ -194,7 +208,7 @@ async def restart_in_place(nanny: Nanny) -> None:
     # handles an earlier signal, and a later signal ends this process or the next one.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     await asyncio.sleep(SIGNAL_SECONDS)
-    flush("closed without a stop signal; restarting the nanny")
+    flush(f"{reason}; restarting the nanny")
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  no shell wanted
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from config import workloads
 from config.problems import Problem, set_command
 from config.settings import Settings
-from swarm.leftovers import OWNER_LABEL
+from swarm.networks import OWNER_LABEL, leave_commands, services_on
 from swarm.nodes import Task
 
 Network = Mapping[str, Any]
@@ -35,16 +35,6 @@ def own_services(settings: Settings) -> list[str]:
     """Return the names of this stack's services that may be on Caddy's network; Caddy's first."""
     kinds = (workloads.caddy, workloads.scheduler, workloads.notebook, workloads.prefect)
     return [workload(settings).name for workload in kinds]
-
-
-def services_on(services: Iterable[Service], network_id: str) -> list[str]:
-    """Return the names of the services on a network."""
-    specs = [service["Spec"] for service in services]
-    return sorted(
-        str(spec["Name"])
-        for spec in specs
-        if network_id in [to["Target"] for to in spec["TaskTemplate"].get("Networks") or []]
-    )
 
 
 def _check_network(
@@ -84,12 +74,11 @@ def _removed(name: str) -> Problem:
 
 
 def _in_use(name: str, foreign: Sequence[str]) -> Problem:
-    leave = [f"docker service update --network-rm {name} {service}" for service in foreign]
     return Problem(
         key="caddyNetwork",
         found=f"{name!r} cannot be removed: {', '.join(foreign)} of another stack uses it",
         expected="no other service on the network of this stack's managed Caddy",
-        fix=" && ".join(leave),
+        fix=leave_commands(foreign, name),
     )
 
 

@@ -22,7 +22,6 @@ KINDS = {
     "docker:index/serviceConfig:ServiceConfig": "config",
     "docker:index/secret:Secret": "secret",
 }
-OWNER_LABEL = "dask.swarm/owner"  # on a network; its value is random
 UNIQUE_NAMES = ("config", "secret")  # the engine adds a random suffix
 
 State = Mapping[str, Any]  # as `pulumi stack export` prints it, the part under `deployment`

@@ -1,14 +1,14 @@
 """What a manager and its nodes must be before anything is declared; it only reads.
 
 Owns the questions to the manager and the judgement of its answers: it manages a Swarm, the Swarm
-has a leader, its engines are new enough, its clock is right, and its nodes have room
-(`capacity.py`). `site.py` looks up images and networks.
+has a leader, its engines are new enough, its clock is right, its nodes have room (`capacity.py`)
+and the cluster's network fits (`networks.py`). `site.py` looks up images and networks.
 """
 
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,14 +17,26 @@ from docker.errors import APIError
 
 from config.problems import Problem, ProblemError
 from config.settings import Settings
-from config.workloads import WORKER, ResourceLimit, Workload, workers, workloads
+from config.workloads import (
+    NOTEBOOK,
+    PREFECT,
+    SCHEDULER,
+    WORKER,
+    ResourceLimit,
+    Workload,
+    workers,
+    workloads,
+)
+from swarm import networks
 from swarm.capacity import shortages
+from swarm.networks import Networks
 from swarm.nodes import Node, Task, hostname, resources
 from swarm.snapshot import Service, replicas
 
 OLDEST_API = "1.41"
 OLDEST_ENGINE = (20, 10)  # the first engine with that API
 CLOCK_SECONDS = 30
+OWN_SERVICES = (SCHEDULER, WORKER, NOTEBOOK, PREFECT)  # on the cluster's network
 LEADERLESS = re.compile(
     r"(?i)does not have a leader|no elected (?:primary|leader)|deadline exceeded"
 )
@@ -47,6 +59,7 @@ class Survey:
     nodes: Sequence[Node]
     tasks: Sequence[Task]
     services: Mapping[str, str]  # id to name
+    networks: Networks = field(default_factory=Networks)
     workers: Service | None = None  # the service of this name, if any
 
 
@@ -60,6 +73,7 @@ def survey(engine: "docker.APIClient", host: str) -> Survey:
     api: Any = engine  # the stubs leave most of its methods untyped
     try:
         deployed = {str(service["Spec"]["Name"]): service for service in api.services()}
+        existing = api.networks()
         nodes, tasks = api.nodes(), api.tasks(filters={"desired-state": "running"})
     except APIError as error:
         raise ProblemError(_no_answer(host, str(error.explanation or error))) from None
@@ -69,6 +83,7 @@ def survey(engine: "docker.APIClient", host: str) -> Survey:
         clock=clock_difference(info.get("SystemTime") or "", asked, answered),
         nodes=nodes,
         tasks=tasks,
+        networks=Networks.of(info, existing, [*deployed.values()], nodes),
         services={service["ID"]: name for name, service in deployed.items()},
         workers=deployed.get(WORKER),
     )
@@ -135,6 +150,7 @@ def problems(manager: Survey, settings: Settings, image: str | None = None) -> l
     return [
         *_check_versions(manager),
         *_check_clock(manager),
+        *networks.check(manager.networks, settings.network, OWN_SERVICES),
         *(problem for problem in _shortages(manager, settings) if problem not in waiting),
     ]
 

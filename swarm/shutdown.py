@@ -2,10 +2,11 @@
 
     DOCKER_HOST=… python -m swarm.shutdown < request.json
 
-Reads the names of the services, one JSON object, on standard input. Swarm does not remove a
-network while it has tasks, and a node keeps the network until they have ended. So this program
-scales all services to zero, in the given order, and waits for their tasks. It does not wait for
-tasks on a node that is down: such a node cannot report their end.
+Reads the names of the services and the ids of the networks, one JSON object, on standard input.
+Swarm does not remove a network while it has tasks, and a node keeps the network until they have
+ended. So this program scales all services to zero, in the given order, and waits for their tasks.
+It does not wait for tasks on a node that is down: such a node cannot report their end. If another
+stack's service is on a network, this program ends nothing and fails.
 """
 
 import json
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from swarm.manager import MANAGER_ERRORS, PROBE_LABELS, Manager, manager_address
+from swarm.networks import leave_commands, services_on
 from swarm.nodes import Node, Task, hostname
 from swarm.progress import Progress
 from swarm.snapshot import ENDED
@@ -25,16 +27,34 @@ TIMEOUT_SECONDS = 75
 def main() -> int:
     """Carry out the request on standard input and return the exit code."""
     try:
-        names = [str(name) for name in json.loads(sys.stdin.read())["services"]]
+        request = json.loads(sys.stdin.read())
+        names = [str(name) for name in request["services"]]
+        networks = [str(network) for network in request.get("networks", [])]
     except (TypeError, KeyError, ValueError) as error:
         print(f"the request on standard input is not understood: {error}", file=sys.stderr)
         return 1
     try:
-        shut_down(Manager(), names, Progress())
+        manager = Manager()
+        if problems := foreign_users(manager, names, networks):
+            print("\n".join(["nothing is ended", *problems]), file=sys.stderr)
+            return 1
+        shut_down(manager, names, Progress())
     except MANAGER_ERRORS as error:
         print(f"the Swarm manager at {manager_address()}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def foreign_users(manager: Manager, names: Sequence[str], network_ids: Sequence[str]) -> list[str]:
+    """Return what keeps the networks in use, other than the named services and probes."""
+    foreign = [s for s in manager.objects("service") if s["Spec"]["Name"] not in names]
+    networks = [n for n in manager.objects("network") if n["Id"] in network_ids]
+    return [
+        f"{network['Name']}: in use by {', '.join(users)}, so it cannot be removed; "
+        f"fix: {leave_commands(users, network['Name'])}"
+        for network in networks
+        if (users := services_on(foreign, network["Id"]))
+    ]
 
 
 def shut_down(manager: Manager, names: Sequence[str], progress: Progress) -> None:

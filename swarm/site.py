@@ -1,6 +1,6 @@
 """What the program looks up on the Swarm before it declares anything; it only reads.
 
-Owns the digest of an image's tag, the id of the external network and the services that drifted
+Owns the digest of an image's tag, the ids of external networks and the services that drifted
 since they were proven. `preflight.py` checks the rest, `registry.py` the logins; all problems are
 reported together. Images are pinned by digest because Swarm would resolve a tag again at every
 change. Networks are attached by id because a name shows as a change at every refresh.
@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import docker
 from docker.errors import APIError, DockerException
@@ -19,8 +20,9 @@ from requests.exceptions import RequestException
 from config.problems import ConfigError, Problem, ProblemError, set_command
 from config.settings import Settings
 from config.types import ImageReference, Platform
-from swarm import drift, ingress, preflight, registry
+from swarm import drift, ingress, networks, preflight, registry
 from swarm.client import SshError, connect
+from swarm.networks import Network
 from swarm.nodes import Node, matches, usable
 from swarm.preflight import Survey
 from swarm.snapshot import declared_hash
@@ -34,12 +36,13 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Images as `repository:tag@sha256:…`, Caddy's network by id, the services that drifted.
+    """Images as `repository:tag@sha256:…`, external networks by id, the services that drifted.
 
-    `caddy_image` is None unless the stack runs Caddy, `caddy_network_id` unless Caddy is external.
-    `ingress_addresses` are for names under localhost, which no name server knows. `warnings` are
-    problems that do not concern this deployment, if the workers keep `held_hash`. `logins` are the
-    registries that need this machine's login.
+    `caddy_image` is None unless the stack runs Caddy, `caddy_network_id` unless Caddy is external,
+    `network_id` (with `network_subnets`) unless the cluster's network is. `ingress_addresses` are
+    for names under localhost, which no name server knows. `warnings` are an outage, if the
+    deployment `replaces_network`, and problems that do not concern this deployment, if the workers
+    keep `held_hash`. `logins` are the registries that need this machine's login.
     """
 
     image: str
@@ -48,6 +51,10 @@ class Site:
     caddy_network_id: str | None
     ingress_addresses: tuple[str, ...]
     drifted: str = ""
+    network_id: str | None = None
+    network_subnets: tuple[str, ...] = ()
+    other_network_ids: tuple[str, ...] = ()
+    replaces_network: bool = False
     warnings: tuple[str, ...] = ()
     held_hash: str = ""
     logins: tuple[str, ...] = ()
@@ -68,27 +75,35 @@ def find(settings: Settings) -> Site:
     with _manager(cluster.docker_host, images) as (engine, logins):
         manager = preflight.survey(engine, cluster.docker_host)
         needed_logins = registry.needed_logins(engine, images, logins)
-        problems += _ingress_problems(engine, manager, settings)
+        known = manager.networks
+        problems += ingress.problems(known.networks, known.services, manager.tasks, settings)
         image = ask(lambda: _pinned(engine, "image", cluster.image, cluster.platform))
         notebook_image = ask(
             lambda: _pinned(engine, "notebookImage", cluster.notebook_image, cluster.platform)
         )
         caddy_image = ask(lambda: _caddy_image(engine, settings))
-        network_id = ask(lambda: _caddy_network_id(engine, settings, manager))
+        caddy_network_id = ask(lambda: _caddy_network_id(settings, manager))
+        network_id = ask(lambda: _network_id(settings, manager))
+        others = [ask(partial(_other_network_id, n, manager)) for n in settings.network.others]
         waiting = preflight.waiting_workers(manager, settings, image)
         drifted = _drifted(engine, can_be_complete=not waiting)
     problems[:0] = preflight.problems(manager, settings, image)
+    outage = networks.outage(manager.networks, settings.network)
     if problems or image is None or notebook_image is None:
         raise _unfit(cluster.docker_host, problems)
     return Site(
         image=image,
         notebook_image=notebook_image,
         caddy_image=caddy_image,
-        caddy_network_id=network_id,
+        caddy_network_id=caddy_network_id,
+        network_id=network_id,
+        network_subnets=tuple(manager.networks.subnets) if network_id else (),
+        other_network_ids=tuple(other for other in others if other),
+        replaces_network=bool(outage),
         ingress_addresses=ingress_addresses(manager.nodes, settings),
         drifted=drifted,
         held_hash=(declared_hash(manager.workers) or "") if waiting and manager.workers else "",
-        warnings=tuple(f"{p.key}: {p.found}; fix: {p.fix}" for p in waiting),
+        warnings=(*outage, *(f"{p.key}: {p.found}; fix: {p.fix}" for p in waiting)),
         logins=needed_logins,
     )
 
@@ -98,13 +113,6 @@ def all_images(settings: Settings) -> list[ImageReference]:
     managed = settings.caddy.mode == "managed"
     cluster = settings.cluster
     return [cluster.image, cluster.notebook_image, *([settings.caddy.image] if managed else [])]
-
-
-def _ingress_problems(
-    engine: "docker.APIClient", manager: Survey, settings: Settings
-) -> list[Problem]:
-    services = engine.services()  # type: ignore[no-untyped-call]
-    return list(ingress.problems(engine.networks(), services, manager.tasks, settings))
 
 
 def _drifted(engine: "docker.APIClient", *, can_be_complete: bool) -> str:
@@ -200,37 +208,50 @@ def _caddy_image(engine: "docker.APIClient", settings: Settings) -> str | None:
     return _pinned(engine, "caddyImage", settings.caddy.image, settings.cluster.platform)
 
 
-def _caddy_network_id(
-    engine: "docker.APIClient", settings: Settings, manager: Survey
-) -> str | None:
+def _caddy_network_id(settings: Settings, manager: Survey) -> str | None:
     if settings.caddy.mode != "external":
         return None
     name, service = settings.caddy.network, settings.caddy.service
     outside = settings.installs_sites and service and service not in manager.services.values()
-    networks = [network for network in engine.networks(names=[name]) if network["Name"] == name]
-    return choose_network(networks, name, container=service if outside else "")
+    expected = "the network that Caddy is on, or caddyMode none"
+    container = service if outside else ""
+    return _choose_network(manager, "caddyNetwork", name, expected, container=container)
 
 
-def choose_network(networks: list[dict[str, Any]], name: str, *, container: str) -> str:
-    """Return the id of the network that services can join, out of those with its name.
+def _network_id(settings: Settings, manager: Survey) -> str | None:
+    if settings.network.mode == "managed":
+        return None
+    expected = "a network made by hand, or networkMode managed"
+    return _choose_network(manager, "networkMode", networks.NETWORK_NAME, expected)
+
+
+def _other_network_id(name: str, manager: Survey) -> str:
+    return _choose_network(manager, "networks", name, "the network of existing services")
+
+
+def _choose_network(
+    manager: Survey, key: str, name: str, expected: str, *, container: str = ""
+) -> str:
+    """Return the id of the network with a name that services can join.
 
     `container` is a container outside the Swarm that must join it too, if any.
     """
-    overlays = [network for network in networks if network["Scope"] == "swarm"]
+    named = [network for network in manager.networks.networks if network["Name"] == name]
+    overlays = [network for network in named if network["Scope"] == "swarm"]
     if not overlays:
-        raise ProblemError(_no_overlay(networks, name))
+        raise ProblemError(_no_overlay(named, key, name, expected))
     network = overlays[0]
     if network.get("Ingress") or network.get("ConfigOnly"):
         problem = Problem(
-            key="caddyNetwork",
+            key=key,
             found=f"services cannot join the network {name!r}",
             expected="another overlay network",
-            fix=set_command("caddyNetwork", "caddy-network"),
+            fix=f"docker network create --driver overlay {name}-overlay",
         )
         raise ProblemError(problem)
     if container and not network.get("Attachable"):
         problem = Problem(
-            key="caddyNetwork",
+            key=key,
             found=f"{name!r} is not attachable, but {container!r} is a container, not a service",
             expected="an attachable network",
             fix=f"docker network create --driver overlay --attachable {name}",
@@ -239,14 +260,15 @@ def choose_network(networks: list[dict[str, Any]], name: str, *, container: str)
     return str(network["Id"])
 
 
-def _no_overlay(networks: list[dict[str, Any]], name: str) -> Problem:
+def _no_overlay(named: Sequence[Network], key: str, name: str, expected: str) -> Problem:
     found = f"the Swarm has no overlay network {name!r}"
     fix = f"docker network create --driver overlay {name}"
-    if networks:
-        found += f"; only the manager has a {networks[0]['Driver']} network of that name"
-        fix = f"{fix}-overlay && {set_command('caddyNetwork', f'{name}-overlay')}"
-    expected = "the network that Caddy is on, or caddyMode none"
-    return Problem(key="caddyNetwork", found=found, expected=expected, fix=fix)
+    if named:
+        found += f"; only the manager has a {named[0]['Driver']} network of that name"
+        renames = key == "caddyNetwork"
+        new = f"{fix}-overlay && {set_command(key, f'{name}-overlay')}"
+        fix = new if renames else f"docker network rm {name} && {fix}"
+    return Problem(key=key, found=found, expected=expected, fix=fix)
 
 
 def ingress_addresses(nodes: Sequence[Node], settings: Settings) -> tuple[str, ...]:

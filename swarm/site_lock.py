@@ -14,6 +14,7 @@ from typing import Any
 from config.problems import ConfigError, Problem
 from config.settings import Settings
 from config.types import ImageReference
+from swarm.networks import NETWORK_NAME
 from swarm.site import LOOPBACK, Site
 
 Record = Mapping[str, Mapping[str, Any]]
@@ -72,9 +73,22 @@ FACTS: dict[str, Fact] = {
     ),
     # An offline preview pulls nothing, and its machine may have no login.
     "logins": Fact(question=lambda _: "", default=lambda _: ()),
-    # Offline, drift cannot be seen.
+    "network_id": Fact(
+        question=lambda s: NETWORK_NAME if s.network.mode == "external" else "",
+        default=lambda s: NOT_RECORDED if s.network.mode == "external" else None,
+    ),
+    "network_subnets": Fact(
+        question=lambda s: NETWORK_NAME if s.network.mode == "external" else "",
+        default=lambda _: (),
+    ),
+    "other_network_ids": Fact(
+        question=lambda s: ",".join(s.network.others),
+        default=lambda s: (NOT_RECORDED,) * len(s.network.others),
+    ),
+    # Offline, drift and the existing network cannot be seen.
     "drifted": Fact(question=lambda _: "", default=lambda _: ""),
     "held_hash": Fact(question=lambda _: "", default=lambda _: ""),
+    "replaces_network": Fact(question=lambda _: "", default=lambda _: False),
     "warnings": Fact(question=lambda _: "", default=lambda _: ()),
     "ingress_addresses": Fact(
         question=lambda s: ",".join(s.shared.control_placement) if _is_local(s) else "",

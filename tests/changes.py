@@ -159,6 +159,21 @@ CHANGES = [
         rehearsed=True,
     ),
     Change(
+        what="Range, MTU or encryption of the network",
+        keys=("networkSubnet", "networkMtu", "networkEncrypted"),
+        restarts=(SCHEDULER, WORKER, NOTEBOOK),
+        effect=f"{LOST}; an outage",
+        tried={"networkMtu": 1400},
+    ),
+    Change(
+        what="Other networks",
+        keys=("networks",),
+        restarts=(WORKER, NOTEBOOK),
+        effect="Continues: results that only the workers had are computed again",
+        tried={"networks": ["other-network"]},
+        base={"networks": ["one-network"]},
+    ),
+    Change(
         what="Address of the Prefect server",
         keys=("prefect", "prefectApiUrl"),
         restarts=(WORKER, NOTEBOOK),

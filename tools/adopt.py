@@ -25,11 +25,11 @@ import docker
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from components.network import NETWORK_NAME
 from components.scheduler import ALIAS
 from config.workloads import NOTEBOOK, SCHEDULER, WORKER
 from swarm.client import connect
 from swarm.manager import manager_address
+from swarm.networks import NETWORK_NAME
 
 ANSWER_SECONDS = 30
 PROVIDER = "pulumi:providers:docker"

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import docker
 import docker.errors
 import pulumi
+from docker.types import IPAMConfig, IPAMPool
 
 from lab.layout import chosen_lab
 from lab.rehearsal import certificates
@@ -104,7 +105,10 @@ def look_up(old: Resource) -> Resource | None:
 def delete_order(key: str) -> int:
     """Return the order of deletion: Commands may end tasks, services use the rest."""
     types = (COMMAND, SERVICE)
-    return next((order for order, type_ in enumerate(types) if key.startswith(type_)), len(types))
+    after = len(types)
+    if key.endswith("-release"):  # this program waits for the end of the services
+        return after
+    return next((order for order, type_ in enumerate(types) if key.startswith(type_)), after + 1)
 
 
 def delete(old: Resource) -> None:
@@ -142,8 +146,14 @@ def _engine(host: str) -> docker.APIClient:
 def _arguments(new: Resource) -> dict[str, Any]:
     if new.type == SERVICE:
         return service_arguments(new.inputs)
-    data = {"data": base64.b64decode(new.inputs["data"])} if "data" in new.inputs else {}
-    return new.inputs | data | ({"labels": labels(new.inputs)} if "labels" in new.inputs else {})
+    given = {**new.inputs}
+    if "data" in given:
+        given["data"] = base64.b64decode(given["data"])
+    if "labels" in given:
+        given["labels"] = labels(given)
+    if pools := given.pop("ipamConfigs", None):
+        given["ipam"] = IPAMConfig(pool_configs=[IPAMPool(**pool) for pool in pools])
+    return given
 
 
 def _with_subnets(made: Resource) -> Resource:

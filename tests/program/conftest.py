@@ -91,7 +91,8 @@ class Program:
         if resource.type.startswith("tls:"):
             kinds = ("certPem", "certRequestPem", "privateKeyPem")
             outputs = {kind: f"{kind} of {resource.name}\n" for kind in kinds}
-        return replace(resource, id=f"{resource.name}-id", outputs=outputs)
+        options = resource.inputs.get("options") or ""  # of a network, which they replace
+        return replace(resource, id=f"{resource.name}-id{options}", outputs=outputs)
 
 
 class Engine(Harness):
@@ -110,8 +111,8 @@ class Engine(Harness):
 def run(request, defaults):
     """Return a function that runs the program with some config values changed.
 
-    It returns the program of an earlier test with the same values, except with `again`, and in
-    tests that change the program's surroundings by `monkeypatch`.
+    `found` changes what the Swarm answers. The program is that of an earlier test with the same
+    values, except with `again`, and in tests that change its surroundings by `monkeypatch`.
     """
     changed = "monkeypatch" in request.fixturenames
 
@@ -121,10 +122,9 @@ def run(request, defaults):
             patch.setattr(site, "find", lambda s: replace(_site(s), **known))
             return _run(defaults | config, preview=False, program=program)
 
-    def run_program(*, drifted="", again=False, program=None, logins=(), held_hash="", **config):
-        found = {"logins": logins, "held_hash": held_hash}
-        if changed or again or program or logins or held_hash:
-            return run_now(drifted, config, program, **found)
+    def run_program(*, drifted="", again=False, program=None, found=None, **config):
+        if changed or again or program or found:
+            return run_now(drifted, config, program, **found or {})
         key = (drifted, *sorted(config.items()))
         if key not in PROGRAMS:
             PROGRAMS[key] = run_now(drifted, config)
@@ -177,4 +177,7 @@ def _site(settings):
         caddy_image=f"{settings.caddy.image}@sha256:{'c' * 64}" if managed else None,
         caddy_network_id=caddy,
         ingress_addresses=("10.77.0.11", "127.0.0.1") if is_local else (),
+        network_id="dask-network-id" if settings.network.mode == "external" else None,
+        network_subnets=("10.20.0.0/24",) if settings.network.mode == "external" else (),
+        other_network_ids=tuple(f"{name}-id" for name in settings.network.others),
     )

@@ -17,7 +17,7 @@ def program(run, tmp_path, monkeypatch):
     config = {"auths": {"registry.example.org:5000": login, HUB: login}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    return lambda *logins: run(logins=logins)
+    return lambda *logins: run(found={"logins": logins})
 
 
 def provider_of(program):

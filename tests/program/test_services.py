@@ -9,7 +9,8 @@ import distributed  # noqa: F401  its defaults become part of the configuration
 import pulumi
 import pytest
 
-from components.network import subnets
+from components.network import subnets_of
+from swarm.snapshot import DECLARED_HASH_LABEL
 from tests.program.conftest import Program
 from tests.program.test_program import request_of
 
@@ -162,8 +163,9 @@ class TestWorkers:
     )
     def test_are_not_updated_while_some_wait_for_a_node(self, run, program, change):
         """Swarm would wait for the node in the middle of the update; other services change."""
-        (label,) = program.service("dask_worker")["labels"]
-        held = {"held_hash": label["value"]}
+        labels = program.service("dask_worker")["labels"]
+        (label,) = [label for label in labels if label["label"] == DECLARED_HASH_LABEL]
+        held = {"found": {"held_hash": label["value"]}}
         assert run(notebookMemory="3GiB", **held).service("dask_worker")
         refused = Program()
         with pytest.raises(pulumi.RunError, match="dask_worker: not updated"):
@@ -327,7 +329,7 @@ def test_the_notebook_leaves_the_clusters_network_to_the_tasks(run):
 def test_a_network_without_addresses_is_an_error():
     """Otherwise the scheduler would listen on no network."""
     with pytest.raises(pulumi.RunError, match="dask-network has no range"):
-        subnets([SimpleNamespace(subnet=""), SimpleNamespace(subnet="fd00::/64")])
+        subnets_of([SimpleNamespace(subnet=""), SimpleNamespace(subnet="fd00::/64")])
 
 
 @pytest.mark.parametrize("mode", ["managed", "external"])

@@ -102,6 +102,20 @@ def test_the_defaults_are_valid(defaults):
         ("caddyHost", "ssh://edge:65536", "ssh://user@host", "caddyHost ssh://deploy@edge"),
         ("caddyNetwork", "dask-network", "another name", "caddyNetwork caddy-network"),
         ("caddyNetwork", "ingress", "another name", "caddyNetwork caddy-network"),
+        ("networkMode", "none", "managed, external", "networkMode managed"),
+        ("networkSubnet", "10.20.0.0", "the length of an IPv4 range", "networkSubnet 192.168."),
+        ("networkSubnet", "10.20.0.1/24", "the first address", "networkSubnet 192.168."),
+        ("networkSubnet", "10.20.0.0/29", "/8 to /28", "networkSubnet 192.168."),
+        ("networkSubnet", "0.0.0.0/7", "/8 to /28", "networkSubnet 192.168."),
+        ("networkSubnet", "fd00::/64", "an IPv4 range", "networkSubnet 192.168."),
+        ("networkSubnet", "127.1.0.0/16", "that hosts can have", "networkSubnet 192.168."),
+        ("networkSubnet", "224.0.0.0/8", "that hosts can have", "networkSubnet 192.168."),
+        ("networkMtu", "575", "from 576 to 9216", "networkMtu 1400"),
+        ("networkEncrypted", "yes", "true or false", "networkEncrypted true"),
+        ("networks", "minio", "a list of names", "--path 'networks[0]' minio-network"),
+        ("networks", "[1]", "a list of names", "--path 'networks[0]' minio-network"),
+        ("networks", '["a", "a"]', "different networks", "--path 'networks[0]' minio-network"),
+        ("networks", '["dask-network"]', "another name", "--path 'networks[0]' minio-network"),
         ("daskConfig", '{"a": NaN}', "as in Dask's own YAML", "--path daskConfig.array"),
         ("daskConfig", '{"a": "\\ud800"}', "as in Dask's own YAML", "--path daskConfig.array"),
         ("daskConfig", '{"a":' * 21 + "1" + "}" * 21, "20 levels", "--path daskConfig.array"),
@@ -175,6 +189,51 @@ def test_more_threads_than_the_cpus_can_run_are_refused(defaults):
     assert "workerThreads" == problem.key
     assert "8 threads are too many for workerCpus 0.5" == problem.found
     assert "pulumi config set workerCpus 2.00" == problem.fix
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "found"),
+    [
+        ({"networkSubnet": "10.20.0.0/24"}, "networkSubnet", "that network has its own options"),
+        ({"networkMtu": "1400"}, "networkMtu", "that network has its own options"),
+        ({"networkEncrypted": "true"}, "networkEncrypted", "that network has its own options"),
+    ],
+)
+def test_an_external_network_has_its_own_options(defaults, config, key, found):
+    """The program does not create it, so it could not set them."""
+    (problem,) = problems(defaults | config | {"networkMode": "external"})
+    assert key == problem.key
+    assert found in problem.found
+    assert f"pulumi config rm {key}" == problem.fix
+    assert parse_settings(defaults | config, (), {})
+
+
+def test_workers_do_not_join_caddys_network(defaults):
+    """Behind Caddy, they could reach the notebook without its login."""
+    config = defaults | {"networks": '["minio", "caddy-network"]'}
+    (problem,) = problems(config)
+    assert ("networks", "'caddy-network' is Caddy's network") == (
+        problem.key,
+        problem.found.partition(",")[0],
+    )
+    assert parse_settings(config | {"caddyMode": "none"}, (), {})
+
+
+def test_a_subnet_must_have_room_for_all_workers(defaults):
+    """The fix is the smallest range that has."""
+    config = defaults | {"networkSubnet": "10.20.0.32/27", "workers": "17"}
+    (problem,) = problems(config)
+    assert "10.20.0.32/27 has 32 addresses, too few for 17 workers" == problem.found
+    assert "pulumi config set networkSubnet 10.20.0.0/26" == problem.fix
+    assert parse_settings(config | {"workers": "16"}, (), {})
+
+
+def test_the_options_of_dockers_defaults_are_left_out(defaults):
+    """Networks of earlier versions have none."""
+    assert {} == parse_settings(defaults, (), {}).network.options
+    config = {"networkMtu": "1400", "networkEncrypted": "true"}
+    options = parse_settings(defaults | config, (), {}).network.options
+    assert {"com.docker.network.driver.mtu": "1400", "encrypted": ""} == options
 
 
 @pytest.mark.parametrize(

@@ -178,3 +178,11 @@ def test_services_with_other_names_are_left_alone():
     """The label alone does not make a service a probe."""
     for name in ("my-health", "dask_healthy", "dask_worker"):
         assert [] == leftovers(NOW - 100, name=name)
+
+
+def test_the_probe_joins_the_other_networks_and_prefers_the_clusters_names():
+    """It must reach what the notebook reaches; another network may have a `scheduler` too."""
+    spec = job.spec(request(other_network_ids=("2", "3")), "n", 1, 1)["task_template"]
+    assert ["2", "3"] == [network["Target"] for network in spec["Networks"]][-2:]
+    dns = spec["ContainerSpec"]["DNSConfig"]
+    assert (["dask-network"], "ndots:1") == (dns["Search"], dns["Options"][-1])

@@ -1,5 +1,6 @@
 """Workers leave and rejoin: with real nannies, workers, schedulers and signals."""
 
+import asyncio
 import itertools
 import json
 import multiprocessing
@@ -543,3 +544,25 @@ def test_a_worker_that_joins_sends_its_s3_credentials_to_the_scheduler(start, pr
         start(client)
         start(client)
     assert [(CREDENTIALS, 0), (CREDENTIALS, 1)] == received
+
+
+@pytest.mark.parametrize(("ip", "restarts"), [("10.0.1.7", 0), ("10.0.9.7", 1)])
+def test_worker_and_nanny_listen_on_the_schedulers_network(monkeypatch, ip, restarts):
+    """A nanny on another network restarts; the worker gets the address that reaches it."""
+    nanny, reasons = SimpleNamespace(ip=ip, worker_kwargs={"host": None}), []
+
+    async def restart(_, reason):
+        reasons.append(reason)
+
+    monkeypatch.setattr(nanny_preload, "restart_in_place", restart)
+    asyncio.run(nanny_preload.stay_on_schedulers_network(nanny, "10.0.1.7"))
+    assert "10.0.1.7" == nanny.worker_kwargs["host"]
+    assert ["10.0.9.7 is not on the scheduler's network"] * restarts == reasons
+
+
+def test_the_address_is_that_of_a_connection_to_the_scheduler(client):
+    """A name server may answer differently the next time."""
+    nanny = SimpleNamespace(scheduler_addr=client.scheduler.address, connection_args={})
+    assert "127.0.0.1" == asyncio.run(nanny_preload.accepted_from(nanny))
+    nanny.scheduler_addr = f"tcp://127.0.0.1:{free_port()}"
+    assert "" == asyncio.run(nanny_preload.accepted_from(nanny))

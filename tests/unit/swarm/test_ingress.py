@@ -4,7 +4,7 @@ import pytest
 
 from config.settings import parse_settings
 from swarm.ingress import problems
-from swarm.leftovers import OWNER_LABEL
+from swarm.networks import OWNER_LABEL
 
 MANAGED = {"caddyMode": "managed", "domain": "localhost", "auth": "basic"}
 SITES = {

@@ -121,3 +121,35 @@ def test_every_task_may_use_its_grace_period():
     """Networks that are removed before are still in use."""
     assert "1m" == workers.GRACE_PERIOD
     assert 60 < shutdown.TIMEOUT_SECONDS < 120
+
+
+class Busy:
+    """A manager with services on two networks."""
+
+    def objects(self, kind):
+        services = [("dask_worker", "1"), ("dask_health-1", "1"), ("minio", "1"), ("web", "2")]
+        networks = [{"Id": "1", "Name": "dask-network"}, {"Id": "2", "Name": "other"}]
+        return networks if kind == "network" else [service_on(*service) for service in services]
+
+
+def service_on(name, network_id):
+    """Return a service with one network."""
+    template = {"Networks": [{"Target": network_id}]}
+    labels = {"dask.swarm/role": "health"} if name.startswith("dask_health") else {}
+    return {"Spec": {"Name": name, "TaskTemplate": template, "Labels": labels}}
+
+
+def test_a_foreign_service_on_a_network_is_named_with_its_cure():
+    """The stack's own services and its probe do not keep the network."""
+    (problem,) = shutdown.foreign_users(Busy(), NAMES, ["1"])
+    assert problem.startswith("dask-network: in use by minio, so it cannot be removed; ")
+    assert problem.endswith("docker service update --network-rm dask-network minio")
+    assert [] == shutdown.foreign_users(Busy(), NAMES, [])
+
+
+def test_nothing_is_ended_while_a_foreign_service_is_on_a_network(monkeypatch, capsys):
+    """Its network could not be removed after that."""
+    monkeypatch.setattr(shutdown, "Manager", Busy)
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"services": [], "networks": ["2"]}'))
+    assert 1 == shutdown.main()
+    assert "nothing is ended\nother: in use by web" in capsys.readouterr().err
