@@ -19,6 +19,7 @@ from components.ingress import Ingress, IngressArgs
 from components.ingress_proof import IngressProof, IngressProofArgs
 from components.probe import HealthProbe, HealthProbeArgs
 from components.shutdown import Shutdown, ShutdownArgs
+from config.names import prefixed
 from config.settings import Settings
 from swarm.client import ssh_options
 from swarm.offline import find_site, provider_host
@@ -28,16 +29,17 @@ site = find_site(settings)
 host, ssh_opts = provider_host(settings), ssh_options(settings.cluster.docker_host)
 swarm = pulumi.ResourceOptions(providers=[docker.Provider("swarm", host=host, ssh_opts=ssh_opts)])
 
-ingress = Ingress("front", IngressArgs(settings=settings, site=site), swarm)
+name = settings.cluster.name
+ingress = Ingress(prefixed(name, "front"), IngressArgs(settings=settings, site=site), swarm)
 cluster_args = DaskClusterArgs(settings=settings, site=site, ingress=ingress)
-cluster = DaskCluster("dask", cluster_args, swarm)
+cluster = DaskCluster(name, cluster_args, swarm)
 probe_args = HealthProbeArgs(settings=settings, site=site, ingress=ingress, cluster=cluster)
-probe = HealthProbe("dask-health", probe_args, swarm)
+probe = HealthProbe(f"{name}-health", probe_args, swarm)
 proof_args = IngressProofArgs(
     settings=settings, site=site, ingress=ingress, cluster=cluster, probe=probe
 )
-proof = IngressProof("front-proof", proof_args)
-Shutdown("dask-shutdown", ShutdownArgs(settings=settings, ingress=ingress, cluster=cluster))
+proof = IngressProof(prefixed(name, "front-proof"), proof_args)
+Shutdown(f"{name}-shutdown", ShutdownArgs(settings=settings, ingress=ingress, cluster=cluster))
 
 pulumi.export("scheduler_address", cluster.scheduler_address)
 pulumi.export("client_config", cluster.client_config)

@@ -17,11 +17,12 @@ from components.network import DaskNetwork
 from components.notebook import Notebook, NotebookArgs
 from components.object_store import ObjectStore, declare_object_store
 from components.prefect import Prefect, PrefectArgs, api_url, prefect_variables
-from components.scheduler import Scheduler, SchedulerArgs, scheduler_address
+from components.scheduler import Scheduler, SchedulerArgs, dashboard_url, scheduler_address
 from components.service import DeclaredService, MountedFile
 from components.shared import Shared
 from components.workers import Workers, WorkersArgs
 from config import workloads
+from config.names import network_name
 from config.settings import Settings
 from swarm.site import Site
 
@@ -54,8 +55,9 @@ class DaskCluster(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         settings = args.settings
         self.scheduler_address = scheduler_address(encrypted=settings.tls.on)
-        self.network_id = DaskNetwork(f"{name}-network", child).network_id
-        self.prefect_api_url = api_url(settings.prefect.mode, settings.prefect.api_url)
+        network = network_name(settings.cluster.name)
+        self.network_id = DaskNetwork(f"{name}-network", network, child).network_id
+        self.prefect_api_url = api_url(settings.prefect, workloads.prefect(settings).name)
         store = declare_object_store(f"{name}-object-store", settings.object_store, child)
         variables = {
             **store.variables,
@@ -98,13 +100,14 @@ class DaskCluster(pulumi.ComponentResource):
         self.register_outputs(
             {
                 "scheduler_address": self.scheduler_address,
-                "dashboard_url": scheduler.dashboard_url,
+                "dashboard_url": dashboard_url(scheduler.service.name),
                 "notebook_url": self.notebook.url,
             }
         )
 
     def _shared(self, args: DaskClusterArgs, store: ObjectStore) -> Shared:
         return Shared(
+            cluster=args.settings.cluster.name,
             image=args.site.image,
             platform=args.settings.cluster.platform,
             packages=args.settings.cluster.packages,

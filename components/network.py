@@ -8,19 +8,20 @@ import pulumi
 import pulumi_docker as docker
 import pulumi_random as random
 
-NETWORK_NAME = "dask-network"
 OWNER_LABEL = "dask.swarm/owner"
 
 
 class DaskNetwork(pulumi.ComponentResource):
-    """The overlay network `dask-network`, to which only Swarm services can attach."""
+    """The cluster's overlay network, to which only Swarm services can attach."""
 
     network_id: pulumi.Output[str]
 
-    def __init__(self, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(
+        self, name: str, network_name: str, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
         super().__init__("dask:swarm:DaskNetwork", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        self.network_id = declare_network(f"{name}-overlay", NETWORK_NAME, child)
+        self.network_id = declare_network(f"{name}-overlay", network_name, child)
         self.register_outputs({"network_id": self.network_id})
 
 

@@ -19,7 +19,7 @@ from components.ingress import Ingress
 from components.program import declare_attempt, declare_program
 from components.service import MountedFile, short_hash
 from config.settings import Settings
-from swarm.proof_record import PROOF_RECORD, record_data, without_spec_hashes
+from swarm.proof_record import record_data, record_name, without_spec_hashes
 from swarm.site import Site
 
 PROJECT = Path(__file__).parent.parent
@@ -59,7 +59,7 @@ class HealthProbe(pulumi.ComponentResource):
             opts=child,
         ).apply(json.loads)
         record = pulumi.Output.all(proof, self.attempt).apply(lambda both: record_data(*both))
-        docker.ServiceConfig(PROOF_RECORD, data=record, opts=child)
+        docker.ServiceConfig(record_name(args.settings.cluster.name), data=record, opts=child)
         self.health = proof.apply(without_spec_hashes)
         self.register_outputs({"health": self.health})
 

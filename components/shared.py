@@ -22,6 +22,7 @@ class Shared:
     `image` is that of all services but the notebook.
     """
 
+    cluster: str  # its name
     image: str
     platform: Platform
     packages: Sequence[str]

@@ -53,7 +53,7 @@ class WorkersArgs:
 
 
 class Workers(pulumi.ComponentResource):
-    """The service `dask_worker`, with its preloads."""
+    """The workers' service, with its preloads."""
 
     service: DeclaredService
 

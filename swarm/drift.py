@@ -11,12 +11,12 @@ from swarm.proof_record import Config, newest, proven_hashes
 from swarm.snapshot import Service, spec_hash
 
 
-def drifted(configs: Iterable[Config], services: Iterable[Service]) -> str:
-    """Return the services whose spec is not as it was proven, "" if none.
+def drifted(configs: Iterable[Config], services: Iterable[Service], cluster: str) -> str:
+    """Return the services of a cluster whose spec is not as it was proven, "" if none.
 
     Each name comes with the service's version on the Swarm, which differs after every change.
     """
-    record = newest(configs)
+    record = newest(configs, cluster)
     if record is None:
         return ""
     proven, current = (

@@ -13,7 +13,13 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from swarm.manager import MANAGER_ERRORS, PROBE_LABELS, Manager, manager_address
+from swarm.manager import (
+    MANAGER_ERRORS,
+    PROBE_LABELS,
+    Manager,
+    cluster_of,
+    manager_address,
+)
 from swarm.nodes import Node, Task, hostname
 from swarm.progress import Progress
 from swarm.snapshot import ENDED
@@ -38,9 +44,11 @@ def main() -> int:
 
 
 def shut_down(manager: Manager, names: Sequence[str], progress: Progress) -> None:
-    """Remove the services of probes and end the tasks of the named services."""
+    """Remove the services of their cluster's probes and end the tasks of the named services."""
+    clusters = {cluster_of(name) for name in names}
     for leftover in manager.labelled(PROBE_LABELS).services:
-        manager.remove(leftover)
+        if cluster_of(leftover) in clusters:
+            manager.remove(leftover)
     end_tasks(manager, names, progress)
 
 

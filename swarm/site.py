@@ -68,7 +68,7 @@ def find(settings: Settings) -> Site:
         )
         caddy_image = ask(lambda: _caddy_image(engine, settings))
         network_id = ask(lambda: _caddy_network_id(engine, settings, manager))
-        drifted = _drifted(engine)
+        drifted = _drifted(engine, cluster.name)
     if problems or image is None or notebook_image is None:
         raise _unfit(cluster.docker_host, problems)
     return Site(
@@ -81,10 +81,10 @@ def find(settings: Settings) -> Site:
     )
 
 
-def _drifted(engine: "docker.APIClient") -> str:
+def _drifted(engine: "docker.APIClient", cluster: str) -> str:
     configs = engine.configs()  # type: ignore[no-untyped-call]
     services = engine.services()  # type: ignore[no-untyped-call]
-    return drift.drifted(configs, services)
+    return drift.drifted(configs, services, cluster)
 
 
 def _unfit(host: str, problems: Sequence[Problem]) -> ConfigError:
