@@ -2,7 +2,7 @@
 
 Owns the questions to the manager and the judgement of its answers: it manages a Swarm, the Swarm
 has a leader, its engines are new enough, its clock is right, and its nodes have room
-(`capacity.py`). `site.py` looks up images and networks.
+(`capacity.py`) and free ports (`clusters.py`). `site.py` looks up images and networks.
 """
 
 import re
@@ -19,7 +19,9 @@ from config.problems import Problem, ProblemError
 from config.settings import Settings
 from config.workloads import workloads
 from swarm.capacity import shortages
+from swarm.clusters import taken_ports
 from swarm.nodes import Node, Task, hostname
+from swarm.snapshot import Service
 
 OLDEST_API = "1.41"
 OLDEST_ENGINE = (20, 10)  # the first engine with that API
@@ -46,6 +48,7 @@ class Survey:
     nodes: Sequence[Node]
     tasks: Sequence[Task]
     services: Mapping[str, str]  # id to name
+    described: Sequence[Service] = ()  # the services as the API describes them
 
 
 def survey(engine: "docker.APIClient", host: str) -> Survey:
@@ -57,7 +60,7 @@ def survey(engine: "docker.APIClient", host: str) -> Survey:
         raise ProblemError(problem)
     api: Any = engine  # the stubs leave most of its methods untyped
     try:
-        services = {service["ID"]: str(service["Spec"]["Name"]) for service in api.services()}
+        described = api.services()
         nodes, tasks = api.nodes(), api.tasks(filters={"desired-state": "running"})
     except APIError as error:
         raise ProblemError(_no_answer(host, str(error.explanation or error))) from None
@@ -67,7 +70,8 @@ def survey(engine: "docker.APIClient", host: str) -> Survey:
         clock=clock_difference(info.get("SystemTime") or "", asked, answered),
         nodes=nodes,
         tasks=tasks,
-        services=services,
+        services={service["ID"]: str(service["Spec"]["Name"]) for service in described},
+        described=described,
     )
 
 
@@ -135,6 +139,7 @@ def problems(manager: Survey, settings: Settings) -> list[Problem]:
         *_check_versions(manager),
         *_check_clock(manager),
         *shortages(stack, settings.cluster.platform, manager.nodes, others),
+        *filter(None, [taken_ports(manager.described, manager.tasks, manager.nodes, settings)]),
     ]
 
 

@@ -19,7 +19,7 @@ from requests.exceptions import RequestException
 from config.problems import ConfigError, Problem, ProblemError, set_command
 from config.settings import Settings
 from config.types import ImageReference, Platform
-from swarm import drift, preflight
+from swarm import clusters, drift, preflight
 from swarm.client import SshError, connect
 from swarm.nodes import Node, matches, usable
 from swarm.preflight import Survey
@@ -68,6 +68,7 @@ def find(settings: Settings) -> Site:
         )
         caddy_image = ask(lambda: _caddy_image(engine, settings))
         network_id = ask(lambda: _caddy_network_id(engine, settings, manager))
+        ask(lambda: _refuse_shared_network(engine, settings, manager))
         drifted = _drifted(engine, cluster.name)
     if problems or image is None or notebook_image is None:
         raise _unfit(cluster.docker_host, problems)
@@ -176,8 +177,23 @@ def _caddy_network_id(
         return None
     name, service = settings.caddy.network, settings.caddy.service
     outside = settings.installs_sites and service and service not in manager.services.values()
-    networks = [network for network in engine.networks(names=[name]) if network["Name"] == name]
+    networks = _networks(engine, name)
     return choose_network(networks, name, container=service if outside else "")
+
+
+def _networks(engine: "docker.APIClient", name: str) -> list[dict[str, Any]]:
+    # The filter matches parts of names too.
+    return [network for network in engine.networks(names=[name]) if network["Name"] == name]
+
+
+def _refuse_shared_network(
+    engine: "docker.APIClient", settings: Settings, manager: Survey
+) -> None:
+    if settings.caddy.mode == "none":
+        return
+    ids = {network["Id"] for network in _networks(engine, settings.caddy.network)}
+    if problem := clusters.shared_network(manager.described, settings, ids):
+        raise ProblemError(problem)
 
 
 def choose_network(networks: list[dict[str, Any]], name: str, *, container: str) -> str:
