@@ -72,9 +72,10 @@ def test_a_proof_of_an_older_program_has_no_spec_hashes():
     assert not drifted([{"ID": "n", "CreatedAt": "", "Spec": spec}], [service()])
 
 
-@pytest.mark.parametrize("name", ["dask-2-health-proven-1a2b3c4", "blue-health-proven-1a2b3c4"])
-def test_the_record_of_another_cluster_does_not_count(name):
+@pytest.mark.parametrize("cluster", ["blue", "dask-2", "dask-health-proven"])
+def test_the_record_of_another_cluster_does_not_count(cluster):
     """It is newer, and knows nothing of this cluster's services."""
+    name = f"{cluster}-health-proven-1a2b3c4"
     own = record(service(), at="2026-01-01")
     other = record(service(replicas=1), at="2026-02-01", name=name)
     assert own == newest([own, other], "dask")
