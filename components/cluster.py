@@ -111,6 +111,8 @@ class DaskCluster(pulumi.ComponentResource):
             image=args.site.image,
             platform=args.settings.cluster.platform,
             packages=args.settings.cluster.packages,
+            # A container that still installs packages lives as long as the proof waits for it.
+            start_seconds=args.settings.health.deadline if args.settings.cluster.packages else 0,
             dask_config=args.settings.shared.dask_config,
             environment=self.environment,
             object_store=store,

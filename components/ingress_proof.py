@@ -91,7 +91,8 @@ def ingress_request(args: IngressProofArgs, ingress: IngressSettings) -> dict[st
     asks, notebook = settings.notebook_asks, args.cluster.notebook
     return {
         "deadline_seconds": settings.health.deadline,
-        "workers": settings.workers.count if settings.health.proof == "full" else 0,
+        # Not `settings.workers.count`: workers may be missing while their node is down.
+        "workers": args.probe.health["workers"] if settings.health.proof == "full" else 0,
         "names": site_names(settings),
         "addresses": list(args.site.ingress_addresses),
         "verified": not ingress.is_local,

@@ -123,6 +123,7 @@ def _spec(
         image=args.image,
         args=notebook_args(),
         packages=shared.packages,
+        start_seconds=shared.start_seconds,
         health_check=HealthCheck(port=PORT, path="/api"),
         networks=attachments(shared.network_id, shared.caddy_network_id),
         platform=shared.platform,

@@ -67,6 +67,7 @@ def _spec(args: PrefectArgs) -> ServiceSpec:
         image=shared.image,
         args=server_args(),
         packages=shared.packages,
+        start_seconds=shared.start_seconds,
         health_check=HealthCheck(port=PORT, path="/api/health"),
         networks=attachments(shared.network_id, shared.caddy_network_id),
         platform=shared.platform,

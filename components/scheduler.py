@@ -83,6 +83,7 @@ def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
             *identity.preload_args,
         ],
         packages=shared.packages,
+        start_seconds=shared.start_seconds,
         health_check=HealthCheck(port=DASHBOARD_PORT, path="/health"),
         networks=attachments(shared.network_id, shared.caddy_network_id, [ALIAS]),
         platform=shared.platform,

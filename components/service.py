@@ -33,6 +33,8 @@ class Volume:
     name: str | None = None
 
 
+START_SECONDS = 300  # within them a container that does not answer is not unhealthy
+
 # On disk, because a tmpfs takes the container's memory: Dask's workers spill to this directory.
 TMP = Volume(target="/tmp")  # noqa: S108  the containers' own
 
@@ -99,6 +101,7 @@ class ServiceSpec:
     platform: Platform
     environment: Mapping[str, str] = field(default_factory=dict)
     packages: Sequence[str] = ()
+    start_seconds: int = 0  # that the installation of the packages may take
     secrets: Sequence[MountedFile] = ()
     configs: Sequence[MountedFile] = ()
     volumes: Sequence[Volume] = ()
@@ -170,6 +173,15 @@ def encode_base64(text: pulumi.Input[str]) -> pulumi.Output[str]:
     return pulumi.Output.from_input(text).apply(lambda t: base64.b64encode(t.encode()).decode())
 
 
+def spell_duration(seconds: int) -> str:
+    """Return seconds as Go prints them, which the provider compares: `5m`, `1h0m30s`."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{hours}h" if hours else ""
+    text += f"{minutes}m" if minutes or (hours and rest) else ""
+    return text + (f"{rest}s" if rest or not text else "")
+
+
 def short_hash(text: str) -> str:
     """Return 16 hexadecimal digits that change with `text`."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -230,8 +242,7 @@ def _container(spec: ServiceSpec) -> dict[str, Any]:
             # A computation that holds the interpreter's lock stops the answers too: like Dask
             # itself (distributed.scheduler.worker-ttl), allow about 5 minutes without an answer.
             "retries": 12,
-            # Some images install extra packages at start.
-            "start_period": "5m",
+            "start_period": spell_duration(max(spec.start_seconds, START_SECONDS)),
         },
         "secrets": [
             {

@@ -26,6 +26,7 @@ class Shared:
     image: str
     platform: Platform
     packages: Sequence[str]
+    start_seconds: int  # that the installation of the packages may take
     dask_config: Config
     environment: MountedFile | None
     object_store: ObjectStore

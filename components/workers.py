@@ -99,6 +99,7 @@ def _spec(args: WorkersArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
             *identity.preload_args,
         ],
         packages=shared.packages,
+        start_seconds=shared.start_seconds,
         health_check=HealthCheck(port=HTTP_PORT, path="/health"),
         networks=attachments(shared.network_id, None),
         platform=shared.platform,

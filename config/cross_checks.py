@@ -5,13 +5,13 @@ settings there are. Values are by config key; a setting that failed its own chec
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
 from config.names import network_name, prefixed
 from config.problems import Problem, set_command
-from config.types import host_of, is_local
+from config.types import host_of, is_local, spell_memory
 
 SMALLEST_CPU_PER_THREAD = Decimal("0.25")
 LONGEST_LABEL = 63  # of a DNS name
@@ -22,6 +22,7 @@ def cross_check(values: Mapping[str, Any]) -> list[Problem]:
     return [
         *_check_cluster(values),
         *_check_threads(values),
+        *_check_reservations(values),
         *_check_ingress(values),
         *_check_variables(values),
         *_check_tls(values),
@@ -63,6 +64,20 @@ def _check_threads(values: Mapping[str, Any]) -> Iterator[Problem]:
             expected=f"at least {SMALLEST_CPU_PER_THREAD} CPU for each thread",
             fix=set_command("workerCpus", str(needed)),
         )
+
+
+def _check_reservations(values: Mapping[str, Any]) -> Iterator[Problem]:
+    spellings: dict[str, Callable[[Any], str]] = {"Cpus": str, "Memory": spell_memory}
+    for resource, spell in spellings.items():
+        key, limit_key = f"workerReserved{resource}", f"worker{resource}"
+        reserved, limit = values.get(key), values.get(limit_key)
+        if reserved and limit and reserved > limit:
+            yield Problem(
+                key=key,
+                found=f"{spell(reserved)} is more than {limit_key} {spell(limit)}",
+                expected=f"at most {limit_key}",
+                fix=set_command(key, spell(limit)),
+            )
 
 
 def _check_ingress(values: Mapping[str, Any]) -> Iterator[Problem]:

@@ -12,12 +12,15 @@ import difflib
 import os
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from decimal import Decimal
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
+from requests.utils import should_bypass_proxies
 
 from config.cross_checks import cross_check
 from config.problems import ConfigError, Problem, ProblemError, set_command
@@ -43,6 +46,7 @@ from config.types import (
     memory_from,
     network_name,
     one_of,
+    optional,
     optional_text,
     optional_word,
     password,
@@ -58,7 +62,8 @@ from config.types import (
 )
 
 # Measured: an idle worker's memory; with less, the kernel kills the worker while it starts.
-SMALLEST_MEMORY = "256MiB"
+SMALLEST_MEMORY = "256MiB", "Dask does not start in less"
+SMALLEST_RESERVATION = "4MiB", "Swarm reserves no less"
 LONGEST_SHOWN = 200  # characters of a value in a message
 
 
@@ -79,7 +84,7 @@ def _cpus(key: str) -> Setting:
 
 
 def _memory(key: str) -> Setting:
-    return Setting(key, memory_from(SMALLEST_MEMORY), "1GiB")
+    return Setting(key, memory_from(*SMALLEST_MEMORY), "1GiB")
 
 
 def _count(key: str) -> Setting:
@@ -120,13 +125,21 @@ class ClusterSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """How many workers there are, what each may use, and where they run."""
+    """How many workers there are, what each may use, and where they run.
+
+    Each reserves all that it may use, unless `reserved_cpus` or `reserved_memory` is set.
+    """
 
     count: Annotated[int, _count("workers")]
     per_node: Annotated[int, _count("workersPerNode")]
     threads: Annotated[int, _count("workerThreads")]
     cpus: Annotated[Decimal, _cpus("workerCpus")]
     memory: Annotated[int, _memory("workerMemory")]
+    reserved_cpus: Annotated[Decimal | None, Setting("workerReservedCpus", optional(cpus), "0.1")]
+    reserved_memory: Annotated[
+        int | None,
+        Setting("workerReservedMemory", optional(memory_from(*SMALLEST_RESERVATION)), "256MiB"),
+    ]
     placement: Annotated[
         tuple[str, ...], Setting("workerPlacement", placement, "node.labels.role==data-worker")
     ]
@@ -432,6 +445,14 @@ def _check_environment(
             expected="no value",
             fix="unset DOCKER_CONTEXT",
         )
+    if version := environment.get("DOCKER_API_VERSION"):
+        yield Problem(
+            key="DOCKER_API_VERSION",
+            found=f"{version!r} is set in the environment, and the provider uses no other version",
+            expected="no value, since client and engine agree on a version",
+            fix="unset DOCKER_API_VERSION",
+        )
+    yield from _check_proxies(config.get("dockerHost", ""), environment)
     path = environment.get("DOCKER_CERT_PATH")
     if path and not config.get("dockerHost", "").startswith("tcp://"):
         yield Problem(
@@ -440,6 +461,30 @@ def _check_environment(
             expected="no value unless dockerHost is tcp://",
             fix="unset DOCKER_CERT_PATH",
         )
+
+
+def _check_proxies(address: str, environment: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield the problem of a proxy between here and an engine on the network."""
+    name = "HTTPS_PROXY" if environment.get("DOCKER_CERT_PATH") else "HTTP_PROXY"
+    proxy = environment.get(name) or environment.get(name.lower())
+    if not (proxy and address.startswith("tcp://") and _is_valid(docker_host, address)):
+        return
+    host = urlsplit(address).hostname
+    without = environment.get("NO_PROXY") or environment.get("no_proxy") or ""
+    if not without or not should_bypass_proxies(f"http://{host}", no_proxy=without):
+        yield Problem(
+            key=name,
+            found=f"set in the environment, so requests to dockerHost {address} go to the proxy",
+            expected=f"{host} in NO_PROXY",
+            fix=f"export NO_PROXY={','.join(filter(None, [without, host]))}",
+        )
+
+
+def _is_valid(parse: Callable[[str], Any], text: str) -> bool:
+    with suppress(ValueError):
+        parse(text)
+        return True
+    return False
 
 
 def _unknown_keys(config: Mapping[str, str]) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from typing import TypeVar
 
 from packaging.requirements import InvalidRequirement, Requirement
 
@@ -74,6 +75,7 @@ _NETWORK_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 # Docker's own, and the cluster's.
 _RESERVED_NETWORKS = ("bridge", "host", "none", "ingress", "docker_gwbridge", "dask-network")
 _UNIX_SOCKET = re.compile(r"unix://(?:/[A-Za-z0-9._@+-]+)+", re.ASCII)
+_T = TypeVar("_T")
 _TCP_HOST = re.compile(rf"tcp://(?:{_SERVICE_NAME}|\[[0-9a-fA-F:]+\]){_PORT}", re.ASCII)
 
 
@@ -117,6 +119,11 @@ def yes_or_no(text: str) -> bool:
     return text == "true"
 
 
+def optional(parse: Callable[[str], _T]) -> Callable[[str], _T | None]:
+    """Return a parser that leaves an empty text to the default."""
+    return lambda text: parse(text) if text else None
+
+
 def one_of(*choices: str) -> Callable[[str], str]:
     """Return a parser for one of `choices`."""
 
@@ -148,13 +155,13 @@ def memory(text: str) -> int:
     return int(Decimal(match[1]) * MEMORY_UNITS[match[2]])
 
 
-def memory_from(smallest: str) -> Callable[[str], int]:
+def memory_from(smallest: str, reason: str) -> Callable[[str], int]:
     """Return a parser for a size of at least `smallest`."""
 
     def parse(text: str) -> int:
         size = memory(text)
         if size < memory(smallest):
-            raise ValueError(f"at least {smallest}: Dask does not start in less")
+            raise ValueError(f"at least {smallest}: {reason}")
         if size > memory(LARGEST_MEMORY):
             raise ValueError(f"at most {LARGEST_MEMORY}")
         return size

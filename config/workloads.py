@@ -54,6 +54,11 @@ class Workload:
     limit: ResourceLimit
     placement_key: str = "controlPlacement"
 
+    @property
+    def runs_workers(self) -> bool:
+        """Whether the tasks are Dask workers."""
+        return self.placement_key == "workerPlacement"
+
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
     """Return every service of the stack, the workers last: they are placed on what is left."""
@@ -73,14 +78,18 @@ def scheduler(settings: Settings) -> Workload:
 
 
 def workers(settings: Settings) -> Workload:
-    """Return the Dask workers' workload; they reserve all that they may use."""
+    """Return the Dask workers' workload."""
     limit = ResourceLimit(cpus=settings.workers.cpus, memory_bytes=settings.workers.memory)
+    reservation = ResourceLimit(
+        cpus=settings.workers.reserved_cpus or limit.cpus,
+        memory_bytes=settings.workers.reserved_memory or limit.memory_bytes,
+    )
     return Workload(
         name=service_name(settings.cluster.name, "worker"),
         constraints=settings.workers.placement,
         replicas=settings.workers.count,
         per_node=settings.workers.per_node,
-        reservation=limit,
+        reservation=reservation,
         limit=limit,
         placement_key="workerPlacement",
     )

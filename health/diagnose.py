@@ -5,11 +5,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from swarm.causes import MAX_FAILURES, REFUSED, Cause, Context, error_of, explain
+from swarm.causes import (
+    MAX_FAILURES,
+    REFUSED,
+    Cause,
+    Context,
+    error_of,
+    explain,
+    explain_log,
+    explain_silence,
+    explain_start,
+)
 from swarm.nodes import Node, Task, hostname
 from swarm.snapshot import Snapshot, replicas
 
 LOG_LINES = 5
+READ_LINES = 30  # a cause may be further up
 LOG_WIDTH = 200
 TASKS_SHOWN = 20  # of one service
 
@@ -131,7 +142,7 @@ def _blamed(task: Task, evidence: Evidence) -> list[str]:
     slot = MissingSlot(name=f"task {task['ID']}", task=task, failed=task, failures=1)
     spec = {"TaskTemplate": task["Spec"]}
     context = Context(service={"Spec": spec}, nodes=evidence.nodes, tasks=evidence.tasks)
-    lines = [*_causes([slot], context), *_log(slot, evidence)]
+    lines = [*_causes([slot], context, evidence), *_log(slot, evidence)]
     return [_task_line(slot, evidence), *(f"  {line}" for line in lines)]
 
 
@@ -149,7 +160,7 @@ def _section(name: str, evidence: Evidence) -> list[str]:
     lines += [f"  {_task_line(slot, evidence)}" for slot in shown]
     if len(slots) > len(shown):
         lines.append(f"  and {len(slots) - len(shown)} more")
-    lines += [f"  {line}" for line in _causes(shown, context)]
+    lines += [f"  {line}" for line in _causes(shown, context, evidence)]
     return lines + [f"  {line}" for slot in shown for line in _log(slot, evidence)]
 
 
@@ -175,17 +186,39 @@ def _place(task: Task, nodes: Iterable[Node]) -> str:
     return f"on {names[0]}" if names else "on no node"
 
 
-def _causes(slots: Iterable[MissingSlot], context: Context) -> list[str]:
-    errors = dict.fromkeys(error_of(slot.failed) for slot in slots if slot.failed)
-    causes: dict[str, Cause] = {}
-    for error in errors:
-        if cause := explain(error, context):
-            causes[cause.text] = cause
+def _causes(slots: Sequence[MissingSlot], context: Context, evidence: Evidence) -> list[str]:
+    found = [
+        *(explain(error_of(slot.failed), context) for slot in slots if slot.failed),
+        *(explain_log(_last_lines(slot, evidence), context) for slot in slots),
+        *(explain_start(slot.task, context) for slot in slots if slot.task),
+        _silence(slots, evidence),
+    ]
     lines = []
-    for cause in causes.values():
+    for cause in {cause.text: cause for cause in found if cause}.values():
         lines.append(f"cause: {cause.text}")
         lines += [f"fix:   {cause.fix}"] if cause.fix else []
     return lines
+
+
+def _silence(slots: Sequence[MissingSlot], evidence: Evidence) -> Cause | None:
+    """Return the cause if the scheduler knows none of the workers that run on some nodes."""
+    unknown = evidence.unknown_workers
+    services = {
+        slot.task["ServiceID"] for slot in slots if slot.task and slot.task["ID"] in unknown
+    }
+    running = [t for t in evidence.now.tasks if t["ServiceID"] in services and _works(t)]
+    heard = {task["NodeID"] for task in running if task["ID"] not in unknown}
+    silent = [
+        hostname(node)
+        for node in evidence.nodes
+        if node["ID"] in {task["NodeID"] for task in running} - heard
+    ]
+    return explain_silence(silent) if silent else None
+
+
+def _last_lines(slot: MissingSlot, evidence: Evidence) -> list[str]:
+    tasks = [task for task in (slot.failed, slot.task) if task]
+    return [line for task in tasks for line in evidence.logs.get(task["ID"], ())]
 
 
 def _log(slot: MissingSlot, evidence: Evidence) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from health.diagnose import LOG_LINES, Evidence, missing_slots
+from health.diagnose import READ_LINES, Evidence, missing_slots
 from health.timing import TIMING
 from swarm.manager import MANAGER_ERRORS, Manager
 from swarm.snapshot import Snapshot, is_worker, task_by_address
@@ -61,7 +61,7 @@ def _last_lines(service_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
         with suppress(*MANAGER_ERRORS):
             manager = Manager()
             for service_id in service_ids:
-                for task_id, line in manager.last_lines(service_id, LOG_LINES):
+                for task_id, line in manager.last_lines(service_id, READ_LINES):
                     lines[task_id].append(line)
 
     thread = threading.Thread(target=fetch, daemon=True)

@@ -8,8 +8,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from swarm import UnfitError
+from swarm.causes import Context, waits_for_node
 from swarm.nodes import Node, hostname
-from swarm.snapshot import Snapshot, task_by_address
+from swarm.snapshot import Snapshot, declared_hash, is_worker, task_by_address
 
 # IP address to the names of the task and its node.
 Locations = Mapping[str, tuple[str, str]]
@@ -35,6 +36,24 @@ def locations(now: Snapshot, nodes: Sequence[Node], network_id: str) -> Location
             node_id = str(task.get("NodeID") or "")
             result[address] = (label, node_names.get(node_id, "an unknown node"))
     return result
+
+
+def missing_workers(
+    now: Snapshot, start: Snapshot, declared: Mapping[str, str], nodes: Sequence[Node]
+) -> tuple[int, str]:
+    """Return how many workers wait for a node to come back, and the states of these nodes.
+
+    Workers whose service was not as declared at the start do not count: the deployment updates
+    them, so all of them must come.
+    """
+    for name, declared_now in declared.items():
+        service, before = now.services.get(name), start.services.get(name)
+        kept = before is not None and declared_hash(before) == declared_now
+        if kept and service and is_worker(service):
+            context = Context(service=service, nodes=nodes, tasks=())
+            waiting = [waits_for_node(task, context) for task in now.tasks_of(name)]
+            return sum(waiting), context.away
+    return 0, ""
 
 
 def name_workers(message: str, known: Locations) -> str:

@@ -1,6 +1,7 @@
 """Watches one proof: the rollout of the declared services, the probe's progress, and the time."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from health import placement
@@ -14,7 +15,7 @@ from swarm import UnfitError
 from swarm.causes import error_of
 from swarm.manager import MANAGER_ERRORS, Manager
 from swarm.progress import Progress
-from swarm.proof_record import SPEC_HASHES, newest, proven_hashes, record_name
+from swarm.proof_record import MISSING, SPEC_HASHES, newest, proven_hashes, record_name
 from swarm.snapshot import STALE, Snapshot, spec_hash, undeclared, unsettled
 
 
@@ -46,6 +47,7 @@ class Watch:
         reserved = self._rollback.reserved_seconds(deadline.limit, timing)
         self._prove_by = deadline.earlier(reserved)
         self._waiting: dict[str, str] = {}
+        self._missing = ""
 
     def result(self) -> dict[str, Any]:
         """Return the stack's output; raises `UnfitError`."""
@@ -58,6 +60,9 @@ class Watch:
         result = placement.result(outcome["proof"], locations, self._request.workers_per_node)
         if not result["transfers"]:
             self._progress.log("all workers are on one node: no transfer between nodes to prove")
+        if self._missing and result["workers"] < self._request.probe.expected.workers:
+            self._progress.log(self._missing)
+            result[MISSING] = self._missing
         hashes = {name: spec_hash(now.services[name]) for name in self._request.services}
         return {**result, SPEC_HASHES: hashes}
 
@@ -88,10 +93,23 @@ class Watch:
         while True:
             self._look()
             if not self._probe.created and self._can_start_probe():
-                self._probe.create(self._request, self._prove_by)
+                self._probe.create(self._possible(), self._prove_by)
             log.wait(self._manager.poll_seconds)
             if log.outcome and ("failure" in log.outcome or not self._waiting):
                 return log.outcome
+
+    def _possible(self) -> Request:
+        """Return the request, without the workers that wait for a node to come back."""
+        probe, nodes = self._request.probe, self._manager.nodes()
+        missing, away = placement.missing_workers(
+            self._observer.now, self._observer.start, self._request.services, nodes
+        )
+        workers = probe.expected.workers
+        if not 0 < missing < workers:
+            return self._request
+        self._missing = f"{workers - missing} of {workers} workers run; {away}"
+        expected = replace(probe.expected, missing=missing)
+        return replace(self._request, probe=replace(probe, expected=expected))
 
     def _look(self) -> None:
         self._observer.look()

@@ -11,7 +11,7 @@ from config.problems import Problem, set_command
 from config.types import Platform
 from config.workloads import ResourceLimit, Workload
 from swarm.causes import spell_room, spell_size, unmatched
-from swarm.nodes import Node, Task, free, hostname, matches, usable
+from swarm.nodes import Node, Task, free, hostname, matches, resources, spell_state, usable
 from swarm.nodes import platform as platform_of
 
 Amount = tuple[int, int]  # CPUs in billionths, bytes of memory
@@ -53,11 +53,43 @@ def _place(
             expected=", ".join(platforms),
             fix=set_command("platform", platforms[0]),
         )
+    if problem := _oversized(workload, fit):
+        return problem
     before = dict(left)
     placed = _take(workload, [node for node in fit if usable(node)], left)
     if placed == _count(workload):
         return None
     return _shortage(workload, sorted(fit, key=hostname), before, placed)
+
+
+def _oversized(workload: Workload, fit: Iterable[Node]) -> Problem | None:
+    """Return the problem of workers that may use more than a node has which takes them.
+
+    Swarm compares reservations only. Then the engine refuses the CPUs, and Dask the memory.
+    """
+    for node in sorted(fit, key=hostname):
+        cpus, memory = size = resources(node["Description"].get("Resources"))
+        sizes = (
+            ("workerCpus", workload.limit.nano_cpus, cpus, _spell_cpus),
+            ("workerMemory", workload.limit.memory_bytes, memory, _spell_memory),
+        )
+        for key, limit, most, spell in sizes if _room(workload.reservation, size) else ():
+            if workload.runs_workers and limit > most:
+                return Problem(
+                    key=key,
+                    found=f"{spell(limit)}, but {hostname(node)} has {spell(most)}",
+                    expected="at most what each of the nodes has",
+                    fix=set_command(key, spell(most)),
+                )
+    return None
+
+
+def _spell_cpus(nano_cpus: int) -> str:
+    return f"{nano_cpus / 1e9:.3g}"
+
+
+def _spell_memory(size: int) -> str:
+    return f"{size // 2**20}MiB"
 
 
 def _platform(node: Node) -> str:
@@ -96,16 +128,20 @@ def _shortage(
     reservation = workload.reservation
     amount = f"{reservation.nano_cpus / 1e9:.4g} CPU and {spell_size(reservation.memory_bytes)}"
     nodes = "; ".join(_described(node, left[node["ID"]]) for node in fit)
-    if workload.placement_key != "workerPlacement":
+    if not workload.runs_workers:
         return Problem(
             key=workload.placement_key,
             found=f"{workload.name} has no room; it reserves {amount}; {nodes}",
             expected="nodes with room for it",
             fix=_wake(fit) or f"docker node ps {hostname(fit[0])}",
         )
+    count = _count(workload)
+    fits = f"{count} workers have no room"
+    if _wake(fit) and placed:
+        fits = f"{placed} of {count} workers fit now"
     return Problem(
         key="workers",
-        found=f"{_count(workload)} workers have no room; each reserves {amount}, "
+        found=f"{fits}; each reserves {amount}, "
         f"and a node takes at most workersPerNode {workload.per_node}; {nodes}",
         expected=f"at most {placed} of this size" if placed else "a size that a node has left",
         fix=_wake(fit) or _smaller(workload, fit, left, placed),
@@ -113,10 +149,7 @@ def _shortage(
 
 
 def _described(node: Node, left: Amount) -> str:
-    if not usable(node):
-        state, availability = node["Status"]["State"], node["Spec"]["Availability"]
-        return f"{hostname(node)} is {state}, {availability}"
-    return spell_room(node, left)
+    return spell_room(node, left) if usable(node) else spell_state(node)
 
 
 def _wake(fit: Sequence[Node]) -> str:
@@ -143,8 +176,11 @@ def _smaller(
     together = min(workload.per_node or count, math.ceil(count / len(fit)))
     cpus, memory = (max(left[node["ID"]][which] for node in fit) for which in (0, 1))
     if reservation.memory_bytes > memory:
-        return set_command("workerMemory", f"{max(memory, 0) // together // 2**20}MiB")
-    return set_command("workerCpus", f"{max(cpus, 0) / together / 1e9:.3g}")
+        overcommits = reservation.memory_bytes < workload.limit.memory_bytes
+        key = "workerReservedMemory" if overcommits else "workerMemory"
+        return set_command(key, _spell_memory(max(memory, 0) // together))
+    key = "workerReservedCpus" if reservation.cpus < workload.limit.cpus else "workerCpus"
+    return set_command(key, _spell_cpus(max(cpus, 0) // together))
 
 
 def _total(rooms: Iterable[int], per_node: int) -> int:

@@ -9,10 +9,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from swarm.nodes import Node, Task, free, hostname, labels, matches, platform, resources, usable
+from swarm.nodes import (
+    Node,
+    Task,
+    free,
+    hostname,
+    labels,
+    matches,
+    platform,
+    resources,
+    spell_state,
+    usable,
+)
 from swarm.snapshot import Service
 
 MAX_FAILURES = 3  # of one slot for the same reason; another attempt does not help after that
+PACKAGES_VARIABLE = "EXTRA_PIP_PACKAGES="  # the official images install these at start
+# Some virtual network cards send the overlay's packets with wrong checksums.
+CHECKSUM_FIX = "sudo ethtool -K <interface> tx-checksum-ip-generic off"
+UNAVAILABLE = "nodes? not available for new tasks"
 REFUSED = r"exit \(78\)"  # EX_CONFIG: the reloader exits with it when Caddy refuses its files
 
 
@@ -45,6 +60,11 @@ class Context:
         fit = [n for n in self.nodes if all(matches(n, rule) for rule in self.constraints)]
         return sorted(fit, key=hostname)
 
+    @property
+    def away(self) -> str:
+        """The states of the nodes that meet all constraints and are not available."""
+        return "; ".join(spell_state(n) for n in self.matching_nodes if not usable(n))
+
 
 def error_of(task: Task) -> str:
     """Return what `docker service ps --no-trunc` shows as the task's error."""
@@ -57,6 +77,45 @@ def explain(error: str, context: Context) -> Cause | None:
         if match := re.search(pattern, error):
             return explanation(match, context)
     return None
+
+
+def explain_log(lines: Iterable[str], context: Context) -> Cause | None:
+    """Return the cause that a task's last lines show, None if they show none."""
+    text = "\n".join(lines)
+    for pattern, explanation in _LOG_EXPLANATIONS:
+        if (match := re.search(pattern, text)) and (cause := explanation(match, context)):
+            return cause
+    return None
+
+
+def explain_start(task: Task, context: Context) -> Cause | None:
+    """Return why a task is not ready yet, None if it should be."""
+    variables = [str(text) for text in _container(context).get("Env") or []]
+    packages = [text for text in variables if text.startswith(PACKAGES_VARIABLE)]
+    if task["Status"]["State"] != "starting" or not packages:
+        return None
+    names = packages[0].removeprefix(PACKAGES_VARIABLE)
+    return Cause(
+        text=f"its container has not finished its start; it installs {names}",
+        fix="raise healthDeadline, or use images that have the packages",
+    )
+
+
+def explain_silence(hostnames: Sequence[str]) -> Cause:
+    """Return why the scheduler may not know any worker of some nodes."""
+    names = ", ".join(hostnames)
+    return Cause(
+        text=f"the scheduler knows no worker of {names}: the network between the nodes drops the "
+        "overlay's packets, 4789/udp",
+        fix=f"open 4789/udp, and 7946 tcp and udp, between {names} and the scheduler's node; "
+        f"if they are open: {CHECKSUM_FIX}, on {names}",
+    )
+
+
+def waits_for_node(task: Task, context: Context) -> bool:
+    """Return whether a task has no node because a node that could take it is not available."""
+    is_pending = (task["DesiredState"], task["Status"]["State"]) == ("running", "pending")
+    return is_pending and bool(re.search(UNAVAILABLE, error_of(task)) and context.away)
 
 
 def spell_size(number: int) -> str:
@@ -127,19 +186,16 @@ def _exhausted(_: re.Match[str], context: Context) -> Cause:
 def _full(_: re.Match[str], context: Context) -> Cause:
     limit = context.service["Spec"]["TaskTemplate"]["Placement"].get("MaxReplicas")
     names = ", ".join(hostname(node) for node in context.matching_nodes if usable(node))
+    text = f"at most {limit} tasks may run on one node, and {names or 'no node'} can take them"
     return Cause(
-        text=f"at most {limit} tasks may run on one node, and {names or 'no node'} can take them",
+        text="; ".join(filter(None, [text, context.away])),
         fix="add a node, allow more tasks on one, or run fewer",
     )
 
 
 def _unavailable(_: re.Match[str], context: Context) -> Cause:
-    away = [node for node in context.matching_nodes if not usable(node)]
-    states = [
-        f"{hostname(n)} is {n['Status']['State']}, {n['Spec']['Availability']}" for n in away
-    ]
     fix = "docker node update --availability active <node>, or start its engine"
-    return Cause(text=f"nodes that could take it are not available: {'; '.join(states)}", fix=fix)
+    return Cause(text=f"nodes that could take it are not available: {context.away}", fix=fix)
 
 
 def _no_image(_: re.Match[str], context: Context) -> Cause:
@@ -193,13 +249,49 @@ def _container(context: Context) -> Mapping[str, Any]:
     return container
 
 
+def _no_index(match: re.Match[str], _: Context) -> Cause:
+    return Cause(
+        text=f"pip cannot connect to its package index at {match['host']} ({match['error']})",
+        fix="give the nodes a way to the index, or use images that have the packages and set "
+        "extraPipPackages to []",
+    )
+
+
+def _no_package(match: re.Match[str], _: Context) -> Cause:
+    return Cause(
+        text=f"pip finds no {match[1]}: its package index lacks it or cannot be reached",
+        fix="curl -I https://pypi.org/simple/ on that node shows which",
+    )
+
+
+def _foreign_volume(match: re.Match[str], context: Context) -> Cause | None:
+    container = _container(context)
+    for mount in container.get("Mounts") or []:
+        target, source = mount["Target"], mount.get("Source")
+        if source and f"{match[1]}/".startswith(f"{target}/"):
+            user = str(container.get("User") or "1000").partition(":")[0]
+            path = f'"$(docker volume inspect --format {{{{.Mountpoint}}}} {source})"'
+            return Cause(
+                text=f"the volume {source} ({target}) does not belong to the container's user, "
+                f"uid {user}",
+                fix=f"sudo chown -R {user} {path}, on that node",
+            )
+    return None
+
+
+_LOG_EXPLANATIONS: tuple[tuple[str, Callable[[re.Match[str], Context], Cause | None]], ...] = (
+    (r"after connection broken by '(?P<error>\w+)\(.*?host='(?P<host>[^']+)'", _no_index),
+    (r"No matching distribution found for (\S+)", _no_package),
+    (r"(?i)permission denied: b?['\"]([^'\"]+)", _foreign_volume),
+)
+
 # The first match counts: if several filters rejected nodes, the nodes that passed all filters but
 # one show what is really missing.
 _EXPLANATIONS: tuple[tuple[str, Callable[[re.Match[str], Context], Cause]], ...] = (
     ("insufficient resources", _exhausted),
     ("max replicas per node", _full),
     ("unsupported platform", _platform),
-    ("nodes? not available for new tasks", _unavailable),
+    (UNAVAILABLE, _unavailable),
     ("scheduling constraints not satisfied", _unmatched),
     ("(?i)no such image|manifest unknown|pull access denied|manifest for .* not found", _no_image),
     (r"executable file not found|no such file or directory|exit \(127\)", _no_program),

@@ -32,6 +32,13 @@ def usable(node: Node) -> bool:
     return bool(node["Spec"]["Availability"] == "active" and node["Status"]["State"] == "ready")
 
 
+def spell_state(node: Node) -> str:
+    """Return a node's state, and since when Swarm knows it."""
+    since = str(node.get("UpdatedAt") or "")[:16].replace("T", " ")
+    state = f"{node['Status']['State']}, {node['Spec']['Availability']}"
+    return f"{hostname(node)} is {state}" + (f" (since {since} UTC)" if since else "")
+
+
 def matches(node: Node, constraint: str) -> bool:
     """Return whether a node meets a constraint such as `node.labels.role==master`.
 

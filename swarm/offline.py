@@ -27,6 +27,8 @@ def find_site(settings: Settings) -> Site:
     path = site_lock.path_of(PROJECT, pulumi.get_stack())
     if not switched_on(OFFLINE, os.environ):
         current = site.find(settings)
+        for warning in current.warnings:
+            pulumi.log.warn(warning)
         _update_record(path, site_lock.record_of(settings, current))
         return current
     if not pulumi.runtime.is_dry_run():

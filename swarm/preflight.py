@@ -8,7 +8,7 @@ has a leader, its engines are new enough, its clock is right, and its nodes have
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,11 +17,11 @@ from docker.errors import APIError
 
 from config.problems import Problem, ProblemError
 from config.settings import Settings
-from config.workloads import workloads
+from config.workloads import ResourceLimit, Workload, workers, workloads
 from swarm.capacity import shortages
 from swarm.clusters import taken_ports
-from swarm.nodes import Node, Task, hostname
-from swarm.snapshot import Service
+from swarm.nodes import Node, Task, hostname, resources
+from swarm.snapshot import Service, replicas
 
 OLDEST_API = "1.41"
 OLDEST_ENGINE = (20, 10)  # the first engine with that API
@@ -130,17 +130,67 @@ def clock_difference(manager_time: str, asked: float, answered: float) -> float:
     return min(seconds - asked, 0) or max(seconds - answered, 0)
 
 
-def problems(manager: Survey, settings: Settings) -> list[Problem]:
-    """Return every problem of the manager and its nodes."""
-    stack = workloads(settings)
-    names = {workload.name for workload in stack}
-    others = [t for t in manager.tasks if manager.services.get(t["ServiceID"]) not in names]
+def problems(manager: Survey, settings: Settings, image: str | None = None) -> list[Problem]:
+    """Return every problem of the manager and its nodes; `image` is the workers', pinned."""
+    waiting = waiting_workers(manager, settings, image)
     return [
         *_check_versions(manager),
         *_check_clock(manager),
-        *shortages(stack, settings.cluster.platform, manager.nodes, others),
+        *(problem for problem in _shortages(manager, settings) if problem not in waiting),
         *filter(None, [taken_ports(manager.described, manager.tasks, manager.nodes, settings)]),
     ]
+
+
+def waiting_workers(manager: Survey, settings: Settings, image: str | None) -> list[Problem]:
+    """Return the shortage of deployed workers that wait for a node to come back.
+
+    A deployment that leaves the workers as they are can do without them, if some run.
+    """
+    workload = workers(settings)
+    deployed = [s for s in manager.described if s["Spec"]["Name"] == workload.name]
+    if not deployed or not _is_deployed(service := deployed[0], workload, image):
+        return []
+    if not any(t["ServiceID"] == service["ID"] and t.get("NodeID") for t in manager.tasks):
+        return []
+    back = replace(manager, nodes=[_as_if_back(node) for node in manager.nodes])
+    lasting = {problem.key for problem in _shortages(back, settings)}
+    return [
+        problem
+        for problem in _shortages(manager, settings)
+        if problem.key == "workers" and problem.key not in lasting
+    ]
+
+
+def _is_deployed(service: Service, workload: Workload, image: str | None) -> bool:
+    template = service["Spec"]["TaskTemplate"]
+    placement, sizes = template.get("Placement") or {}, template.get("Resources") or {}
+    return (
+        replicas(service) == workload.replicas
+        and template["ContainerSpec"]["Image"] == image
+        and placement.get("Constraints") == list(workload.constraints)
+        and placement.get("MaxReplicas", 0) == workload.per_node
+        and resources(sizes.get("Limits")) == _amount(workload.limit)
+        and resources(sizes.get("Reservations")) == _amount(workload.reservation)
+    )
+
+
+def _amount(limit: ResourceLimit) -> tuple[int, int]:
+    return limit.nano_cpus, limit.memory_bytes
+
+
+def _as_if_back(node: Node) -> Node:
+    return {
+        **node,
+        "Spec": {**node["Spec"], "Availability": "active"},
+        "Status": {**node["Status"], "State": "ready"},
+    }
+
+
+def _shortages(manager: Survey, settings: Settings) -> list[Problem]:
+    stack = workloads(settings)
+    names = {workload.name for workload in stack}
+    others = [t for t in manager.tasks if manager.services.get(t["ServiceID"]) not in names]
+    return shortages(stack, settings.cluster.platform, manager.nodes, others)
 
 
 def _check_versions(manager: Survey) -> Iterator[Problem]:

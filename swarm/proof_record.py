@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+MISSING = "missing"  # key in both, if workers were missing
 SPEC_HASHES = "imprints"  # key in the record and in the launcher's output
 
 Config = Mapping[str, Any]
@@ -17,9 +18,9 @@ def record_name(cluster: str) -> str:
 
 def record_data(proof: Mapping[str, Any], attempt: str) -> str:
     """Return the data of a proof's record, for a Swarm config; it differs for each attempt."""
-    text = json.dumps(
-        {"attempt": attempt, SPEC_HASHES: proof.get(SPEC_HASHES, {})}, sort_keys=True
-    )
+    incomplete = {MISSING: proof[MISSING]} if MISSING in proof else {}
+    record = {"attempt": attempt, SPEC_HASHES: proof.get(SPEC_HASHES, {}), **incomplete}
+    text = json.dumps(record, sort_keys=True)
     return base64.b64encode(text.encode()).decode()
 
 
@@ -42,4 +43,13 @@ def proven_hashes(record: Config | None) -> dict[str, str]:
     """Return service name to spec hash at the last proof, empty without a record."""
     if record is None:
         return {}
-    return dict(json.loads(base64.b64decode(record["Spec"]["Data"]))[SPEC_HASHES])
+    return dict(_content(record)[SPEC_HASHES])
+
+
+def is_incomplete(record: Config) -> bool:
+    """Return whether workers were missing at the proof."""
+    return MISSING in _content(record)
+
+
+def _content(record: Config) -> dict[str, Any]:
+    return dict(json.loads(base64.b64decode(record["Spec"]["Data"])))

@@ -36,7 +36,8 @@ class Site:
     """Images as `repository:tag@sha256:…`, Caddy's network by id, the services that drifted.
 
     `caddy_image` is None unless the stack runs Caddy, `caddy_network_id` unless Caddy is external.
-    `ingress_addresses` are for names under localhost, which no name server knows.
+    `ingress_addresses` are for names under localhost, which no name server knows. `warnings` are
+    problems that do not concern this deployment.
     """
 
     image: str
@@ -45,6 +46,7 @@ class Site:
     caddy_network_id: str | None
     ingress_addresses: tuple[str, ...]
     drifted: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def find(settings: Settings) -> Site:
@@ -61,7 +63,6 @@ def find(settings: Settings) -> Site:
     cluster = settings.cluster
     with _manager(cluster.docker_host) as engine:
         manager = preflight.survey(engine, cluster.docker_host)
-        problems += preflight.problems(manager, settings)
         image = ask(lambda: _pinned(engine, "image", cluster.image, cluster.platform))
         notebook_image = ask(
             lambda: _pinned(engine, "notebookImage", cluster.notebook_image, cluster.platform)
@@ -69,7 +70,9 @@ def find(settings: Settings) -> Site:
         caddy_image = ask(lambda: _caddy_image(engine, settings))
         network_id = ask(lambda: _caddy_network_id(engine, settings, manager))
         ask(lambda: _refuse_shared_network(engine, settings, manager))
-        drifted = _drifted(engine, cluster.name)
+        waiting = preflight.waiting_workers(manager, settings, image)
+        drifted = _drifted(engine, cluster.name, can_be_complete=not waiting)
+    problems[:0] = preflight.problems(manager, settings, image)
     if problems or image is None or notebook_image is None:
         raise _unfit(cluster.docker_host, problems)
     return Site(
@@ -79,13 +82,14 @@ def find(settings: Settings) -> Site:
         caddy_network_id=network_id,
         ingress_addresses=ingress_addresses(manager.nodes, settings),
         drifted=drifted,
+        warnings=tuple(f"{p.key}: {p.found}; fix: {p.fix}" for p in waiting),
     )
 
 
-def _drifted(engine: "docker.APIClient", cluster: str) -> str:
+def _drifted(engine: "docker.APIClient", cluster: str, *, can_be_complete: bool) -> str:
     configs = engine.configs()  # type: ignore[no-untyped-call]
     services = engine.services()  # type: ignore[no-untyped-call]
-    return drift.drifted(configs, services, cluster)
+    return drift.drifted(configs, services, cluster, can_be_complete=can_be_complete)
 
 
 def _unfit(host: str, problems: Sequence[Problem]) -> ConfigError:

@@ -72,6 +72,7 @@ FACTS: dict[str, Fact] = {
     ),
     # Offline, drift cannot be seen.
     "drifted": Fact(question=lambda _: "", default=lambda _: ""),
+    "warnings": Fact(question=lambda _: "", default=lambda _: ()),
     "ingress_addresses": Fact(
         question=lambda s: ",".join(s.shared.control_placement) if _is_local(s) else "",
         default=lambda s: (LOOPBACK,) if _is_local(s) else (),

@@ -60,7 +60,10 @@ CHANGES = [
     ),
     Change(
         what="CPUs, memory or threads of a worker",
-        keys=("workerMemory", "workerCpus", "workerThreads"),
+        keys=(
+            *("workerMemory", "workerCpus", "workerThreads"),
+            *("workerReservedMemory", "workerReservedCpus"),
+        ),
         restarts=(WORKER,),
         effect=HANDED_ON,
         tried={"workerMemory": "896MiB"},

@@ -22,19 +22,19 @@ def wait_for_members(client: Client, expected: Expected) -> dict[str, Any]:
     Raises `UnprovenError` if there are too many for `SETTLING_SECONDS`, or their size is wrong.
     """
     seen: list[str] | None = None
+    # With more workers than that, some may be gone: the scheduler takes a while to notice.
+    least = expected.workers - expected.missing
     settled = time.monotonic() + SETTLING_SECONDS
     while True:
         members = workers_of(client)
         if seen != sorted(members):
             seen = sorted(members)
             say(progress=f"{len(seen)} of {expected.workers} workers", members=seen)
-        if len(members) == expected.workers:
+        if len(members) < least:
+            settled = time.monotonic() + SETTLING_SECONDS
+        elif len(members) == least or time.monotonic() > settled:
             check_size(members, expected)
             return members
-        if len(members) < expected.workers:
-            settled = time.monotonic() + SETTLING_SECONDS
-        elif time.monotonic() > settled:
-            raise UnprovenError(too_many(members, expected))
         time.sleep(PAUSE_SECONDS)
 
 
@@ -53,13 +53,16 @@ def too_many(members: Mapping[str, Any], expected: Expected) -> str:
 
 
 def check_size(members: Mapping[str, Any], expected: Expected) -> None:
-    """Raise `UnprovenError` unless threads and memory are exactly as expected."""
-    for key, spell, wanted in (
+    """Raise `UnprovenError` unless number, threads and memory are exactly as expected."""
+    if len(members) > expected.workers:
+        raise UnprovenError(too_many(members, expected))
+    for key, spell, of_all in (
         ("nthreads", "{} threads".format, expected.threads),
         ("memory_limit", gibibytes, expected.memory_bytes),
     ):
         sizes = {address: member[key] or 0 for address, member in members.items()}
         total = sum(sizes.values())
+        wanted = of_all * len(members) // expected.workers
         if total != wanted:
             listed = ", ".join(
                 f"{address} has {spell(size)}" for address, size in sorted(sizes.items())

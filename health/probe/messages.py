@@ -14,11 +14,15 @@ MARK = "dask-health: "
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """The cluster's size: workers, and the sum of their threads and of their bytes of memory."""
+    """The cluster's size: workers, and the sum of their threads and of their bytes of memory.
+
+    As many as `missing` may be absent, because their nodes are not available.
+    """
 
     workers: int
     threads: int
     memory_bytes: int
+    missing: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,7 @@ def prove(request: ProbeRequest) -> dict[str, Any]:
         wait_for_notebook(request.notebook)
         if request.notebook.cell:
             say(progress="running a cell in the notebook")
-            proof["cell"] = compute(request.notebook, request.expected.workers)
+            proof["cell"] = compute(request.notebook, proof["workers"])
     return proof
 
 

@@ -124,6 +124,22 @@ class TestWorkers:
         command = " ".join(program.container("dask_worker")["args"])
         assert "--nthreads 2 --memory-limit 1536MiB" in command
 
+    def test_reserve_less_when_the_user_overcommits(self, run):
+        """Dask's memory limit stays Swarm's limit."""
+        program = run(workerReservedCpus="0.1", workerReservedMemory="128MiB")
+        resources = program.service("dask_worker")["taskSpec"]["resources"]
+        assert {"memoryBytes": 2**27, "nanoCpus": 100_000_000} == resources["reservation"]
+        assert {"memoryBytes": 2**30, "nanoCpus": 500_000_000} == resources["limits"]
+        command = " ".join(program.container("dask_worker")["args"])
+        assert "--memory-limit 1GiB" in command
+
+    def test_may_install_packages_as_long_as_the_proof_waits(self, run):
+        """Without packages the deadline changes no container."""
+        for packages, period in (('["s3fs"]', "20m"), ("[]", "5m")):
+            program = run(extraPipPackages=packages, healthDeadline="1200")
+            check = program.container("dask_worker")["healthcheck"]
+            assert period == check["startPeriod"]
+
     def test_run_their_preloads_in_any_image(self, program):
         """Both preloads are mounted at the paths of the command line."""
         arguments = program.container("dask_worker")["args"]

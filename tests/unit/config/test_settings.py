@@ -92,6 +92,8 @@ def test_the_defaults_are_valid(defaults):
         ("image", "ghcr.io/dask/dask:2025.12.0-py3.12", "CVE-2026-23528", "image ghcr.io/dask"),
         ("image", "h:1/dask-swarm:2026.1.0", "Dask 2026.1.1 or newer", "image ghcr.io/dask"),
         ("notebookImage", "daskdev/dask-notebook:2024.5.0", "CVE-2026", "notebookImage ghcr.io"),
+        ("workerReservedMemory", "3MiB", "Swarm reserves no less", "workerReservedMemory 256MiB"),
+        ("workerReservedCpus", "0", "from 0.001 to 512", "workerReservedCpus 0.1"),
         ("workerMemory", "65TiB", "at most 64TiB", "workerMemory 1GiB"),
         ("autheliaAddress", "a" * 64 + ":1", "host:port", "autheliaAddress authelia:9091"),
         ("autheliaAddress", "a..b:1", "host:port", "autheliaAddress authelia:9091"),
@@ -173,10 +175,58 @@ def test_more_threads_than_the_cpus_can_run_are_refused(defaults):
     assert "pulumi config set workerCpus 2.00" == problem.fix
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "found", "limit"),
+    [
+        ("workerReservedCpus", "0.6", "0.6 is more than workerCpus 0.5", "0.5"),
+        ("workerReservedMemory", "1.5GiB", "1536MiB is more than workerMemory 1GiB", "1GiB"),
+    ],
+)
+def test_more_reserved_than_a_worker_may_use_is_refused(defaults, key, value, found, limit):
+    """The engine would refuse the service in the middle of a deployment."""
+    (problem,) = problems(defaults | {key: value})
+    assert (key, found) == (problem.key, problem.found)
+    assert f"pulumi config set {key} {limit}" == problem.fix
+    parse_settings(defaults | {key: limit}, (), {})
+
+
 def test_a_docker_context_in_the_environment_is_refused(defaults):
     """The provider would follow DOCKER_CONTEXT to another engine than dockerHost."""
     with pytest.raises(ConfigError, match="unset DOCKER_CONTEXT"):
         parse_settings(defaults, (), {"DOCKER_CONTEXT": "elsewhere"})
+
+
+def test_an_api_version_in_the_environment_is_refused(defaults):
+    """The provider would speak that version, whatever the engine needs."""
+    with pytest.raises(ConfigError, match="unset DOCKER_API_VERSION"):
+        parse_settings(defaults, (), {"DOCKER_API_VERSION": "1.30"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "environment", "fix"),
+    [
+        ("HTTP_PROXY", {}, "export NO_PROXY=manager"),
+        ("http_proxy", {"NO_PROXY": "a.org"}, "export NO_PROXY=a.org,manager"),
+        ("HTTPS_PROXY", {"DOCKER_CERT_PATH": "/certs"}, "export NO_PROXY=manager"),
+    ],
+)
+def test_a_proxy_before_the_engine_is_refused(defaults, variable, environment, fix):
+    """Requests to the manager would go to it; the message does not show its password."""
+    config = defaults | {"dockerHost": "tcp://manager:2376"}
+    proxied = environment | {variable: "http://me:hunter22@proxy:3128"}
+    with pytest.raises(ConfigError) as raised:
+        parse_settings(config, (), proxied)
+    (problem,) = raised.value.problems
+    assert (variable.upper(), fix) == (problem.key, problem.fix)
+    assert "hunter22" not in str(problem)
+    parse_settings(config, (), proxied | {"NO_PROXY": "a.org,manager"})
+    parse_settings(defaults, (), {variable: "http://proxy:3128"})
+
+
+def test_a_proxy_that_leaves_out_the_managers_network_is_no_problem(defaults):
+    """NO_PROXY may have ranges."""
+    environment = {"HTTP_PROXY": "http://proxy:3128", "NO_PROXY": "10.0.0.0/8"}
+    parse_settings(defaults | {"dockerHost": "tcp://10.1.2.3:2375"}, (), environment)
 
 
 def test_certificates_in_the_environment_are_for_tcp_alone(defaults):

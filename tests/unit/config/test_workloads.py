@@ -41,6 +41,16 @@ def test_workers_reserve_their_limit(stack):
     assert (6, 3, "workerPlacement") == (worker.replicas, worker.per_node, worker.placement_key)
 
 
+def test_workers_reserve_what_the_user_sets(stack):
+    """The limits stay; each resource can be set alone."""
+    limit = ResourceLimit(cpus=Decimal("0.5"), memory_bytes=2**30)
+    less = stack(workerReservedMemory="4MiB")["dask_worker"]
+    assert (Decimal("0.5"), 2**22) == (less.reservation.cpus, less.reservation.memory_bytes)
+    less = stack(workerReservedCpus="0.001")["dask_worker"]
+    assert (Decimal("0.001"), 2**30) == (less.reservation.cpus, less.reservation.memory_bytes)
+    assert limit == less.limit
+
+
 def test_other_services_reserve_little_and_never_more_than_their_limit(stack):
     """They share their node up to their limits."""
     services = stack(prefect="managed", schedulerCpus="0.05", **CADDY)

@@ -1,5 +1,7 @@
 """The report about the Swarm's tasks: states, causes, fixes, logs."""
 
+import re
+
 import pytest
 
 from health.diagnose import Evidence, clean, missing_slots, report, unrecoverable
@@ -76,8 +78,10 @@ def snapshot(*tasks, replicas=1):
     return Snapshot(services={"dask_worker": service(replicas)}, tasks=tasks)
 
 
-def reported(*tasks, nodes=NODES, replicas=1, **evidence):
-    now = snapshot(*tasks, replicas=replicas)
+def reported(*tasks, nodes=NODES, replicas=1, template=TEMPLATE, **evidence):
+    tasks = [task | {"Spec": template} for task in tasks] if template != TEMPLATE else tasks
+    spec = service(replicas)["Spec"] | {"TaskTemplate": template}
+    now = Snapshot(services={"dask_worker": service(replicas) | {"Spec": spec}}, tasks=tasks)
     all_evidence = Evidence(now=now, nodes=nodes, tasks=tasks, **({"logs": {}} | evidence))
     return report("Headline.", ["dask_worker"], all_evidence)
 
@@ -208,6 +212,75 @@ def test_a_worker_that_the_scheduler_does_not_know_is_missing():
     message = reported(running, unknown_workers=frozenset([running["ID"]]))
     assert "dask_worker: 0 of 1 tasks work" in message
     assert "running on data-1, but the scheduler does not know its worker" in message
+
+
+def test_a_node_whose_workers_all_are_unknown_is_named_with_its_ports():
+    """The other node's worker is known, so the scheduler works."""
+    here, there = task("running", slot=1), task("running", slot=2, where="data-2")
+    message = reported(here, there, replicas=2, unknown_workers=frozenset([there["ID"]]))
+    assert "cause: the scheduler knows no worker of data-2: the network between" in message
+    assert "open 4789/udp, and 7946 tcp and udp, between data-2 and the scheduler's" in message
+    assert "sudo ethtool -K <interface> tx-checksum-ip-generic off, on data-2" in message
+
+
+def test_a_node_with_a_known_worker_is_not_cut_off():
+    """Its other worker has another problem."""
+    known, unknown = task("running", slot=1), task("running", slot=2)
+    message = reported(known, unknown, replicas=2, unknown_workers=frozenset([unknown["ID"]]))
+    assert "but the scheduler does not know its worker" in message
+    assert "cause:" not in message
+
+
+def test_packages_that_are_still_installing_are_named():
+    """The container has not answered yet, and nothing has failed."""
+    container = TEMPLATE["ContainerSpec"] | {"Env": ["EXTRA_PIP_PACKAGES=prefect s3fs"]}
+    message = reported(task("starting"), template=TEMPLATE | {"ContainerSpec": container})
+    assert "cause: its container has not finished its start; it installs prefect s3fs" in message
+    assert "fix:   raise healthDeadline" in message
+    assert "cause:" not in reported(task("starting"))
+
+
+RETRYING = (
+    "WARNING: Retrying (Retry(total=0, connect=None, read=None, redirect=None, status=None)) "
+    """after connection broken by 'NewConnectionError("HTTPSConnection(host='pypi.org', """
+    """port=443): Failed to establish a new connection: [Errno 111] refused")': /simple/s3fs/"""
+)
+NO_MATCH = "ERROR: No matching distribution found for s3fs"
+DENIED = "PermissionError: [Errno 13] Permission denied: '/home/jovyan/.local/share/jupyter'"
+
+
+@pytest.mark.parametrize(
+    ("lines", "cause", "fix"),
+    [
+        (
+            [RETRYING, NO_MATCH],
+            "pip cannot connect to its package index at pypi.org (NewConnectionError)",
+            "give the nodes a way to the index",
+        ),
+        ([NO_MATCH], "pip finds no s3fs", "curl -I https://pypi.org/simple/"),
+        (
+            [DENIED, *["later"] * 9],
+            "dask-notebook (/home/jovyan) does not belong to the container's user, uid 1000",
+            'sudo chown -R 1000 "$(docker volume inspect --format {{.Mountpoint}} dask-notebook)"',
+        ),
+    ],
+)
+def test_the_log_shows_the_cause(lines, cause, fix):
+    """The exit status alone says nothing."""
+    attempts = failed("task: non-zero exit (1)")
+    mounts = [{"Target": "/tmp"}, {"Target": "/home/jovyan", "Source": "dask-notebook"}]
+    container = TEMPLATE["ContainerSpec"] | {"Mounts": mounts, "User": "1000:1000"}
+    template = TEMPLATE | {"ContainerSpec": container}
+    message = reported(*attempts, logs={attempts[-1]["ID"]: lines}, template=template)
+    assert re.search(rf"cause: .*{re.escape(cause)}", message)
+    assert f"fix:   {fix}" in message
+
+
+def test_a_file_outside_the_volumes_is_no_foreign_volume():
+    """The log is shown, without a cause that may be wrong."""
+    attempts = failed("task: non-zero exit (1)")
+    log = {attempts[-1]["ID"]: [DENIED]}
+    assert "does not belong" not in reported(*attempts, logs=log)
 
 
 def test_the_last_log_lines_follow():

@@ -4,12 +4,15 @@ import pytest
 
 from health.placement import (
     cross_node_transfers,
+    missing_workers,
     name_workers,
     node_of_worker,
     result,
     workers_by_node,
 )
 from swarm import UnfitError
+from swarm.snapshot import DECLARED_HASH_LABEL, Snapshot
+from tests.unit.swarm.test_capacity import NODES, node
 
 LOCATIONS = {
     "10.0.1.5": ("dask_worker.1", "node-1"),
@@ -84,3 +87,49 @@ def test_messages_have_the_tasks_of_workers():
     message = name_workers(f"{A} has 1, tcp://10.0.1.99:1 has 2", LOCATIONS)
     expected = f"dask_worker.1 on node-1 ({A}) has 1, an unknown worker (tcp://10.0.1.99:1) has 2"
     assert expected == message
+
+
+DOWN = [*NODES[:2], node("data-2", state="down") | {"UpdatedAt": "2026-11-20T03:10:04.5Z"}]
+NO_NODE = "no suitable node (max replicas per node limit exceed on 1 node; {})"
+UNAVAILABLE = NO_NODE.format("1 node not available for new tasks")
+
+
+def workers(declared="hash", error=UNAVAILABLE, command="worker"):
+    """Return a snapshot of workers, one on its node and one without."""
+    template = {
+        "ContainerSpec": {"Args": ["dask", command]},
+        "Placement": {"Constraints": ["node.labels.role==data-worker"]},
+    }
+    spec = {"Labels": {DECLARED_HASH_LABEL: declared}, "TaskTemplate": template}
+    tasks = (
+        {"ServiceID": "w", "DesiredState": "running", "Status": {"State": "running"}},
+        {
+            "ServiceID": "w",
+            "DesiredState": "running",
+            "Status": {"State": "pending", "Err": error},
+        },
+        {"ServiceID": "w", "DesiredState": "shutdown", "Status": {"State": "running"}},
+    )
+    return Snapshot(services={"dask_worker": {"ID": "w", "Spec": spec}}, tasks=tasks)
+
+
+def test_workers_that_wait_for_a_node_are_missing():
+    """The state of the node says since when."""
+    missing = missing_workers(workers(), workers(), {"dask_worker": "hash"}, DOWN)
+    assert (1, "data-2 is down, active (since 2026-11-20 03:10 UTC)") == missing
+
+
+@pytest.mark.parametrize(
+    ("start", "now", "nodes"),
+    [
+        (workers("old"), workers(), DOWN),
+        (Snapshot(services={}, tasks=()), workers(), DOWN),
+        (workers(), workers(error=NO_NODE.format("insufficient resources on 1 node")), DOWN),
+        (workers(), workers(), NODES),
+        (workers(command="scheduler"), workers(command="scheduler"), DOWN),
+    ],
+    ids=["updated", "new", "no room", "another node is away", "no worker"],
+)
+def test_other_tasks_must_come(start, now, nodes):
+    """Workers that are updated, tasks that lack room, and other services."""
+    assert 0 == missing_workers(now, start, {"dask_worker": "hash"}, nodes)[0]

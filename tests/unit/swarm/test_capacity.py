@@ -105,6 +105,45 @@ def test_a_size_that_no_node_has_is_refused_with_a_size_that_fits(missing, confi
     assert [] == missing(**{key: value})
 
 
+OVERCOMMITTED = {"workerReservedCpus": "0.1", "workerReservedMemory": "256MiB"}
+
+
+def test_workers_that_overcommit_need_only_what_they_reserve(missing):
+    """Four workers of 1 GiB fit where 1 GiB is left; what they reserve must be there."""
+    tasks = [task("data-1", cpus=1.8, memory=3.5), task("data-2", cpus=1.8, memory=3.5)]
+    assert missing(tasks=tasks)
+    assert [] == missing(tasks=tasks, **OVERCOMMITTED)
+    (problem,) = missing(tasks=[*tasks, task("data-2", memory=0.1)], **OVERCOMMITTED)
+    assert "each reserves 0.1 CPU and 256MiB" in problem.found
+
+
+@pytest.mark.parametrize(
+    ("config", "fix"),
+    [
+        ({"workerReservedMemory": "2GiB", "workerMemory": "4GiB"}, "workerReservedMemory 768MiB"),
+        ({"workerReservedCpus": "1", "workerCpus": "2"}, "workerReservedCpus 0.25"),
+    ],
+)
+def test_the_fix_for_workers_that_overcommit_is_a_smaller_reservation(missing, config, fix):
+    """Their limit is not what takes the room."""
+    others = [task(name, cpus=1.5, memory=2.5) for name in ("data-1", "data-2")]
+    (problem,) = missing(tasks=others, **config)
+    assert f"pulumi config set {fix}" == problem.fix
+
+
+@pytest.mark.parametrize(
+    ("config", "found", "fix"),
+    [
+        ({"workerCpus": "2.5"}, "2.5, but data-1 has 2", "workerCpus 2"),
+        ({"workerMemory": "5GiB"}, "5120MiB, but data-1 has 4096MiB", "workerMemory 4096MiB"),
+    ],
+)
+def test_a_limit_beyond_a_whole_node_is_refused(missing, config, found, fix):
+    """A small reservation would let Swarm place the worker where it cannot start."""
+    (problem,) = missing(**OVERCOMMITTED, **config)
+    assert (found, f"pulumi config set {fix}") == (problem.found, problem.fix)
+
+
 def test_a_missing_label_is_reported_once_with_its_fix(missing):
     """Several services need it."""
     (problem,) = missing(controlPlacement="node.labels.role==boss")

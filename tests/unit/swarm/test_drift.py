@@ -12,9 +12,9 @@ def service(name="dask_worker", version=5, replicas=4):
     return {"ID": name, "Version": {"Index": version}, "Spec": spec}
 
 
-def drifted(configs, services):
+def drifted(configs, services, **options):
     """Return the services of the default cluster that drifted."""
-    return drift.drifted(configs, services, "dask")
+    return drift.drifted(configs, services, "dask", **options)
 
 
 def record(*services, at="2026-01-01", identity="n1", name="dask-health-proven-1a2b3c4"):
@@ -86,3 +86,12 @@ def test_a_config_whose_name_only_resembles_a_record_is_none():
     """Somebody else's config may have any content."""
     foreign = {"ID": "f", "CreatedAt": "2099", "Spec": {"Name": "dask-health-proven2-1a2b3c4"}}
     assert newest([foreign], "dask") is None
+
+
+def test_missing_workers_are_proven_once_they_can_run():
+    """The next `up` proves all workers; while their node is down it has nothing to do."""
+    data = record_data({"imprints": {}, "missing": "2 of 4 workers run"}, "a1")
+    spec = {"Name": "dask-health-proven-1", "Data": data}
+    incomplete = {"ID": "n7", "CreatedAt": "2026-01-02", "Spec": spec}
+    assert "workers that were missing in n7" == drifted([incomplete], [])
+    assert not drifted([incomplete], [], can_be_complete=False)

@@ -83,7 +83,7 @@ def find(defaults, monkeypatch):
         monkeypatch.setattr(site, "connect", connect)
         settings = parse_settings(defaults | {"dockerHost": HOST} | config, (), {})
         try:
-            site.find(settings)
+            problems_of.site = site.find(settings)
         except ConfigError as error:
             return list(error.problems)
         return []
@@ -340,3 +340,68 @@ def test_all_problems_are_reported_at_once(find):
     keys = [problem.key for problem in reported]
     assert ["dockerHost", "workers", "image", "notebookImage", "caddyNetwork"] == keys
     assert "Traceback" not in "".join(map(str, reported))
+
+
+AWAY = [*NODES[:2], node("data-2", state="down") | {"UpdatedAt": "2026-11-20T03:10:04.5Z"}]
+IMAGE = f"ghcr.io/dask/dask:2026.7.1-py3.12@{DIGEST}"
+
+
+def deployed_workers(**changed):
+    """Return the Swarm's service of the workers with the default config."""
+    size = {"NanoCPUs": 5 * 10**8, "MemoryBytes": 2**30}
+    values = {"replicas": 4, "image": IMAGE, "limit": size, "reservation": size} | changed
+    placement = {"Constraints": ["node.labels.role==data-worker"], "MaxReplicas": 2}
+    template = {
+        "ContainerSpec": {"Image": values["image"]},
+        "Placement": placement | changed.get("placement", {}),
+        "Resources": {"Limits": values["limit"], "Reservations": values["reservation"]},
+    }
+    spec = {"Name": "dask_worker", "TaskTemplate": template}
+    return {"ID": "w", "Spec": spec | {"Mode": {"Replicated": {"Replicas": values["replicas"]}}}}
+
+
+def half_up(service, **answers):
+    """Return a Swarm with a node down, and workers on the other node."""
+    runs = task("data-1", cpus=0.5, memory=1) | {"ServiceID": "w"}
+    return FakeEngine(**{"nodes": AWAY, "services": [service], "tasks": [runs]} | answers)
+
+
+def test_workers_that_wait_for_a_node_are_no_problem_of_other_changes(find):
+    """The deployment warns, with the fix."""
+    assert [] == find(half_up(deployed_workers()))
+    (warning,) = find.site.warnings
+    assert warning.startswith("workers: 2 of 4 workers fit now; each reserves 0.5 CPU and 1GiB")
+    assert "data-2 is down, active (since 2026-11-20 03:10 UTC)" in warning
+    assert warning.endswith("; fix: sudo systemctl start docker, on data-2")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"replicas": 2},
+        {"image": IMAGE.replace("a", "b")},
+        {"limit": {"NanoCPUs": 10**9, "MemoryBytes": 2**30}},
+        {"reservation": {"NanoCPUs": 10**8, "MemoryBytes": 2**30}},
+        {"placement": {"MaxReplicas": 3}},
+        {"placement": {"Constraints": ["node.role==worker"]}},
+    ],
+)
+def test_a_change_of_the_workers_needs_room_for_all(find, changed):
+    """Swarm waits for the node in the middle of the update."""
+    (problem,) = find(half_up(deployed_workers(**changed)))
+    assert "2 of 4 workers fit now" in problem.found
+    assert ("workers", "at most 2 of this size") == (problem.key, problem.expected)
+
+
+def test_workers_without_any_node_cannot_be_proven(find):
+    """A cluster without workers computes nothing."""
+    (problem,) = find(half_up(deployed_workers(), tasks=[]))
+    assert "workers" == problem.key
+
+
+def test_workers_that_lack_room_on_the_nodes_that_are_up_stay_a_problem(find):
+    """The node that is down would not help."""
+    others = task("data-1", memory=3) | {"ServiceID": "other"}
+    runs = task("data-1") | {"ServiceID": "w"}
+    (problem,) = find(half_up(deployed_workers(), tasks=[others, runs]))
+    assert "1 of 4 workers fit now" in problem.found

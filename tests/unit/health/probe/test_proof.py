@@ -142,7 +142,7 @@ def test_the_notebook_is_proven_after_the_cluster(monkeypatch, cell):
     done = []
     for step in ("wait_for_port", "connect", "prove_cluster", "wait_for_notebook", "compute"):
         client = SimpleNamespace(close=lambda **_: done.append("close"))
-        answer = client if step == "connect" else {}
+        answer = client if step == "connect" else {"workers": 4}
         monkeypatch.setattr(
             proof, step, lambda *_, step=step, answer=answer: done.append(step) or answer
         )
