@@ -20,6 +20,7 @@ from components.ingress_proof import IngressProof, IngressProofArgs
 from components.probe import HealthProbe, HealthProbeArgs
 from components.provider import declare_provider
 from components.shutdown import Shutdown, ShutdownArgs
+from config.names import prefixed
 from config.settings import Settings
 from swarm.offline import find_site
 
@@ -27,16 +28,17 @@ settings = Settings.load()
 site = find_site(settings)
 swarm = pulumi.ResourceOptions(providers=[declare_provider("swarm", settings, site)])
 
-ingress = Ingress("front", IngressArgs(settings=settings, site=site), swarm)
+name = settings.cluster.name
+ingress = Ingress(prefixed(name, "front"), IngressArgs(settings=settings, site=site), swarm)
 cluster_args = DaskClusterArgs(settings=settings, site=site, ingress=ingress)
-cluster = DaskCluster("dask", cluster_args, swarm)
+cluster = DaskCluster(name, cluster_args, swarm)
 probe_args = HealthProbeArgs(settings=settings, site=site, ingress=ingress, cluster=cluster)
-probe = HealthProbe("dask-health", probe_args, swarm)
+probe = HealthProbe(f"{name}-health", probe_args, swarm)
 proof_args = IngressProofArgs(
     settings=settings, site=site, ingress=ingress, cluster=cluster, probe=probe
 )
-proof = IngressProof("front-proof", proof_args)
-Shutdown("dask-shutdown", ShutdownArgs(settings=settings, ingress=ingress, cluster=cluster))
+proof = IngressProof(prefixed(name, "front-proof"), proof_args)
+Shutdown(f"{name}-shutdown", ShutdownArgs(settings=settings, ingress=ingress, cluster=cluster))
 
 pulumi.export("scheduler_address", cluster.scheduler_address)
 pulumi.export("client_config", cluster.client_config)

@@ -18,7 +18,7 @@ from components.notebook import Notebook, NotebookArgs
 from components.object_store import ObjectStore, declare_object_store
 from components.pip import declare_pip_config
 from components.prefect import Prefect, PrefectArgs, api_url, prefect_variables
-from components.scheduler import Scheduler, SchedulerArgs, scheduler_address
+from components.scheduler import Scheduler, SchedulerArgs, dashboard_url, scheduler_address
 from components.service import DeclaredService, MountedFile, Network, mount_config
 from components.shared import Shared
 from components.workers import Workers, WorkersArgs
@@ -62,7 +62,7 @@ class DaskCluster(pulumi.ComponentResource):
         self.network = DaskNetwork(f"{name}-network", settings, args.site, child).network
         subnets = pulumi.Output.json_dumps(self.network.subnets)
         self._subnets = mount_config(f"{name}-subnets", SUBNETS, subnets, child)
-        self.prefect_api_url = api_url(settings.prefect.mode, settings.prefect.api_url)
+        self.prefect_api_url = api_url(settings.prefect, workloads.prefect(settings).name)
         store = declare_object_store(f"{name}-object-store", settings.object_store, child)
         variables = {
             **store.variables,
@@ -107,13 +107,14 @@ class DaskCluster(pulumi.ComponentResource):
         self.register_outputs(
             {
                 "scheduler_address": self.scheduler_address,
-                "dashboard_url": scheduler.dashboard_url,
+                "dashboard_url": dashboard_url(scheduler.service.name),
                 "notebook_url": self.notebook.url,
             }
         )
 
     def _shared(self, args: DaskClusterArgs, store: ObjectStore) -> Shared:
         return Shared(
+            cluster=args.settings.cluster.name,
             image=args.site.image,
             platform=args.settings.cluster.platform,
             packages=args.settings.cluster.packages,

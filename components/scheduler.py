@@ -24,7 +24,7 @@ from components.service import (
     mount_config,
 )
 from components.shared import DASK_HOME, Shared
-from config.workloads import SCHEDULER, Workload
+from config.workloads import Workload
 
 ALIAS = "scheduler"
 COMM_PORT = 8786
@@ -42,10 +42,9 @@ class SchedulerArgs:
 
 
 class Scheduler(pulumi.ComponentResource):
-    """The service `dask_scheduler`."""
+    """The scheduler's service."""
 
     service: DeclaredService
-    dashboard_url = f"http://{SCHEDULER}:{DASHBOARD_PORT}/status"
 
     def __init__(
         self, name: str, args: SchedulerArgs, opts: pulumi.ResourceOptions | None = None
@@ -68,6 +67,11 @@ class Scheduler(pulumi.ComponentResource):
 def scheduler_address(*, encrypted: bool) -> str:
     """Return the scheduler's address on the overlay."""
     return f"{'tls' if encrypted else 'tcp'}://{ALIAS}:{COMM_PORT}"
+
+
+def dashboard_url(service: str) -> str:
+    """Return the dashboard's URL on the networks of the scheduler's service."""
+    return f"http://{service}:{DASHBOARD_PORT}/status"
 
 
 def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:

@@ -23,6 +23,7 @@ class Shared:
     Workers and notebook join the other networks.
     """
 
+    cluster: str  # its name
     image: str
     platform: Platform
     packages: Sequence[str]

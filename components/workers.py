@@ -23,9 +23,9 @@ from components.service import (
     mount_config,
 )
 from components.shared import DASK_HOME, Shared
+from config.names import network_name
 from config.types import spell_memory
 from config.workloads import ResourceLimit, Workload
-from swarm.networks import NETWORK_NAME
 
 HTTP_PORT = 8789
 PRELOADS = Path(__file__).parent.parent / "images"
@@ -58,7 +58,7 @@ class WorkersArgs:
 
 
 class Workers(pulumi.ComponentResource):
-    """The service `dask_worker`, with its preloads."""
+    """The workers' service, with its preloads."""
 
     service: DeclaredService
 
@@ -110,7 +110,7 @@ def _spec(args: WorkersArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         health_check=HealthCheck(port=HTTP_PORT, path="/health"),
         networks=attachments(shared.network, *shared.other_network_ids),
         # Another network may have a `scheduler` too, which could be found first.
-        search_domains=[NETWORK_NAME] if shared.other_network_ids else [],
+        search_domains=[network_name(shared.cluster)] if shared.other_network_ids else [],
         platform=shared.platform,
         configs=[*configs, *shared.object_store.configs],
         secrets=[*identity.secrets, *shared.work_secrets],

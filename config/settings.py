@@ -34,6 +34,7 @@ from config.types import (
     bucket,
     caddy_image,
     certificates,
+    cluster_name,
     cpus,
     dask_configuration,
     dask_image,
@@ -112,9 +113,10 @@ def _password(key: str) -> Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSettings:
-    """The Swarm, the images, and the packages that containers install."""
+    """The cluster's name, its Swarm, its images, and the packages that containers install."""
 
     docker_host: Annotated[str, Setting("dockerHost", docker_host, "ssh://deploy@manager")]
+    name: Annotated[str, Setting("clusterName", cluster_name, "blue")]
     platform: Annotated[Platform, Setting("platform", platform, "linux/amd64")]
     image: Annotated[
         ImageReference, Setting("image", dask_image, "ghcr.io/dask/dask:2026.7.1-py3.12")

@@ -82,6 +82,7 @@ _WORD = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,63})", re.ASCII)
 _LONGEST_DOMAIN = 253 - 64  # leaves room for a label in front of it
 _PORTS = range(1, 65536)
 
+_LONGEST_CLUSTER = 25  # so that the names of its tasks are at most 63 characters
 _NETWORK_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 # Docker's own, and the cluster's.
 _RESERVED_NETWORKS = ("bridge", "host", "none", "ingress", "docker_gwbridge", "dask-network")
@@ -327,6 +328,15 @@ def dns_label(text: str) -> str:
     """Parse the first part of a name, such as `notebook` in notebook.example.org."""
     if not re.fullmatch(_LABEL, text, re.ASCII):
         raise ValueError("one part of a name: small letters, digits and '-' in between, no dot")
+    return text
+
+
+def cluster_name(text: str) -> str:
+    """Parse the name of a cluster, which begins the names of its services and its sites."""
+    if len(text) > _LONGEST_CLUSTER or not re.fullmatch(_LABEL, text, re.ASCII):
+        raise ValueError(
+            f"at most {_LONGEST_CLUSTER} small letters, digits and '-' in between, no dot"
+        )
     return text
 
 

@@ -23,6 +23,11 @@ ATTEMPTS = 3  # services may change between two requests
 MANAGER_ERRORS = (DockerException, RequestException, OSError)
 
 
+def cluster_of(service_name: str) -> str:
+    """Return the name of the cluster that a service belongs to: `dask` for `dask_worker`."""
+    return service_name.partition("_")[0]
+
+
 def manager_address() -> str:
     """Return the address of the manager's engine."""
     return os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"

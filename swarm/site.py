@@ -20,7 +20,7 @@ from requests.exceptions import RequestException
 from config.problems import ConfigError, Problem, ProblemError, set_command
 from config.settings import Settings
 from config.types import ImageReference, Platform
-from swarm import drift, ingress, networks, preflight, registry
+from swarm import clusters, drift, ingress, networks, preflight, registry
 from swarm.client import SshError, connect
 from swarm.networks import Network
 from swarm.nodes import Node, matches, usable
@@ -73,7 +73,7 @@ def find(settings: Settings) -> Site:
 
     cluster, images = settings.cluster, all_images(settings)
     with _manager(cluster.docker_host, images) as (engine, logins):
-        manager = preflight.survey(engine, cluster.docker_host)
+        manager = preflight.survey(engine, cluster.docker_host, cluster.name)
         needed_logins = registry.needed_logins(engine, images, logins)
         known = manager.networks
         problems += ingress.problems(known.networks, known.services, manager.tasks, settings)
@@ -83,10 +83,12 @@ def find(settings: Settings) -> Site:
         )
         caddy_image = ask(lambda: _caddy_image(engine, settings))
         caddy_network_id = ask(lambda: _caddy_network_id(settings, manager))
+        ask(lambda: _refuse_shared_network(settings, manager))
         network_id = ask(lambda: _network_id(settings, manager))
         others = [ask(partial(_other_network_id, n, manager)) for n in settings.network.others]
+        deployed = preflight.deployed_workers(manager, settings)
         waiting = preflight.waiting_workers(manager, settings, image)
-        drifted = _drifted(engine, can_be_complete=not waiting)
+        drifted = _drifted(engine, cluster.name, can_be_complete=not waiting)
     problems[:0] = preflight.problems(manager, settings, image)
     outage = networks.outage(manager.networks, settings.network)
     if problems or image is None or notebook_image is None:
@@ -102,7 +104,7 @@ def find(settings: Settings) -> Site:
         replaces_network=bool(outage),
         ingress_addresses=ingress_addresses(manager.nodes, settings),
         drifted=drifted,
-        held_hash=(declared_hash(manager.workers) or "") if waiting and manager.workers else "",
+        held_hash=declared_hash(deployed) or "" if waiting and deployed else "",
         warnings=(*outage, *(f"{p.key}: {p.found}; fix: {p.fix}" for p in waiting)),
         logins=needed_logins,
     )
@@ -115,10 +117,10 @@ def all_images(settings: Settings) -> list[ImageReference]:
     return [cluster.image, cluster.notebook_image, *([settings.caddy.image] if managed else [])]
 
 
-def _drifted(engine: "docker.APIClient", *, can_be_complete: bool) -> str:
+def _drifted(engine: "docker.APIClient", cluster: str, *, can_be_complete: bool) -> str:
     configs = engine.configs()  # type: ignore[no-untyped-call]
     services = engine.services()  # type: ignore[no-untyped-call]
-    return drift.drifted(configs, services, can_be_complete=can_be_complete)
+    return drift.drifted(configs, services, cluster, can_be_complete=can_be_complete)
 
 
 def _unfit(host: str, problems: Sequence[Problem]) -> ConfigError:
@@ -218,11 +220,20 @@ def _caddy_network_id(settings: Settings, manager: Survey) -> str | None:
     return _choose_network(manager, "caddyNetwork", name, expected, container=container)
 
 
+def _refuse_shared_network(settings: Settings, manager: Survey) -> None:
+    if settings.caddy.mode == "none":
+        return
+    named = [n for n in manager.networks.networks if n["Name"] == settings.caddy.network]
+    ids = {network["Id"] for network in named}
+    if problem := clusters.shared_network(manager.described, settings, ids):
+        raise ProblemError(problem)
+
+
 def _network_id(settings: Settings, manager: Survey) -> str | None:
     if settings.network.mode == "managed":
         return None
     expected = "a network made by hand, or networkMode managed"
-    return _choose_network(manager, "networkMode", networks.NETWORK_NAME, expected)
+    return _choose_network(manager, "networkMode", manager.networks.name, expected)
 
 
 def _other_network_id(name: str, manager: Survey) -> str:

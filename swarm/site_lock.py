@@ -11,10 +11,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from config.names import network_name
 from config.problems import ConfigError, Problem
 from config.settings import Settings
 from config.types import ImageReference
-from swarm.networks import NETWORK_NAME
 from swarm.site import LOOPBACK, Site
 
 Record = Mapping[str, Mapping[str, Any]]
@@ -74,11 +74,11 @@ FACTS: dict[str, Fact] = {
     # An offline preview pulls nothing, and its machine may have no login.
     "logins": Fact(question=lambda _: "", default=lambda _: ()),
     "network_id": Fact(
-        question=lambda s: NETWORK_NAME if s.network.mode == "external" else "",
+        question=lambda s: network_name(s.cluster.name) if s.network.mode == "external" else "",
         default=lambda s: NOT_RECORDED if s.network.mode == "external" else None,
     ),
     "network_subnets": Fact(
-        question=lambda s: NETWORK_NAME if s.network.mode == "external" else "",
+        question=lambda s: network_name(s.cluster.name) if s.network.mode == "external" else "",
         default=lambda _: (),
     ),
     "other_network_ids": Fact(

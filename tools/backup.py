@@ -23,18 +23,20 @@ from swarm.progress import Progress
 from swarm.shutdown import end_tasks, unfinished
 from swarm.snapshot import Service, Snapshot, replicas
 from tools import volume_agent
+from tools.adopt import CLUSTER
 from tools.runners import ROOT, Runner, say
 from tools.transfer import Agent, Place, Runtime, TransferError, agents
 from tools.volume_agent import BrokenArchiveError, Json
 
 BACKUPS = ROOT / "backups"
 ENDING = ".tar.gz"
-NETWORK = "dask-network-overlay"
-NOTEBOOK = "dask-notebook-service"
+# Logical names, behind the cluster's name.
+NETWORK = "network-overlay"
+NOTEBOOK = "notebook-service"
 # The logical names of the services that keep something, and what it is.
 OWNERS = {
     "notebook": (NOTEBOOK, "the notebook's home"),
-    "prefect": ("dask-prefect-service", "Prefect's history"),
+    "prefect": ("prefect-service", "Prefect's history"),
     "caddy": ("front-caddy", "Caddy's certificates"),
 }
 START_SECONDS = 300
@@ -243,8 +245,9 @@ def _stack(runner: Runner) -> Stack:
     except CalledProcessError as error:
         raise TransferError(f"{runner.stack}: {error.stderr.strip()}") from None
     hosts = sorted(leftovers.hosts(state))
-    made = [resource for resource in leftovers.resources(state) if resource.get("id")]
-    ids = {resource["urn"].rpartition("::")[2]: resource["id"] for resource in made}
+    resources = leftovers.resources(state)
+    cluster = next((_logical_name(r) for r in resources if r["type"] == CLUSTER), "")
+    ids = {_logical_name(r).removeprefix(f"{cluster}-"): r["id"] for r in resources if r.get("id")}
     if not hosts or NETWORK not in ids or NOTEBOOK not in ids:
         raise TransferError(
             f"{runner.stack}: the stack is not deployed. Fix: make up STACK={runner.stack}"
@@ -264,6 +267,10 @@ def _stack(runner: Runner) -> Stack:
         owners=[_owner(manager, role, services[identifier]) for role, identifier in roles.items()],
         runtime=Runtime.beside(services[ids[NOTEBOOK]], ids[NETWORK]),
     )
+
+
+def _logical_name(resource: Json) -> str:
+    return str(resource["urn"].rpartition("::")[2])
 
 
 def _owner(manager: Manager, role: str, service: Service) -> Owner:

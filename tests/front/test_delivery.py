@@ -25,6 +25,7 @@ http://other.localhost {
 }
 """
 TEXT = CaddyfileValues(
+    cluster="dask",
     names={"notebook": "notebook.localhost", "dashboard": "dashboard.localhost"},
     login="none",
     certificates="internal",

@@ -38,6 +38,10 @@ def test_the_defaults_are_valid(defaults):
         ("workerMemory", "1GB", "KiB, MiB, GiB or TiB", "workerMemory 1GiB"),
         ("workerMemory", "100MiB", "at least 256MiB", "workerMemory 1GiB"),
         ("workers", "0", "a whole number from 1 to 1000", "workers 2"),
+        *(
+            ("clusterName", name, "at most 25 small letters, digits and '-'", "clusterName blue")
+            for name in ("", "Blue", "-blue", "blue-", "blue_2", "blue.2", "a" * 26)
+        ),
         ("workerCpus", "half", "a number of CPUs", "workerCpus 0.5"),
         ("image", "dask:LATEST/x", "with a tag or a digest", "image ghcr.io/dask/dask:"),
         ("workerPlacement", "role=worker", "node.labels.", "workerPlacement node.labels."),
@@ -387,6 +391,43 @@ def test_half_a_pair_that_is_not_valid_is_one_problem(defaults, config, key):
     """It is set, so the other half is not alone."""
     (problem,) = problems(defaults | config)
     assert key == problem.key
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"clusterName": "caddy"},
+            "caddyNetwork: 'caddy-network' is the network that only the services of caddy are on",
+        ),
+        (
+            {"clusterName": "blue", "dashboardName": "d" * 60},
+            f"dashboardName: 'blue-{'d' * 60}', with clusterName in front, has 65 characters",
+        ),
+        (
+            INGRESS
+            | {"clusterName": "blue", "autheliaPortal": "https://blue-notebook.example.org"},
+            "autheliaPortal: 'https://blue-notebook.example.org' is a name that this stack serves",
+        ),
+    ],
+)
+def test_a_cluster_name_that_does_not_fit_other_settings_is_refused(defaults, config, message):
+    """Its own network is not Caddy's, and its sites need valid names of their own."""
+    (problem,) = problems(defaults | config)
+    assert message == f"{problem.key}: {problem.found}"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"clusterName": "caddy", "caddyMode": "none"},
+        {"dashboardName": "d" * 63},
+        INGRESS | {"clusterName": "blue", "autheliaPortal": "https://notebook.example.org"},
+    ],
+)
+def test_names_that_another_cluster_would_use_are_free(defaults, config):
+    """Without a prefix, or in another cluster, the same values are valid."""
+    assert parse_settings(defaults | config, (), {})
 
 
 PREFECT = {"prefect": "managed"}

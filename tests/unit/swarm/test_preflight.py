@@ -114,6 +114,20 @@ def surveyed(**changed):
     return Survey(**fit | {"services": {}} | changed)
 
 
+def test_the_networks_and_ports_of_other_clusters_are_refused(find):
+    """Each cluster needs a network with Caddy, and a managed Caddy the ports of a node."""
+    attached = {"Networks": [{"Target": "network-id"}]}
+    labels = {"dask.swarm/revision": "1"}
+    spec = {"Name": "blue_caddy", "Labels": labels, "TaskTemplate": attached}
+    port = {"PublishedPort": 443, "PublishMode": "host", "Protocol": "tcp"}
+    service = {"ID": "s1", "Spec": spec, "Endpoint": {"Ports": [port]}}
+    engine = FakeEngine(services=[service], tasks=[task("master") | {"ServiceID": "s1"}])
+    assert ["caddyNetwork"] == [problem.key for problem in find(engine)]
+    assert [] == find(engine, caddyMode="none")
+    managed = {"caddyMode": "managed", "domain": "localhost", "auth": "basic"}
+    assert ["caddyMode", "caddyNetwork"] == [problem.key for problem in find(engine, **managed)]
+
+
 def test_a_fit_manager_has_no_problems(find):
     """The site is found without an error."""
     assert [] == find(FakeEngine())
