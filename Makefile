@@ -2,7 +2,7 @@
 STACK ?= dev
 PYTHON := .venv/bin/python
 
-.PHONY: up preview destroy record drift recover test mutants lint sbom lab lab-down bench chaos format
+.PHONY: up preview destroy record drift recover backup restore test mutants lint sbom lab lab-down bench chaos format
 
 # The dev stack has the lab: a Swarm on this machine. No other stack does.
 DEPLOY = $(PYTHON) -m $(if $(filter dev,$(STACK)),lab.dev,tools.deploy --stack $(STACK))
@@ -13,6 +13,10 @@ up destroy record drift recover: .venv/installed
 # OFFLINE=1: with neither a Docker engine nor the Swarm, from what `make record` has kept.
 preview: .venv/installed
 	@$(DEPLOY) preview $(if $(filter 1,$(OFFLINE)),--offline)
+
+# BACKUP=folder: where to write to or read from. FROM=stack: the stack that made the backup.
+backup restore: .venv/installed
+	@$(DEPLOY) $@ $(if $(BACKUP),--backup '$(BACKUP)') $(if $(FROM),--from-stack '$(FROM)')
 
 lab: .venv/installed
 	@$(PYTHON) -m lab up

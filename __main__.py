@@ -2,6 +2,7 @@
 
     settings       every config key of the stack, checked          config/settings.py
     site           image digests and networks of the Swarm         swarm/offline.py
+    provider       the manager's engine, the registries' logins   components/provider.py
     ingress        Caddy, its network and the names of the sites   components/ingress.py
     cluster        network, scheduler, workers, notebook, Prefect  components/cluster.py
     health probe   a client on the network proves the cluster      components/probe.py
@@ -12,32 +13,32 @@ The deployment is finished when both proofs have succeeded.
 """
 
 import pulumi
-import pulumi_docker as docker
 
 from components.cluster import DaskCluster, DaskClusterArgs
 from components.ingress import Ingress, IngressArgs
 from components.ingress_proof import IngressProof, IngressProofArgs
 from components.probe import HealthProbe, HealthProbeArgs
+from components.provider import declare_provider
 from components.shutdown import Shutdown, ShutdownArgs
+from config.names import prefixed
 from config.settings import Settings
-from swarm.client import ssh_options
-from swarm.offline import find_site, provider_host
+from swarm.offline import find_site
 
 settings = Settings.load()
 site = find_site(settings)
-host, ssh_opts = provider_host(settings), ssh_options(settings.cluster.docker_host)
-swarm = pulumi.ResourceOptions(providers=[docker.Provider("swarm", host=host, ssh_opts=ssh_opts)])
+swarm = pulumi.ResourceOptions(providers=[declare_provider("swarm", settings, site)])
 
-ingress = Ingress("front", IngressArgs(settings=settings, site=site), swarm)
+name = settings.cluster.name
+ingress = Ingress(prefixed(name, "front"), IngressArgs(settings=settings, site=site), swarm)
 cluster_args = DaskClusterArgs(settings=settings, site=site, ingress=ingress)
-cluster = DaskCluster("dask", cluster_args, swarm)
+cluster = DaskCluster(name, cluster_args, swarm)
 probe_args = HealthProbeArgs(settings=settings, site=site, ingress=ingress, cluster=cluster)
-probe = HealthProbe("dask-health", probe_args, swarm)
+probe = HealthProbe(f"{name}-health", probe_args, swarm)
 proof_args = IngressProofArgs(
     settings=settings, site=site, ingress=ingress, cluster=cluster, probe=probe
 )
-proof = IngressProof("front-proof", proof_args)
-Shutdown("dask-shutdown", ShutdownArgs(settings=settings, ingress=ingress, cluster=cluster))
+proof = IngressProof(prefixed(name, "front-proof"), proof_args)
+Shutdown(f"{name}-shutdown", ShutdownArgs(settings=settings, ingress=ingress, cluster=cluster))
 
 pulumi.export("scheduler_address", cluster.scheduler_address)
 pulumi.export("client_config", cluster.client_config)

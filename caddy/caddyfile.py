@@ -26,12 +26,14 @@ _BCRYPT_ALPHABET = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345
 class CaddyfileValues:
     """The values of one stack; a field's name in capitals is its placeholder.
 
-    `names` has the DNS name of each site (notebook, dashboard, prefect), whose placeholder is
-    `NOTEBOOK_NAME` and so on. Values that the `login` (authelia, basic, basic-cookie or none) or
-    the `certificates` (acme or internal) do not use may be empty. `key` is how Caddy gets the
-    ingress key: from a file, in the text or not at all (file, text or none).
+    `cluster` is the cluster's name. `names` has the DNS name of each site (notebook, dashboard,
+    prefect), whose placeholder is `NOTEBOOK_NAME` and so on. Values that the `login` (authelia,
+    basic, basic-cookie or none) or the `certificates` (acme or internal) do not use may be empty.
+    `key` is how Caddy gets the ingress key: from a file, in the text or not at all (file, text or
+    none).
     """
 
+    cluster: str
     names: Mapping[str, str]
     login: str
     certificates: str
@@ -89,7 +91,8 @@ def login(values: CaddyfileValues, basic_hash: str = "") -> str:
 
 def key(values: CaddyfileValues, ingress_key: str = "") -> str:
     """Return the fragment that opens the notebook; only its text variant holds the key itself."""
-    return _render(f"key-{values.key}.caddy", {"INGRESS_KEY": ingress_key})
+    placeholders = _placeholders(values) | {"INGRESS_KEY": ingress_key}
+    return _render(f"key-{values.key}.caddy", placeholders)
 
 
 def boot() -> str:

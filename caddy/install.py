@@ -18,7 +18,6 @@ from pathlib import Path
 from swarm.client import PROJECT, ssh_command
 from swarm.ssh import explain
 
-NAME = "dask-swarm.caddy"
 SCRIPT = Path(__file__).with_name("install.sh")
 DEADLINE_SECONDS = 90
 SSH_FAILED = 255
@@ -38,19 +37,24 @@ class InstallRequest:
     main_file: str
     service: str
     text: str = field(repr=False)
+    file: str = "dask-swarm.caddy"
+
+    @property
+    def path(self) -> str:
+        """The file on Caddy's host."""
+        return f"{self.directory}/{self.file}"
 
 
 def install_command(request: InstallRequest, action: str) -> list[str]:
     """Return the command that reads the text and puts or removes the file on Caddy's host."""
-    path = f"{request.directory}/{NAME}"
     script = ["sh", "-c", SCRIPT.read_text(encoding="utf-8"), "install"]
-    command = [*script, action, path, request.main_file, request.service]
+    command = [*script, action, request.path, request.main_file, request.service]
     return ssh_command(request.host, shlex.join(command)) if request.host else command
 
 
 def install(request: InstallRequest, action: str) -> str:
     """Put or remove the file and return a message; raises `RuntimeError`."""
-    where = f"{request.directory}/{NAME} on {request.host or 'this machine'}"
+    where = f"{request.path} on {request.host or 'this machine'}"
     try:
         done = subprocess.run(
             install_command(request, action),

@@ -16,8 +16,9 @@ from components.ingress import Ingress
 from components.network import DaskNetwork
 from components.notebook import Notebook, NotebookArgs
 from components.object_store import ObjectStore, declare_object_store
+from components.pip import declare_pip_config
 from components.prefect import Prefect, PrefectArgs, api_url, prefect_variables
-from components.scheduler import Scheduler, SchedulerArgs, scheduler_address
+from components.scheduler import Scheduler, SchedulerArgs, dashboard_url, scheduler_address
 from components.service import DeclaredService, MountedFile, Network, mount_config
 from components.shared import Shared
 from components.workers import Workers, WorkersArgs
@@ -45,6 +46,7 @@ class DaskCluster(pulumi.ComponentResource):
     network: Network
     notebook: Notebook
     environment: MountedFile | None
+    pip_config: list[MountedFile]
     certificates: Certificates | None
     client_config: pulumi.Output[str] | None
     prefect_api_url: str
@@ -60,7 +62,7 @@ class DaskCluster(pulumi.ComponentResource):
         self.network = DaskNetwork(f"{name}-network", settings, args.site, child).network
         subnets = pulumi.Output.json_dumps(self.network.subnets)
         self._subnets = mount_config(f"{name}-subnets", SUBNETS, subnets, child)
-        self.prefect_api_url = api_url(settings.prefect.mode, settings.prefect.api_url)
+        self.prefect_api_url = api_url(settings.prefect, workloads.prefect(settings).name)
         store = declare_object_store(f"{name}-object-store", settings.object_store, child)
         variables = {
             **store.variables,
@@ -70,6 +72,7 @@ class DaskCluster(pulumi.ComponentResource):
         self.environment = declare_environment(f"{name}-environment", variables, child)
         self.certificates = declare_certificates(f"{name}-tls", settings.tls, child)
         self.client_config = self.certificates.client_config if self.certificates else None
+        self.pip_config = declare_pip_config(f"{name}-pip", settings.cluster.pip_config, child)
         shared = self._shared(args, store)
         scheduler = Scheduler(
             f"{name}-scheduler",
@@ -82,6 +85,7 @@ class DaskCluster(pulumi.ComponentResource):
                 shared=shared,
                 workload=workloads.workers(settings),
                 threads=settings.workers.threads,
+                held_hash=args.site.held_hash,
             ),
             child,
         )
@@ -103,18 +107,20 @@ class DaskCluster(pulumi.ComponentResource):
         self.register_outputs(
             {
                 "scheduler_address": self.scheduler_address,
-                "dashboard_url": scheduler.dashboard_url,
+                "dashboard_url": dashboard_url(scheduler.service.name),
                 "notebook_url": self.notebook.url,
             }
         )
 
     def _shared(self, args: DaskClusterArgs, store: ObjectStore) -> Shared:
         return Shared(
+            cluster=args.settings.cluster.name,
             image=args.site.image,
             platform=args.settings.cluster.platform,
             packages=args.settings.cluster.packages,
             # A container that still installs packages lives as long as the proof waits for it.
             start_seconds=args.settings.health.deadline if args.settings.cluster.packages else 0,
+            pip_config=self.pip_config,
             dask_config=args.settings.shared.dask_config,
             environment=self.environment,
             object_store=store,

@@ -15,23 +15,19 @@ import pulumi_random as random
 from caddy import caddyfile
 from caddy.caddyfile import CaddyfileValues
 from components.managed_caddy import ManagedCaddyArgs, declare_managed_caddy
-from components.notebook import Notebook
-from components.prefect import Prefect
+from components.notebook import notebook_url
+from components.prefect import prefect_url
 from components.program import declare_program
-from components.scheduler import Scheduler
+from components.scheduler import dashboard_url
 from components.service import DeclaredService, MountedFile, Network, mount_secret
+from config import workloads
+from config.names import DEFAULT_CLUSTER, prefixed
 from config.settings import CaddySettings, IngressSettings, Settings
 from config.types import split_address
 from swarm.site import Site
 
 # In /run/secrets: notebook and Caddy mount the key, only Caddy the session.
 KEY_FILE, SESSION_FILE = "front_key", "front_session"
-# The URLs of the sites on the Swarm's networks.
-SERVICE_URLS = {
-    "notebook": Notebook.url,
-    "dashboard": Scheduler.dashboard_url,
-    "prefect": Prefect.url,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,14 +125,18 @@ def site_names(settings: Settings) -> dict[str, str]:
     labels = {"notebook": ingress.notebook_name, "dashboard": ingress.dashboard_name}
     if settings.prefect.mode == "managed":
         labels["prefect"] = settings.prefect.name
-    return {site: f"{label}.{ingress.domain}" for site, label in labels.items()}
+    cluster = settings.cluster.name
+    return {site: f"{prefixed(cluster, label)}.{ingress.domain}" for site, label in labels.items()}
 
 
 def site_urls(settings: Settings) -> dict[str, str]:
     """Return the URL of each site: Caddy's, or its service's if there is no ingress."""
-    urls = {**SERVICE_URLS}
-    if settings.prefect.mode != "managed":
-        del urls["prefect"]
+    urls = {
+        "notebook": notebook_url(workloads.notebook(settings).name),
+        "dashboard": dashboard_url(workloads.scheduler(settings).name),
+    }
+    if settings.prefect.mode == "managed":
+        urls["prefect"] = prefect_url(workloads.prefect(settings).name)
     for site, name in site_names(settings).items():
         urls[site] = f"https://{name}{urlsplit(urls[site]).path}"
     return urls
@@ -170,7 +170,11 @@ def _declare_install(
 def install_place(settings: Settings) -> dict[str, str]:
     """Return where `caddy/install.py` puts the text; an empty host is this machine."""
     caddy, manager = settings.caddy, settings.cluster.docker_host
+    cluster = settings.cluster.name
+    # The default is left out: another place would install the file of an existing stack again.
+    file = {} if cluster == DEFAULT_CLUSTER else {"file": f"{cluster}-swarm.caddy"}
     return {
+        **file,
         "host": caddy.host or (manager if manager.startswith("ssh://") else ""),
         "directory": caddy.directory,
         "main_file": caddy.main_file,
@@ -185,6 +189,7 @@ def caddyfile_values(settings: Settings, ingress: IngressSettings) -> CaddyfileV
     legacy = f"?rd={ingress.authelia_portal}" if endpoint == "/api/verify" else ""
     address, path = split_address(ingress.authelia_address)
     return CaddyfileValues(
+        cluster=settings.cluster.name,
         names=site_names(settings),
         login=_login_variant(ingress, settings.caddy),
         certificates="internal" if ingress.is_local else "acme",

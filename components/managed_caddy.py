@@ -26,6 +26,7 @@ from components.service import (
     mount_config,
 )
 from config import workloads
+from config.names import volume_name
 from config.settings import Settings
 
 HEALTH_PORT = 8081
@@ -33,10 +34,7 @@ FILES = "/etc/caddy"
 SCRIPT = f"{FILES}/reloader.sh"
 # A new volume gets the permissions of the image's directory at its mount point, and any user may
 # write to this directory in every image. The image's /data belongs to root.
-DATA = Volume(
-    name="dask-caddy-data",
-    target="/var/tmp",  # noqa: S108  nothing else runs there
-)
+DATA = "/var/tmp"  # noqa: S108  nothing else runs there
 # The binary in the official image has this file capability and does not start without it.
 CAPABILITIES = ("NET_BIND_SERVICE",)
 
@@ -105,16 +103,20 @@ def _caddy(args: ManagedCaddyArgs, image: str, network: Network, boot: MountedFi
         image=image,
         args=["caddy", "run", "--config", boot.file_name, "--adapter", "caddyfile"],
         # Where Caddy keeps certificates and their keys.
-        environment={"XDG_DATA_HOME": DATA.target},
+        environment={"XDG_DATA_HOME": DATA},
         health_check=HealthCheck(port=HEALTH_PORT, path="/", by_wget=True),
         networks=attachments(network),
         platform=args.settings.cluster.platform,
         configs=[boot],
         secrets=args.secrets,
-        volumes=[DATA],
+        volumes=[_data(args.settings)],
         node_ports=[80, 443],
         capabilities=CAPABILITIES,
     )
+
+
+def _data(settings: Settings) -> Volume:
+    return Volume(name=volume_name(settings.cluster.name, "caddy-data"), target=DATA)
 
 
 def _reloader(settings: Settings, image: str, files: list[MountedFile]) -> ServiceSpec:
@@ -126,7 +128,7 @@ def _reloader(settings: Settings, image: str, files: list[MountedFile]) -> Servi
         networks=[],
         platform=settings.cluster.platform,
         configs=files,
-        volumes=[DATA],
+        volumes=[_data(settings)],
         capabilities=CAPABILITIES,
         # Once the reloader is healthy, Caddy has accepted the Caddyfile.
         rolling=Rolling(monitor="1s"),

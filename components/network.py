@@ -12,9 +12,10 @@ import pulumi_random as random
 
 from components.program import declare_command
 from components.service import Network
+from config.names import network_name
 from config.settings import Settings
 from config.types import DEFAULT_MTU, MTU_OPTION
-from swarm.networks import NETWORK_NAME, OWNER_LABEL
+from swarm.networks import OWNER_LABEL
 from swarm.site import Site
 
 # No property can be changed in place. A refresh writes what Swarm has chosen into the last two,
@@ -23,7 +24,7 @@ UNCHANGED = ("attachable", "labels", "options", "ipamConfigs")
 
 
 class DaskNetwork(pulumi.ComponentResource):
-    """The overlay network `dask-network`; an external network exists and stays as it is."""
+    """The cluster's overlay network; an external network exists and stays as it is."""
 
     network: Network
 
@@ -44,7 +45,7 @@ class DaskNetwork(pulumi.ComponentResource):
             if site.network_id
             else declare_network(
                 f"{name}-overlay",
-                NETWORK_NAME,
+                network_name(settings.cluster.name),
                 child,
                 docker_host=settings.cluster.docker_host,
                 subnet=settings.network.subnet,
@@ -102,7 +103,6 @@ def subnets_of(ranges: "Iterable[docker.outputs.NetworkIpamConfig] | None") -> l
     found = sorted(part.subnet for part in ranges or () if part.subnet and ":" not in part.subnet)
     if not found:
         raise pulumi.RunError(
-            f"The network {NETWORK_NAME} has no range of addresses in the state; "
-            "fix: pulumi refresh"
+            "The cluster's network has no range of addresses in the state; fix: pulumi refresh"
         )
     return found

@@ -28,14 +28,13 @@ from components.service import (
     mount_secret,
 )
 from components.shared import Shared
-from config.workloads import NOTEBOOK, Workload
-from swarm.networks import NETWORK_NAME
+from config.names import network_name, volume_name
+from config.workloads import Workload
 
 PORT = 8888
 CONFIG_SOURCE = Path(__file__).parent.parent / "images" / "jupyter_server_config.py"
 CONFIG_TARGET = "/etc/jupyter/jupyter_server_config.py"
-# Not a resource: the node creates it when a task needs it, and it outlives the stack.
-HOME = Volume(name="dask-notebook", target="/home/jovyan")
+HOME = "/home/jovyan"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +52,20 @@ class NotebookArgs:
 
 
 class Notebook(pulumi.ComponentResource):
-    """The service `dask_notebook`, its configuration and its login."""
+    """The notebook's service, its configuration and its login."""
 
     service: DeclaredService
     secret: MountedFile
     login_kind: str
     token: pulumi.Output[str] | None
-    url = f"http://{NOTEBOOK}:{PORT}"
+    url: str
 
     def __init__(
         self, name: str, args: NotebookArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("dask:swarm:Notebook", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
+        self.url = notebook_url(args.workload.name)
         settings = CONFIG_SOURCE.read_text(encoding="utf-8")
         identity = identity_of(args.shared.certificates, "client")
         ours = dask_config(args.shared.scheduler_address)
@@ -107,6 +107,11 @@ def dask_config(scheduler_address: str) -> Config:
     }
 
 
+def notebook_url(service: str) -> str:
+    """Return the notebook's URL on the networks of its service."""
+    return f"http://{service}:{PORT}"
+
+
 def _generated_token(name: str, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
     return random.RandomPassword(name, length=48, special=False, opts=opts).result
 
@@ -114,7 +119,7 @@ def _generated_token(name: str, opts: pulumi.ResourceOptions) -> pulumi.Output[s
 def _spec(
     args: NotebookArgs, secrets: Sequence[MountedFile], configs: Sequence[MountedFile]
 ) -> ServiceSpec:
-    shared = args.shared
+    shared, cluster = args.shared, args.shared.cluster
     return ServiceSpec(
         workload=args.workload,
         image=args.image,
@@ -128,9 +133,10 @@ def _spec(
         configs=[*configs, *shared.object_store.configs],
         # If the new notebook server does not start, running kernels must not be lost.
         rolling=Rolling(start_first=True),
-        volumes=[HOME],
+        # Not a resource: the node creates it when a task needs it, and it outlives the stack.
+        volumes=[Volume(name=volume_name(cluster, "notebook"), target=HOME)],
         # Caddy's network may have a `scheduler` too, which could be found first.
-        search_domains=[NETWORK_NAME],
+        search_domains=[network_name(cluster)],
     )
 
 

@@ -17,17 +17,15 @@ from components.service import (
     declare_service,
 )
 from components.shared import DASK_HOME, Shared
-from config.workloads import PREFECT, Workload
+from config.names import volume_name
+from config.settings import PrefectSettings
+from config.workloads import Workload
 
 PORT = 4200
-API_URL = f"http://{PREFECT}:{PORT}/api"
 # A new volume gets the permissions of the image's directory at its mount point, and any user may
 # write to this directory in every image. Not a resource: the volume outlives the stack.
-DATA = Volume(
-    name="dask-prefect",
-    target="/var/tmp",  # noqa: S108  nothing else runs there
-)
-HOME = f"{DATA.target}/prefect"
+DATA = "/var/tmp"  # noqa: S108  nothing else runs there
+HOME = f"{DATA}/prefect"
 # Set by the command line: a service may have one environment variable only.
 SETTINGS = {
     "PREFECT_HOME": HOME,
@@ -48,10 +46,9 @@ class PrefectArgs:
 
 
 class Prefect(pulumi.ComponentResource):
-    """The service `dask_prefect`."""
+    """The Prefect server's service."""
 
     service: DeclaredService
-    url = f"http://{PREFECT}:{PORT}"
 
     def __init__(
         self, name: str, args: PrefectArgs, opts: pulumi.ResourceOptions | None = None
@@ -59,7 +56,7 @@ class Prefect(pulumi.ComponentResource):
         super().__init__("dask:swarm:Prefect", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         self.service = declare_service(f"{name}-service", _spec(args), child)
-        self.register_outputs({"url": self.url})
+        self.register_outputs({"url": prefect_url(args.workload.name)})
 
 
 def _spec(args: PrefectArgs) -> ServiceSpec:
@@ -71,10 +68,11 @@ def _spec(args: PrefectArgs) -> ServiceSpec:
         args=server_args(),
         packages=shared.packages,
         start_seconds=shared.start_seconds,
+        secrets=shared.pip_config,
         health_check=HealthCheck(port=PORT, path="/api/health"),
         networks=attachments(shared.network, shared.caddy_network_id),
         platform=shared.platform,
-        volumes=[DATA, DASK_HOME],
+        volumes=[Volume(name=volume_name(shared.cluster, "prefect"), target=DATA), DASK_HOME],
     )
 
 
@@ -88,9 +86,15 @@ def server_args() -> list[str]:
     ]  # fmt: skip
 
 
-def api_url(mode: str, external: str) -> str:
+def prefect_url(service: str) -> str:
+    """Return the managed server's URL on the networks of its service."""
+    return f"http://{service}:{PORT}"
+
+
+def api_url(settings: PrefectSettings, service: str) -> str:
     """Return the URL of the API that work uses, empty without a server."""
-    return {"managed": API_URL, "external": external, "none": ""}[mode]
+    managed = f"{prefect_url(service)}/api"
+    return {"managed": managed, "external": settings.api_url, "none": ""}[settings.mode]
 
 
 def prefect_variables(url: str) -> dict[str, str]:

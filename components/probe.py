@@ -14,15 +14,14 @@ import pulumi
 import pulumi_docker as docker
 
 from components import notebook, scheduler
-from components.certificates import Certificates, identity_of
+from components.certificates import identity_of
 from components.cluster import DaskCluster
 from components.ingress import Ingress
 from components.program import declare_attempt, declare_program
 from components.service import MountedFile, short_hash
+from config.names import network_name, service_name
 from config.settings import Settings
-from config.workloads import NOTEBOOK, SCHEDULER
-from swarm.networks import NETWORK_NAME
-from swarm.proof_record import PROOF_RECORD, record_data, without_spec_hashes
+from swarm.proof_record import record_data, record_name, without_spec_hashes
 from swarm.site import Site
 
 PROJECT = Path(__file__).parent.parent
@@ -62,7 +61,7 @@ class HealthProbe(pulumi.ComponentResource):
             opts=child,
         ).apply(json.loads)
         record = pulumi.Output.all(proof, self.attempt).apply(lambda both: record_data(*both))
-        docker.ServiceConfig(PROOF_RECORD, data=record, opts=child)
+        docker.ServiceConfig(record_name(args.settings.cluster.name), data=record, opts=child)
         self.health = proof.apply(without_spec_hashes)
         self.register_outputs({"health": self.health})
 
@@ -93,7 +92,7 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         "network_id": cluster.network.id,
         # The probe is a client as the notebook is: it must reach the same servers.
         "other_network_ids": list(args.site.other_network_ids),
-        "network_name": NETWORK_NAME,
+        "network_name": network_name(settings.cluster.name),
         "caddy_network_id": args.ingress.network_id,
         "services": {
             service.name: service.declared_hash
@@ -117,7 +116,7 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         }
         if environment and cluster.prefect_api_url
         else None,
-        **_certificate(cluster.certificates),
+        **_certificate(cluster),
         "expected": {
             "workers": settings.workers.count,
             "threads": settings.workers.count * settings.workers.threads,
@@ -135,26 +134,29 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
 
 def _notebook_host(args: HealthProbeArgs) -> str:
     """Return the notebook's name on the network where its port is."""
-    network = args.settings.caddy.network if args.ingress.network_id else NETWORK_NAME
-    return f"{NOTEBOOK}.{network}"
+    cluster, caddy_network = args.settings.cluster.name, args.settings.caddy.network
+    network = caddy_network if args.ingress.network_id else network_name(cluster)
+    return f"{service_name(cluster, 'notebook')}.{network}"
 
 
 def _closed_ports(args: HealthProbeArgs) -> list[str]:
     """Return the ports that Caddy's network must not reach, and the port that tasks must not."""
     if args.ingress.network_id is None:
         return []
+    cluster, caddy_network = args.settings.cluster.name, args.settings.caddy.network
     return [
-        f"{SCHEDULER}.{args.settings.caddy.network}:{scheduler.COMM_PORT}",
-        f"{NOTEBOOK}.{NETWORK_NAME}:{notebook.PORT}",
+        f"{service_name(cluster, 'scheduler')}.{caddy_network}:{scheduler.COMM_PORT}",
+        f"{service_name(cluster, 'notebook')}.{network_name(cluster)}:{notebook.PORT}",
     ]
 
 
-def _certificate(certificates: Certificates | None) -> dict[str, Any]:
+def _certificate(cluster: DaskCluster) -> dict[str, Any]:
     """Return the parts of the request by which the probe is a client with a certificate."""
+    certificates = cluster.certificates
     client = identity_of(certificates, "client")
     foreign = certificates.foreign if certificates else None
     return {
-        "secrets": [_file(secret) for secret in client.secrets],
+        "secrets": [_file(secret) for secret in (*client.secrets, *cluster.pip_config)],
         "configs": [_file(config) for config in client.configs],
         "tls": {
             "dask_config": client.dask_config,

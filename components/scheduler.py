@@ -24,7 +24,7 @@ from components.service import (
     mount_config,
 )
 from components.shared import DASK_HOME, Shared
-from config.workloads import SCHEDULER, Workload
+from config.workloads import Workload
 
 ALIAS = "scheduler"
 COMM_PORT = 8786
@@ -42,10 +42,9 @@ class SchedulerArgs:
 
 
 class Scheduler(pulumi.ComponentResource):
-    """The service `dask_scheduler`."""
+    """The scheduler's service."""
 
     service: DeclaredService
-    dashboard_url = f"http://{SCHEDULER}:{DASHBOARD_PORT}/status"
 
     def __init__(
         self, name: str, args: SchedulerArgs, opts: pulumi.ResourceOptions | None = None
@@ -70,6 +69,11 @@ def scheduler_address(*, encrypted: bool) -> str:
     return f"{'tls' if encrypted else 'tcp'}://{ALIAS}:{COMM_PORT}"
 
 
+def dashboard_url(service: str) -> str:
+    """Return the dashboard's URL on the networks of the scheduler's service."""
+    return f"http://{service}:{DASHBOARD_PORT}/status"
+
+
 def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
     shared, identity = args.shared, identity_of(args.shared.certificates, "scheduler")
     return ServiceSpec(
@@ -84,7 +88,7 @@ def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         health_check=HealthCheck(port=DASHBOARD_PORT, path="/health"),
         networks=attachments(shared.network, shared.caddy_network_id, aliases=[ALIAS]),
         platform=shared.platform,
-        secrets=identity.secrets,
+        secrets=[*identity.secrets, *shared.pip_config],
         configs=[*configs, *shared.object_store.configs],
         volumes=[DASK_HOME],
         # If the new scheduler does not start, running work must not be lost.

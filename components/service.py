@@ -9,6 +9,7 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pulumi
@@ -20,6 +21,8 @@ from config.workloads import ResourceLimit, Workload
 from swarm.snapshot import DECLARED_HASH_LABEL
 
 USER = "1000:1000"
+# They ask updaters to leave the services alone: what Shepherd and Gantry change is drift.
+UPDATER_LABELS = {"gantry.services.excluded": "true", "shepherd.autodeploy": "false"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,7 @@ def attachments(
 
 @dataclass(frozen=True, kw_only=True)
 class MountedFile:
-    """A Swarm secret or config; `file_name` is absolute for a config, a bare name for a secret."""
+    """A Swarm secret or config; a secret's `file_name` is absolute or is in /run/secrets."""
 
     id: pulumi.Input[str]
     name: pulumi.Input[str]
@@ -135,11 +138,20 @@ class DeclaredService:
     scales: bool
 
 
-def declare_service(name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) -> DeclaredService:
-    """Declare `spec` under the logical name `name`, labelled with its hash."""
+def declare_service(
+    name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions, *, held_hash: str = ""
+) -> DeclaredService:
+    """Declare `spec` under the logical name `name`, labelled with its hash.
+
+    With `held_hash` the service must stay as it is: no other hash is declared.
+    """
     inputs = service_inputs(spec)
-    declared_hash = pulumi.Output.json_dumps(inputs, sort_keys=True).apply(short_hash)
-    labels = [docker.ServiceLabelArgs(label=DECLARED_HASH_LABEL, value=declared_hash)]
+    declared = pulumi.Output.json_dumps([inputs, UPDATER_LABELS], sort_keys=True)
+    declared_hash = declared.apply(short_hash)
+    if held_hash:
+        declared_hash = declared_hash.apply(partial(_hold, spec.workload.name, held_hash))
+    values: dict[str, pulumi.Input[str]] = {**UPDATER_LABELS, DECLARED_HASH_LABEL: declared_hash}
+    labels = [docker.ServiceLabelArgs(label=label, value=text) for label, text in values.items()]
     resource = docker.Service(name, **inputs, labels=labels, opts=_replaced(spec, opts))
     return DeclaredService(
         name=spec.workload.name,
@@ -147,6 +159,16 @@ def declare_service(name: str, spec: ServiceSpec, opts: pulumi.ResourceOptions) 
         resource=resource,
         scales=spec.workload.replicas != "everywhere",
     )
+
+
+def _hold(service: str, held_hash: str, declared_hash: str) -> str:
+    if declared_hash != held_hash:
+        raise pulumi.RunError(
+            f"{service}: not updated, because some of its tasks wait for a node that is not "
+            "available, and Swarm would wait for it in the middle of the update\n"
+            "fix: bring the node back, or set workers to what fits now; see the warning"
+        )
+    return declared_hash
 
 
 def _replaced(spec: ServiceSpec, opts: pulumi.ResourceOptions) -> pulumi.ResourceOptions:

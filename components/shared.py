@@ -23,10 +23,12 @@ class Shared:
     Workers and notebook join the other networks.
     """
 
+    cluster: str  # its name
     image: str
     platform: Platform
     packages: Sequence[str]
     start_seconds: int  # that the installation of the packages may take
+    pip_config: Sequence[MountedFile]
     dask_config: Config
     environment: MountedFile | None
     object_store: ObjectStore
@@ -49,4 +51,4 @@ class Shared:
     def work_secrets(self) -> list[MountedFile]:
         """The secrets of the services that run users' code."""
         environment = [self.environment] if self.environment else []
-        return [*environment, *self.object_store.secrets]
+        return [*environment, *self.object_store.secrets, *self.pip_config]

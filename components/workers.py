@@ -23,9 +23,9 @@ from components.service import (
     mount_config,
 )
 from components.shared import DASK_HOME, Shared
+from config.names import network_name
 from config.types import spell_memory
 from config.workloads import ResourceLimit, Workload
-from swarm.networks import NETWORK_NAME
 
 HTTP_PORT = 8789
 PRELOADS = Path(__file__).parent.parent / "images"
@@ -46,15 +46,19 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, kw_only=True)
 class WorkersArgs:
-    """What the workers share with the cluster, their workload and the threads of each."""
+    """What the workers share with the cluster, their workload and the threads of each.
+
+    Unless `held_hash` is empty, the service must keep that declared hash.
+    """
 
     shared: Shared
     workload: Workload
     threads: int
+    held_hash: str
 
 
 class Workers(pulumi.ComponentResource):
-    """The service `dask_worker`, with its preloads."""
+    """The workers' service, with its preloads."""
 
     service: DeclaredService
 
@@ -68,7 +72,9 @@ class Workers(pulumi.ComponentResource):
             _mount_preload(f"{name}-nanny-preload", NANNY_PRELOAD, child),
             *args.shared.dask_configs(name, "worker", dask_config(args.workload.limit), child),
         ]
-        self.service = declare_service(f"{name}-service", _spec(args, configs), child)
+        self.service = declare_service(
+            f"{name}-service", _spec(args, configs), child, held_hash=args.held_hash
+        )
         self.register_outputs({"replicas": args.workload.replicas})
 
 
@@ -104,7 +110,7 @@ def _spec(args: WorkersArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         health_check=HealthCheck(port=HTTP_PORT, path="/health"),
         networks=attachments(shared.network, *shared.other_network_ids),
         # Another network may have a `scheduler` too, which could be found first.
-        search_domains=[NETWORK_NAME] if shared.other_network_ids else [],
+        search_domains=[network_name(shared.cluster)] if shared.other_network_ids else [],
         platform=shared.platform,
         configs=[*configs, *shared.object_store.configs],
         secrets=[*identity.secrets, *shared.work_secrets],

@@ -10,16 +10,19 @@ from decimal import Decimal
 from ipaddress import IPv4Network
 from typing import Any
 
+from config.names import network_name, prefixed
 from config.problems import Problem, set_command
 from config.types import DEFAULT_MTU, host_of, is_local, spell_memory
 
 OTHER_ADDRESSES = 16  # of the other services, old and new, the probe, the nodes and the gateway
 SMALLEST_CPU_PER_THREAD = Decimal("0.25")
+LONGEST_LABEL = 63  # of a DNS name
 
 
 def cross_check(values: Mapping[str, Any]) -> list[Problem]:
     """Return what is wrong between settings that are each valid alone."""
     return [
+        *_check_cluster(values),
         *_check_threads(values),
         *_check_network(values),
         *_check_reservations(values),
@@ -29,6 +32,27 @@ def cross_check(values: Mapping[str, Any]) -> list[Problem]:
         *_check_object_store(values),
         *_check_prefect(values),
     ]
+
+
+def _check_cluster(values: Mapping[str, Any]) -> Iterator[Problem]:
+    known = defaultdict(str, values)
+    cluster, network = known["clusterName"], known["caddyNetwork"]
+    if cluster and network == network_name(cluster) and known["caddyMode"] != "none":
+        yield Problem(
+            key="caddyNetwork",
+            found=f"{network!r} is the network that only the services of {cluster} are on",
+            expected="the network that Caddy is on",
+            fix=set_command("caddyNetwork", f"{cluster}-caddy-network"),
+        )
+    for key in ("notebookName", "dashboardName", "prefectName"):
+        label = prefixed(cluster, known[key])
+        if len(label) > LONGEST_LABEL:
+            yield Problem(
+                key=key,
+                found=f"{label!r}, with clusterName in front, has {len(label)} characters",
+                expected=f"at most {LONGEST_LABEL}",
+                fix=set_command(key, key.removesuffix("Name")),
+            )
 
 
 def _check_threads(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -130,7 +154,7 @@ def _check_names(known: Mapping[str, Any]) -> Iterator[Problem]:
                 fix=set_command("prefectName", "prefect"),
             )
         served.append("prefectName")
-    hosts = [f"{known[key]}.{domain}" for key in served]
+    hosts = [f"{prefixed(known['clusterName'], known[key])}.{domain}" for key in served]
     if known["auth"] == "authelia" and host_of(known["autheliaPortal"]) in hosts:
         yield Problem(
             key="autheliaPortal",

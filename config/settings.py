@@ -34,6 +34,7 @@ from config.types import (
     bucket,
     caddy_image,
     certificates,
+    cluster_name,
     cpus,
     dask_configuration,
     dask_image,
@@ -42,6 +43,7 @@ from config.types import (
     domain,
     email,
     environment_variables,
+    has_login,
     http_url,
     https_url,
     is_local,
@@ -53,6 +55,7 @@ from config.types import (
     optional_text,
     optional_word,
     password,
+    pip_options,
     placement,
     platform,
     requirements,
@@ -81,6 +84,7 @@ class Setting:
     _: KW_ONLY
     secret: bool = False
     plain: bool = False  # containers show it, so it must not hold a secret
+    holds_urls: bool = False  # with a user or a password in an address it must be encrypted
 
 
 def _cpus(key: str) -> Setting:
@@ -109,9 +113,10 @@ def _password(key: str) -> Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSettings:
-    """The Swarm, the images, and the packages that containers install."""
+    """The cluster's name, its Swarm, its images, and the packages that containers install."""
 
     docker_host: Annotated[str, Setting("dockerHost", docker_host, "ssh://deploy@manager")]
+    name: Annotated[str, Setting("clusterName", cluster_name, "blue")]
     platform: Annotated[Platform, Setting("platform", platform, "linux/amd64")]
     image: Annotated[
         ImageReference, Setting("image", dask_image, "ghcr.io/dask/dask:2026.7.1-py3.12")
@@ -124,6 +129,15 @@ class ClusterSettings:
         tuple[str, ...],
         Setting("extraPipPackages", requirements, "--path 'extraPipPackages[0]' prefect"),
     ]
+    pip_config: Annotated[
+        Mapping[str, str],
+        Setting(
+            "pipConfig",
+            pip_options,
+            "--secret --path pipConfig.index-url https://pypi.example.org/simple",
+            holds_urls=True,
+        ),
+    ] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -440,7 +454,8 @@ def _parse(setting: Setting, config: Mapping[str, str], encrypted: Collection[st
     text = config.get(setting.key)
     if text is None:
         raise _refusal(setting, "not set", "any valid value")
-    if setting.secret and text and setting.key not in encrypted:
+    needs_secret = (setting.secret and text) or (setting.holds_urls and has_login(text))
+    if needs_secret and setting.key not in encrypted:
         raise _refusal(setting, "the value is in plain text", "an encrypted value")
     if setting.plain and setting.key in encrypted:
         problem = Problem(
@@ -472,13 +487,6 @@ def _check_environment(
             found=f"{context!r} is set in the environment and overrides dockerHost",
             expected="no value",
             fix="unset DOCKER_CONTEXT",
-        )
-    if version := environment.get("DOCKER_API_VERSION"):
-        yield Problem(
-            key="DOCKER_API_VERSION",
-            found=f"{version!r} is set in the environment, and the provider uses no other version",
-            expected="no value, since client and engine agree on a version",
-            fix="unset DOCKER_API_VERSION",
         )
     yield from _check_proxies(config.get("dockerHost", ""), environment)
     path = environment.get("DOCKER_CERT_PATH")

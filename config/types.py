@@ -71,14 +71,18 @@ _HTTPS_URL = re.compile(
     rf"https://(?P<host>{_LENGTH}{_DNS_NAME})(?:{_PORT})?(?:/[A-Za-z0-9._~/-]*)?", re.ASCII
 )
 _EMAIL = re.compile(rf"[A-Za-z0-9._%+-]{{1,64}}@(?:{_LABEL}\.)+{_LABEL}", re.ASCII)
+_IPV6 = r"\[[0-9a-fA-F:]*:[0-9a-fA-F:.]*\]"
+# Whatever `Host` may be in ~/.ssh/config; a user may contain '@' (a domain's account).
 _SSH_HOST = re.compile(
-    rf"ssh://(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*(?:{_PORT})?", re.ASCII
+    rf"ssh://(?:[A-Za-z0-9_][A-Za-z0-9._@+-]*@)?(?:[A-Za-z0-9_][A-Za-z0-9._-]*|{_IPV6})(?:{_PORT})?",
+    re.ASCII,
 )
 _PATH = re.compile(r"(?:/[A-Za-z0-9._-]+)+/?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,63})", re.ASCII)
 _LONGEST_DOMAIN = 253 - 64  # leaves room for a label in front of it
 _PORTS = range(1, 65536)
 
+_LONGEST_CLUSTER = 25  # so that the names of its tasks are at most 63 characters
 _NETWORK_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 # Docker's own, and the cluster's.
 _RESERVED_NETWORKS = ("bridge", "host", "none", "ingress", "docker_gwbridge", "dask-network")
@@ -327,6 +331,15 @@ def dns_label(text: str) -> str:
     return text
 
 
+def cluster_name(text: str) -> str:
+    """Parse the name of a cluster, which begins the names of its services and its sites."""
+    if len(text) > _LONGEST_CLUSTER or not re.fullmatch(_LABEL, text, re.ASCII):
+        raise ValueError(
+            f"at most {_LONGEST_CLUSTER} small letters, digits and '-' in between, no dot"
+        )
+    return text
+
+
 def upstream(text: str) -> str:
     """Parse the address of another service and return it without a slash at its end."""
     match = _UPSTREAM.fullmatch(text)
@@ -416,6 +429,29 @@ def environment_variables(text: str) -> dict[str, str]:
 
 def _variable(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def pip_options(text: str) -> dict[str, str]:
+    """Parse a JSON object of pip's options; a list becomes words, as pip reads several values."""
+    options = _json_object(text, "an object of pip's options, such as index-url")
+    for name in options:
+        if not re.fullmatch(r"[a-z][a-z-]*", name, re.ASCII):
+            raise ValueError(f"options as pip calls them, such as index-url (not {name!r})")
+    return {name: _pip_option(name, value) for name, value in options.items()}
+
+
+def _pip_option(name: str, value: object) -> str:
+    values = value if isinstance(value, list) else [value]
+    text = " ".join(item if isinstance(item, str) else json.dumps(item) for item in values)
+    # In pip's file a line may begin with neither of these, and its reader drops outer blanks.
+    if not re.fullmatch(r"[ -~]+", text, re.ASCII) or text != text.strip() or text[0] in "#;":
+        raise ValueError(f"one line of printable ASCII for each option (not so {name!r})")
+    return text
+
+
+def has_login(text: str) -> bool:
+    """Return whether a text holds an address with a user or a password."""
+    return re.search(r"://[^/@\s\"]+@", text) is not None
 
 
 def dask_configuration(text: str) -> dict[str, object]:

@@ -8,15 +8,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
+from config.names import service_name
 from config.settings import Settings
 from config.types import memory
-
-SCHEDULER = "dask_scheduler"
-WORKER = "dask_worker"
-NOTEBOOK = "dask_notebook"
-PREFECT = "dask_prefect"
-CADDY = "dask_caddy"
-CADDY_RELOADER = "dask_caddy_reloader"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +54,11 @@ class Workload:
     limit: ResourceLimit
     placement_key: str = "controlPlacement"
 
+    @property
+    def runs_workers(self) -> bool:
+        """Whether the tasks are Dask workers."""
+        return self.placement_key == "workerPlacement"
+
 
 def workloads(settings: Settings) -> tuple[Workload, ...]:
     """Return every service of the stack, the workers last: they are placed on what is left."""
@@ -75,7 +74,7 @@ def workloads(settings: Settings) -> tuple[Workload, ...]:
 def scheduler(settings: Settings) -> Workload:
     """Return the Dask scheduler's workload."""
     limit = ResourceLimit(cpus=settings.scheduler.cpus, memory_bytes=settings.scheduler.memory)
-    return _control(SCHEDULER, settings, limit)
+    return _control("scheduler", settings, limit)
 
 
 def workers(settings: Settings) -> Workload:
@@ -86,7 +85,7 @@ def workers(settings: Settings) -> Workload:
         memory_bytes=settings.workers.reserved_memory or limit.memory_bytes,
     )
     return Workload(
-        name=WORKER,
+        name=service_name(settings.cluster.name, "worker"),
         constraints=settings.workers.placement,
         replicas=settings.workers.count,
         per_node=settings.workers.per_node,
@@ -99,33 +98,33 @@ def workers(settings: Settings) -> Workload:
 def notebook(settings: Settings) -> Workload:
     """Return the notebook's workload."""
     limit = ResourceLimit(cpus=settings.notebook.cpus, memory_bytes=settings.notebook.memory)
-    return _control(NOTEBOOK, settings, limit)
+    return _control("notebook", settings, limit)
 
 
 def prefect(settings: Settings) -> Workload:
     """Return the workload of the Prefect server (`prefect` managed)."""
     limit = ResourceLimit(cpus=settings.prefect.cpus, memory_bytes=settings.prefect.memory)
-    return _control(PREFECT, settings, limit)
+    return _control("prefect", settings, limit)
 
 
 def caddy(settings: Settings) -> Workload:
     """Return Caddy's workload (`caddyMode` managed)."""
-    return _control(CADDY, settings, CADDY_LIMIT)
+    return _control("caddy", settings, CADDY_LIMIT)
 
 
 def caddy_reloader(settings: Settings) -> Workload:
     """Return the reloader's workload; Caddy is on one of its nodes, and may move to another."""
-    return _control(CADDY_RELOADER, settings, CADDY_LIMIT, "everywhere")
+    return _control("caddy_reloader", settings, CADDY_LIMIT, "everywhere")
 
 
 def _control(
-    name: str,
+    role: str,
     settings: Settings,
     limit: ResourceLimit,
     replicas: int | Literal["everywhere"] = 1,
 ) -> Workload:
     return Workload(
-        name=name,
+        name=service_name(settings.cluster.name, role),
         constraints=settings.shared.control_placement,
         replicas=replicas,
         reservation=limit.at_most(SMALL_RESERVATION),

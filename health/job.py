@@ -1,5 +1,6 @@
 """The probe's one-shot service: its spec, its run, and the leftovers of earlier runs."""
 
+import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -16,7 +17,6 @@ from swarm.causes import error_of
 from swarm.manager import PROBE_LABELS, Manager
 from swarm.snapshot import ENDED, Snapshot, epoch_seconds
 
-PREFIX = "dask_health-"
 DEADLINE_LABEL = "dask.swarm/deadline"  # the launcher's deadline, in seconds since 1970
 
 _CPUS = 10**9
@@ -24,6 +24,15 @@ _MEMORY = 512 * 2**20
 _USER = "1000:1000"
 # Volumes that go with the container: temporary files, and the home in the notebook's images.
 _WRITABLE = ("/tmp", "/home/jovyan")  # noqa: S108  the container's own
+
+
+def new_name(cluster: str) -> str:
+    """Return a name for a cluster's probe that no other service has."""
+    return f"{_prefix(cluster)}{secrets.token_hex(4)}"
+
+
+def _prefix(cluster: str) -> str:
+    return f"{cluster}_health-"
 
 
 class ProbeService:
@@ -123,15 +132,15 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
     }
 
 
-def leftovers(now: Snapshot, clock: float) -> list[str]:
-    """Return the names of the probe services whose launcher is gone.
+def leftovers(now: Snapshot, cluster: str, clock: float) -> list[str]:
+    """Return the names of a cluster's probe services whose launcher is gone.
 
     `clock` is the time in seconds since 1970.
     """
     return [
         name
         for name, service in now.services.items()
-        if name.startswith(PREFIX)
+        if name.startswith(_prefix(cluster))
         and (_expired(service, clock) or _abandoned(now.tasks_of(name), clock))
     ]
 

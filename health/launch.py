@@ -10,7 +10,6 @@ hashes, so that the probe starts beside them.
 
 import json
 import os
-import secrets
 import signal
 import sys
 import time
@@ -93,11 +92,12 @@ def run(request: Request, progress: Progress, timing: Timing = TIMING) -> dict[s
     manager answers. The probe's service is removed before this returns or raises, or soon after
     by the reaper.
     """
-    name = f"{job.PREFIX}{secrets.token_hex(4)}"
+    name = job.new_name(request.cluster)
     deadline = Deadline.after(request.probe.deadline_seconds)
     with reaper(name, deadline.limit, timing) as dismiss:
         manager = Manager()
-        for leftover in job.leftovers(manager.labelled(PROBE_LABELS), time.time()):
+        probes = manager.labelled(PROBE_LABELS)
+        for leftover in job.leftovers(probes, request.cluster, time.time()):
             manager.remove(leftover)
         probe = job.ProbeService(manager, name, timing)
         watch = Watch(manager, request, probe, progress, deadline, timing)

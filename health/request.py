@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from health.probe.messages import ProbeRequest
+from swarm.manager import cluster_of
 
 # Part of the request to the field that the probe reads, and the file in its container.
 _SECRET_FILES = {
@@ -44,6 +45,11 @@ class Request:
     secrets: tuple[File, ...]
     configs: tuple[File, ...]
     probe: ProbeRequest
+
+    @property
+    def cluster(self) -> str:
+        """The name of the cluster."""
+        return cluster_of(next(iter(self.services)))
 
     @classmethod
     def parse(cls, text: str) -> "Request":

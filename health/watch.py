@@ -15,7 +15,7 @@ from swarm import UnfitError
 from swarm.causes import error_of
 from swarm.manager import MANAGER_ERRORS, Manager
 from swarm.progress import Progress
-from swarm.proof_record import MISSING, PROOF_RECORD, SPEC_HASHES, newest, proven_hashes
+from swarm.proof_record import MISSING, SPEC_HASHES, newest, proven_hashes, record_name
 from swarm.snapshot import STALE, Snapshot, spec_hash, undeclared, unsettled
 
 
@@ -39,7 +39,7 @@ class Watch:
         self._rollback = Rollback(
             start=self._observer.start,
             declared=request.services,
-            proven=proven_hashes(newest(manager.configs(PROOF_RECORD))),
+            proven=_proven(manager, request.cluster),
             since=manager.clock() - progress.elapsed - timing.lead,
         )
         self._deadline = deadline
@@ -186,6 +186,10 @@ class Observer:
             return []
         self._examine_at = Deadline.after(self._timing.examine_pause)
         return self._manager.nodes()
+
+
+def _proven(manager: Manager, cluster: str) -> dict[str, str]:
+    return proven_hashes(newest(manager.configs(record_name(cluster)), cluster))
 
 
 def _states(waiting: Mapping[str, str]) -> list[str]:

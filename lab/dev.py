@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from lab.__main__ import main as lab
 from lab.runners import RehearsalRunner
-from tools.deploy import deploy, parser_of
+from tools.deploy import parser_of, run
 from tools.runners import CliMissingError, Runner, runner_for, say
 
 STACK = "dev"
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.action == "drift" and isinstance(runner, RehearsalRunner):
         say("The rehearsal cannot detect drift. Fix: install the Pulumi CLI")
         return 2
-    return deploy(runner, chosen.action, offline=chosen.offline)
+    return run(runner, chosen)
 
 
 def dev_runner() -> Runner:

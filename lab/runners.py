@@ -37,6 +37,17 @@ class RehearsalRunner:
         outputs: dict[str, Any] = json.loads(done.stdout)
         return outputs
 
+    def state(self) -> dict[str, Any]:
+        """Return the rehearsal's resources and engines in the form of the engine's state."""
+        file = ROOT / ".pulumi" / "rehearsal" / f"{self.stack}.json"
+        made = json.loads(file.read_text())["resources"] if file.exists() else {}
+        hosts = {resource["host"] for resource in made.values()} - {""}
+        providers = [
+            {"type": "pulumi:providers:docker", "urn": "", "inputs": {"host": host}}
+            for host in hosts
+        ]
+        return {"resources": [*providers, *({**made[key], "urn": key} for key in made)]}
+
     def token_command(self) -> str:
         """Return the rehearsal's command."""
         output = f"output notebook_token --show-secrets --stack {self.stack}"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from config.problems import Problem, set_command
 from config.types import Platform
-from config.workloads import WORKER, ResourceLimit, Workload
+from config.workloads import ResourceLimit, Workload
 from swarm.causes import spell_room, spell_size, unmatched
 from swarm.nodes import Node, Task, free, hostname, matches, resources, spell_state, usable
 from swarm.nodes import platform as platform_of
@@ -74,7 +74,7 @@ def _oversized(workload: Workload, fit: Iterable[Node]) -> Problem | None:
             ("workerMemory", workload.limit.memory_bytes, memory, _spell_memory),
         )
         for key, limit, most, spell in sizes if _room(workload.reservation, size) else ():
-            if workload.name == WORKER and limit > most:
+            if workload.runs_workers and limit > most:
                 return Problem(
                     key=key,
                     found=f"{spell(limit)}, but {hostname(node)} has {spell(most)}",
@@ -128,7 +128,7 @@ def _shortage(
     reservation = workload.reservation
     amount = f"{reservation.nano_cpus / 1e9:.4g} CPU and {spell_size(reservation.memory_bytes)}"
     nodes = "; ".join(_described(node, left[node["ID"]]) for node in fit)
-    if workload.name != WORKER:
+    if not workload.runs_workers:
         return Problem(
             key=workload.placement_key,
             found=f"{workload.name} has no room; it reserves {amount}; {nodes}",

@@ -186,10 +186,11 @@ def _exhausted(_: re.Match[str], context: Context) -> Cause:
 def _full(_: re.Match[str], context: Context) -> Cause:
     limit = context.service["Spec"]["TaskTemplate"]["Placement"].get("MaxReplicas")
     names = ", ".join(hostname(node) for node in context.matching_nodes if usable(node))
+    more = "bring a node back" if context.away else "add a node"
     text = f"at most {limit} tasks may run on one node, and {names or 'no node'} can take them"
     return Cause(
         text="; ".join(filter(None, [text, context.away])),
-        fix="add a node, allow more tasks on one, or run fewer",
+        fix=f"{more}, allow more tasks on one, or run fewer",
     )
 
 
@@ -202,7 +203,7 @@ def _no_image(_: re.Match[str], context: Context) -> Cause:
     image = _container(context)["Image"]
     return Cause(
         text=f"image not found: the node cannot get {image}; it is not in the registry, or the "
-        "node cannot reach the registry or is not logged in",
+        "node cannot reach the registry, or the service has no valid login for it",
         fix=f"docker pull {image} on that node shows which",
         permanent=True,
     )

@@ -25,7 +25,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.response import HTTPResponse
 
-from swarm.ssh import SshFailure, explain
+from swarm.ssh import SshAddress, SshFailure, explain
 
 PROJECT = Path(__file__).parent.parent
 # Relative, so that every checkout has the same: the provider starts in the project's folder.
@@ -54,7 +54,7 @@ def ssh_options(address: str) -> list[str] | None:
 
 def ssh_command(address: str, *command: str) -> list[str]:
     """Return the command line that runs `command` on a host; start it in the folder `PROJECT`."""
-    return ["ssh", *SSH_OPTIONS, "-T", "--", address, *command]
+    return ["ssh", *SSH_OPTIONS, "-T", *SshAddress.parse(address).arguments, *command]
 
 
 def connect(address: str, *, seconds: int) -> "docker.APIClient":

@@ -12,14 +12,18 @@ from swarm.snapshot import Service, spec_hash
 
 
 def drifted(
-    configs: Iterable[Config], services: Iterable[Service], *, can_be_complete: bool = True
+    configs: Iterable[Config],
+    services: Iterable[Service],
+    cluster: str,
+    *,
+    can_be_complete: bool = True,
 ) -> str:
-    """Return the services whose spec is not as it was proven, "" if none.
+    """Return the services of a cluster whose spec is not as it was proven, "" if none.
 
     Each name comes with the service's version on the Swarm, which differs after every change.
     Workers that were missing at the last proof count once all of them can run.
     """
-    record = newest(configs)
+    record = newest(configs, cluster)
     if record is None:
         return ""
     proven, current = (

@@ -1,7 +1,7 @@
 """The part of the Swarm manager's API that this project needs; it returns plain dicts."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import docker.types
@@ -21,6 +21,11 @@ PROBE_LABELS = {"dask.swarm/role": "health"}  # of the one-shot services that pr
 ATTEMPTS = 3  # services may change between two requests
 
 MANAGER_ERRORS = (DockerException, RequestException, OSError)
+
+
+def cluster_of(service_name: str) -> str:
+    """Return the name of the cluster that a service belongs to: `dask` for `dask_worker`."""
+    return service_name.partition("_")[0]
 
 
 def manager_address() -> str:
@@ -106,6 +111,15 @@ class Manager:
             answer.raise_for_status()
         except HTTPError as error:
             create_api_error_from_http_exception(error)
+
+    def node_id(self) -> str:
+        """Return the id of the manager's own node."""
+        return str(self._api.info()["Swarm"]["NodeID"])
+
+    def attach(self, container: str, command: Sequence[str]) -> Any:  # noqa: ANN401  no common type
+        """Run a command in a container of the manager's own node; return its attached socket."""
+        created = self._api.exec_create(container, [*command], stdin=True)
+        return self._api.exec_start(created, socket=True)
 
     def clock(self) -> float:
         """Return the manager's time, in seconds since 1970."""

@@ -1,6 +1,6 @@
 """The networks of a Swarm: their ranges, their options and the services on them; pure.
 
-Owns when `dask-network` can be created, adopted or replaced.
+Owns when the network of a cluster can be created, adopted or replaced.
 """
 
 import re
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+from config.names import DEFAULT_CLUSTER, network_name
 from config.problems import Problem, set_command
 from config.settings import NetworkSettings
 from config.types import DEFAULT_MTU, ENCRYPTED_OPTION, MTU_OPTION
@@ -16,7 +17,6 @@ from swarm.manager import PROBE_LABELS
 from swarm.nodes import Node, hostname
 from swarm.snapshot import Service
 
-NETWORK_NAME = "dask-network"
 OWNER_LABEL = "dask.swarm/owner"
 # Private ranges of 65536 addresses; a part of one of them is suggested.
 SUGGESTED = [
@@ -33,6 +33,7 @@ Network = Mapping[str, Any]
 class Networks:
     """What a manager knows of networks; Swarm takes new ranges of `pool_length` from `pools`."""
 
+    name: str = network_name(DEFAULT_CLUSTER)  # of the cluster's network
     networks: Sequence[Network] = ()
     services: Sequence[Service] = ()
     nodes: Sequence[Node] = ()
@@ -42,6 +43,7 @@ class Networks:
     @classmethod
     def of(
         cls,
+        name: str,
         info: Mapping[str, Any],
         networks: Sequence[Network],
         services: Sequence[Service],
@@ -50,6 +52,7 @@ class Networks:
         """Return what the engine's answers show; `info` is its `GET /info`."""
         cluster = info["Swarm"].get("Cluster") or {}
         return cls(
+            name=name,
             networks=networks,
             services=services,
             nodes=nodes,
@@ -59,19 +62,19 @@ class Networks:
 
     @property
     def existing(self) -> Network | None:
-        """The Swarm's `dask-network`."""
+        """The cluster's network, if the Swarm has it."""
         overlays = [n for n in self.networks if n["Scope"] == "swarm"]
-        return next((n for n in overlays if n["Name"] == NETWORK_NAME), None)
+        return next((n for n in overlays if n["Name"] == self.name), None)
 
     @property
     def subnets(self) -> list[str]:
-        """The ranges of `dask-network`."""
+        """The ranges of the cluster's network."""
         return [str(range_) for range_ in _ranges(self.existing or {})]
 
     @property
     def others(self) -> list[Network]:
         """All other networks that the manager knows."""
-        return [network for network in self.networks if network["Name"] != NETWORK_NAME]
+        return [network for network in self.networks if network["Name"] != self.name]
 
 
 def services_on(services: Iterable[Service], network_id: str) -> list[str]:
@@ -118,7 +121,7 @@ def leave_commands(services: Iterable[str], network: str) -> str:
 
 
 def check(known: Networks, settings: NetworkSettings, own: Iterable[str]) -> Iterator[Problem]:
-    """Yield the problems of `dask-network`; `own` are the names of the stack's services."""
+    """Yield the problems of the cluster's network; `own` are the names of the stack's services."""
     existing = known.existing
     if existing is None:
         if settings.mode == "managed":
@@ -127,41 +130,43 @@ def check(known: Networks, settings: NetworkSettings, own: Iterable[str]) -> Ite
     users = services_on(known.services, existing["Id"])
     is_labelled = _is_labelled(existing)
     if settings.mode == "external":
-        yield from [_created_by_a_stack()] if is_labelled else _check_external_range(known)
+        yield from (
+            [_created_by_a_stack(known.name)] if is_labelled else _check_external_range(known)
+        )
     # Adopted networks have no label; only the services show that they are the stack's.
     elif not is_labelled and not {*users} & {*own}:
-        yield _made_by_hand()
+        yield _made_by_hand(known.name)
     elif changes(existing, settings):
         if foreign := [name for name in users if name not in {*own}]:
-            yield _in_use(foreign)
+            yield _in_use(known.name, foreign)
         yield from _check_new_range(known, settings)
 
 
-def _created_by_a_stack() -> Problem:
+def _created_by_a_stack(name: str) -> Problem:
     return Problem(
         key="networkMode",
-        found=f"external, but a stack of this program has created {NETWORK_NAME}",
+        found=f"external, but a stack of this program has created {name}",
         expected="a network that no stack replaces or removes",
         fix=set_command("networkMode", "managed"),
     )
 
 
-def _made_by_hand() -> Problem:
+def _made_by_hand(name: str) -> Problem:
     return Problem(
         key="networkMode",
-        found=f"managed, but {NETWORK_NAME} exists already, and no service of this stack uses it",
-        expected=f"external to use it as it is, or no {NETWORK_NAME}",
-        fix=f"{set_command('networkMode', 'external')}, or docker network rm {NETWORK_NAME}",
+        found=f"managed, but {name} exists already, and no service of this stack uses it",
+        expected=f"external to use it as it is, or no {name}",
+        fix=f"{set_command('networkMode', 'external')}, or docker network rm {name}",
     )
 
 
-def _in_use(foreign: Sequence[str]) -> Problem:
+def _in_use(name: str, foreign: Sequence[str]) -> Problem:
     return Problem(
         key="networkSubnet, networkMtu, networkEncrypted",
-        found=f"{NETWORK_NAME} is in use by the services {', '.join(foreign)}, which are not this"
+        found=f"{name} is in use by the services {', '.join(foreign)}, which are not this"
         " stack's, so it cannot be replaced",
         expected="the options that it has, or no other services on it",
-        fix=leave_commands(foreign, NETWORK_NAME),
+        fix=leave_commands(foreign, name),
     )
 
 
@@ -185,12 +190,12 @@ def _is_labelled(network: Network) -> bool:
 
 
 def outage(known: Networks, settings: NetworkSettings) -> list[str]:
-    """Return the warning before `dask-network` is replaced, none if it stays."""
+    """Return the warning before the cluster's network is replaced, none if it stays."""
     if settings.mode == "external" or known.existing is None:
         return []
     changed = changes(known.existing, settings)
     consequence = (
-        f"{NETWORK_NAME} and all services on it are replaced. The cluster is down meanwhile, and "
+        f"{known.name} and all services on it are replaced. The cluster is down meanwhile, and "
         "its computations are lost; files stay."
     )
     return [f"{', '.join(changed)}: {consequence}"] if changed else []
@@ -206,8 +211,8 @@ def _check_new_range(known: Networks, settings: NetworkSettings) -> Iterator[Pro
 def _check_external_range(known: Networks) -> Iterator[Problem]:
     if overlap := _overlap(known, _ranges(known.existing or {})):
         create = f"docker network create --driver overlay --subnet {_free_range(known)}"
-        fix = f"docker network rm {NETWORK_NAME}; {create} {NETWORK_NAME}"
-        yield _overlapping(f"{NETWORK_NAME} has {overlap}", fix)
+        fix = f"docker network rm {known.name}; {create} {known.name}"
+        yield _overlapping(f"{known.name} has {overlap}", fix)
 
 
 def _overlapping(found: str, fix: str) -> Problem:

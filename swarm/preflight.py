@@ -2,7 +2,8 @@
 
 Owns the questions to the manager and the judgement of its answers: it manages a Swarm, the Swarm
 has a leader, its engines are new enough, its clock is right, its nodes have room (`capacity.py`)
-and the cluster's network fits (`networks.py`). `site.py` looks up images and networks.
+and free ports (`clusters.py`), and the cluster's network fits (`networks.py`). `site.py` looks up
+images and networks.
 """
 
 import re
@@ -15,20 +16,13 @@ from typing import Any
 import docker
 from docker.errors import APIError
 
+from config.names import DEFAULT_CLUSTER, network_name, service_name
 from config.problems import Problem, ProblemError
 from config.settings import Settings
-from config.workloads import (
-    NOTEBOOK,
-    PREFECT,
-    SCHEDULER,
-    WORKER,
-    ResourceLimit,
-    Workload,
-    workers,
-    workloads,
-)
+from config.workloads import ResourceLimit, Workload, workers, workloads
 from swarm import networks
 from swarm.capacity import shortages
+from swarm.clusters import taken_ports
 from swarm.networks import Networks
 from swarm.nodes import Node, Task, hostname, resources
 from swarm.snapshot import Service, replicas
@@ -36,7 +30,7 @@ from swarm.snapshot import Service, replicas
 OLDEST_API = "1.41"
 OLDEST_ENGINE = (20, 10)  # the first engine with that API
 CLOCK_SECONDS = 30
-OWN_SERVICES = (SCHEDULER, WORKER, NOTEBOOK, PREFECT)  # on the cluster's network
+ON_NETWORK = ("scheduler", "worker", "notebook", "prefect")  # roles
 LEADERLESS = re.compile(
     r"(?i)does not have a leader|no elected (?:primary|leader)|deadline exceeded"
 )
@@ -60,10 +54,10 @@ class Survey:
     tasks: Sequence[Task]
     services: Mapping[str, str]  # id to name
     networks: Networks = field(default_factory=Networks)
-    workers: Service | None = None  # the service of this name, if any
+    described: Sequence[Service] = ()  # the services as the API describes them
 
 
-def survey(engine: "docker.APIClient", host: str) -> Survey:
+def survey(engine: "docker.APIClient", host: str, cluster: str = DEFAULT_CLUSTER) -> Survey:
     """Ask the manager; raises `ProblemError` when it is not a manager or cannot answer as one."""
     asked = time.time()
     info: Mapping[str, Any] = engine.info()
@@ -72,8 +66,7 @@ def survey(engine: "docker.APIClient", host: str) -> Survey:
         raise ProblemError(problem)
     api: Any = engine  # the stubs leave most of its methods untyped
     try:
-        deployed = {str(service["Spec"]["Name"]): service for service in api.services()}
-        existing = api.networks()
+        described, existing = api.services(), api.networks()
         nodes, tasks = api.nodes(), api.tasks(filters={"desired-state": "running"})
     except APIError as error:
         raise ProblemError(_no_answer(host, str(error.explanation or error))) from None
@@ -83,9 +76,9 @@ def survey(engine: "docker.APIClient", host: str) -> Survey:
         clock=clock_difference(info.get("SystemTime") or "", asked, answered),
         nodes=nodes,
         tasks=tasks,
-        networks=Networks.of(info, existing, [*deployed.values()], nodes),
-        services={service["ID"]: name for name, service in deployed.items()},
-        workers=deployed.get(WORKER),
+        networks=Networks.of(network_name(cluster), info, existing, described, nodes),
+        services={service["ID"]: str(service["Spec"]["Name"]) for service in described},
+        described=described,
     )
 
 
@@ -147,11 +140,13 @@ def clock_difference(manager_time: str, asked: float, answered: float) -> float:
 def problems(manager: Survey, settings: Settings, image: str | None = None) -> list[Problem]:
     """Return every problem of the manager and its nodes; `image` is the workers', pinned."""
     waiting = waiting_workers(manager, settings, image)
+    own = [service_name(settings.cluster.name, role) for role in ON_NETWORK]
     return [
         *_check_versions(manager),
         *_check_clock(manager),
-        *networks.check(manager.networks, settings.network, OWN_SERVICES),
+        *networks.check(manager.networks, settings.network, own),
         *(problem for problem in _shortages(manager, settings) if problem not in waiting),
+        *filter(None, [taken_ports(manager.described, manager.tasks, manager.nodes, settings)]),
     ]
 
 
@@ -160,7 +155,7 @@ def waiting_workers(manager: Survey, settings: Settings, image: str | None) -> l
 
     A deployment that leaves the workers as they are can do without them, if some run.
     """
-    service = manager.workers
+    service = deployed_workers(manager, settings)
     if service is None or not _is_deployed(service, workers(settings), image):
         return []
     if not any(t["ServiceID"] == service["ID"] and t.get("NodeID") for t in manager.tasks):
@@ -172,6 +167,12 @@ def waiting_workers(manager: Survey, settings: Settings, image: str | None) -> l
         for problem in _shortages(manager, settings)
         if problem.key == "workers" and problem.key not in lasting
     ]
+
+
+def deployed_workers(manager: Survey, settings: Settings) -> Service | None:
+    """Return the workers' service, if the Swarm has it."""
+    name = workers(settings).name
+    return next((s for s in manager.described if s["Spec"]["Name"] == name), None)
 
 
 def _is_deployed(service: Service, workload: Workload, image: str | None) -> bool:

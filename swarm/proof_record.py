@@ -5,11 +5,15 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-PROOF_RECORD = "dask-health-proven"  # prefix of the config's name; the engine adds a suffix
 MISSING = "missing"  # key in both, if workers were missing
 SPEC_HASHES = "imprints"  # key in the record and in the launcher's output
 
 Config = Mapping[str, Any]
+
+
+def record_name(cluster: str) -> str:
+    """Return the name of a cluster's record, to which the engine adds a suffix."""
+    return f"{cluster}-health-proven"
 
 
 def record_data(proof: Mapping[str, Any], attempt: str) -> str:
@@ -25,12 +29,13 @@ def without_spec_hashes(proof: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in proof.items() if key != SPEC_HASHES}
 
 
-def newest(configs: Iterable[Config]) -> Config | None:
-    """Return the last proof's record, None without a proof.
+def newest(configs: Iterable[Config], cluster: str) -> Config | None:
+    """Return the record of a cluster's last proof, None without a proof.
 
     While a new record replaces the old one, both exist.
     """
-    records = [c for c in configs if c["Spec"]["Name"].startswith(f"{PROOF_RECORD}-")]
+    name = record_name(cluster)
+    records = [c for c in configs if c["Spec"]["Name"].rpartition("-")[0] == name]
     return max(records, key=lambda record: str(record["CreatedAt"]), default=None)
 
 

@@ -14,7 +14,13 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from swarm.manager import MANAGER_ERRORS, PROBE_LABELS, Manager, manager_address
+from swarm.manager import (
+    MANAGER_ERRORS,
+    PROBE_LABELS,
+    Manager,
+    cluster_of,
+    manager_address,
+)
 from swarm.networks import leave_commands, services_on
 from swarm.nodes import Node, Task, hostname
 from swarm.progress import Progress
@@ -58,9 +64,11 @@ def foreign_users(manager: Manager, names: Sequence[str], network_ids: Sequence[
 
 
 def shut_down(manager: Manager, names: Sequence[str], progress: Progress) -> None:
-    """Remove the services of probes and end the tasks of the named services."""
+    """Remove the services of their cluster's probes and end the tasks of the named services."""
+    clusters = {cluster_of(name) for name in names}
     for leftover in manager.labelled(PROBE_LABELS).services:
-        manager.remove(leftover)
+        if cluster_of(leftover) in clusters:
+            manager.remove(leftover)
     end_tasks(manager, names, progress)
 
 

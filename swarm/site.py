@@ -1,9 +1,9 @@
 """What the program looks up on the Swarm before it declares anything; it only reads.
 
 Owns the digest of an image's tag, the ids of external networks and the services that drifted
-since they were proven. `preflight.py` checks the rest; all problems are reported together. Images
-are pinned by digest because Swarm would resolve a tag again at every change. Networks are attached
-by id because a name shows as a change at every refresh.
+since they were proven. `preflight.py` checks the rest, `registry.py` the logins; all problems are
+reported together. Images are pinned by digest because Swarm would resolve a tag again at every
+change. Networks are attached by id because a name shows as a change at every refresh.
 """
 
 import re
@@ -20,11 +20,12 @@ from requests.exceptions import RequestException
 from config.problems import ConfigError, Problem, ProblemError, set_command
 from config.settings import Settings
 from config.types import ImageReference, Platform
-from swarm import drift, ingress, networks, preflight
+from swarm import clusters, drift, ingress, networks, preflight, registry
 from swarm.client import SshError, connect
 from swarm.networks import Network
 from swarm.nodes import Node, matches, usable
 from swarm.preflight import Survey
+from swarm.snapshot import declared_hash
 
 LOOPBACK = "127.0.0.1"
 NO_ADDRESS = {"", "0.0.0.0", LOOPBACK}  # noqa: S104  the address of a node that has none
@@ -39,8 +40,9 @@ class Site:
 
     `caddy_image` is None unless the stack runs Caddy, `caddy_network_id` unless Caddy is external,
     `network_id` (with `network_subnets`) unless the cluster's network is. `ingress_addresses` are
-    for names under localhost, which no name server knows. `warnings` are problems that do not
-    concern this deployment, and an outage: the deployment `replaces_network`.
+    for names under localhost, which no name server knows. `warnings` are an outage, if the
+    deployment `replaces_network`, and problems that do not concern this deployment, if the workers
+    keep `held_hash`. `logins` are the registries that need this machine's login.
     """
 
     image: str
@@ -54,6 +56,8 @@ class Site:
     other_network_ids: tuple[str, ...] = ()
     replaces_network: bool = False
     warnings: tuple[str, ...] = ()
+    held_hash: str = ""
+    logins: tuple[str, ...] = ()
 
 
 def find(settings: Settings) -> Site:
@@ -67,9 +71,10 @@ def find(settings: Settings) -> Site:
             problems.append(error.problem)
             return None
 
-    cluster = settings.cluster
-    with _manager(cluster.docker_host) as engine:
-        manager = preflight.survey(engine, cluster.docker_host)
+    cluster, images = settings.cluster, all_images(settings)
+    with _manager(cluster.docker_host, images) as (engine, logins):
+        manager = preflight.survey(engine, cluster.docker_host, cluster.name)
+        needed_logins = registry.needed_logins(engine, images, logins)
         known = manager.networks
         problems += ingress.problems(known.networks, known.services, manager.tasks, settings)
         image = ask(lambda: _pinned(engine, "image", cluster.image, cluster.platform))
@@ -78,10 +83,12 @@ def find(settings: Settings) -> Site:
         )
         caddy_image = ask(lambda: _caddy_image(engine, settings))
         caddy_network_id = ask(lambda: _caddy_network_id(settings, manager))
+        ask(lambda: _refuse_shared_network(settings, manager))
         network_id = ask(lambda: _network_id(settings, manager))
         others = [ask(partial(_other_network_id, n, manager)) for n in settings.network.others]
+        deployed = preflight.deployed_workers(manager, settings)
         waiting = preflight.waiting_workers(manager, settings, image)
-        drifted = _drifted(engine, can_be_complete=not waiting)
+        drifted = _drifted(engine, cluster.name, can_be_complete=not waiting)
     problems[:0] = preflight.problems(manager, settings, image)
     outage = networks.outage(manager.networks, settings.network)
     if problems or image is None or notebook_image is None:
@@ -97,14 +104,23 @@ def find(settings: Settings) -> Site:
         replaces_network=bool(outage),
         ingress_addresses=ingress_addresses(manager.nodes, settings),
         drifted=drifted,
+        held_hash=declared_hash(deployed) or "" if waiting and deployed else "",
         warnings=(*outage, *(f"{p.key}: {p.found}; fix: {p.fix}" for p in waiting)),
+        logins=needed_logins,
     )
 
 
-def _drifted(engine: "docker.APIClient", *, can_be_complete: bool) -> str:
+def all_images(settings: Settings) -> list[ImageReference]:
+    """Return the images of all services."""
+    managed = settings.caddy.mode == "managed"
+    cluster = settings.cluster
+    return [cluster.image, cluster.notebook_image, *([settings.caddy.image] if managed else [])]
+
+
+def _drifted(engine: "docker.APIClient", cluster: str, *, can_be_complete: bool) -> str:
     configs = engine.configs()  # type: ignore[no-untyped-call]
     services = engine.services()  # type: ignore[no-untyped-call]
-    return drift.drifted(configs, services, can_be_complete=can_be_complete)
+    return drift.drifted(configs, services, cluster, can_be_complete=can_be_complete)
 
 
 def _unfit(host: str, problems: Sequence[Problem]) -> ConfigError:
@@ -112,10 +128,13 @@ def _unfit(host: str, problems: Sequence[Problem]) -> ConfigError:
 
 
 @contextmanager
-def _manager(host: str) -> "Iterator[docker.APIClient]":
+def _manager(
+    host: str, images: Sequence[ImageReference]
+) -> "Iterator[tuple[docker.APIClient, registry.Logins]]":
     try:
+        logins = registry.find_logins(images)  # first, because the client reads them too
         with connect(host, seconds=ANSWER_SECONDS) as engine:
-            yield engine
+            yield engine, logins
     except ProblemError as error:
         raise _unfit(host, [error.problem]) from None
     except SshError as error:
@@ -142,6 +161,8 @@ def _pinned(
     try:
         distribution = engine.inspect_distribution(str(image))  # type: ignore[no-untyped-call]
     except APIError as error:
+        if refusal := registry.refusal(key, image, error):
+            raise ProblemError(refusal) from None
         if image.digest:
             return _left_to_nodes(key, image, error)
         problem = Problem(
@@ -199,11 +220,20 @@ def _caddy_network_id(settings: Settings, manager: Survey) -> str | None:
     return _choose_network(manager, "caddyNetwork", name, expected, container=container)
 
 
+def _refuse_shared_network(settings: Settings, manager: Survey) -> None:
+    if settings.caddy.mode == "none":
+        return
+    named = [n for n in manager.networks.networks if n["Name"] == settings.caddy.network]
+    ids = {network["Id"] for network in named}
+    if problem := clusters.shared_network(manager.described, settings, ids):
+        raise ProblemError(problem)
+
+
 def _network_id(settings: Settings, manager: Survey) -> str | None:
     if settings.network.mode == "managed":
         return None
     expected = "a network made by hand, or networkMode managed"
-    return _choose_network(manager, "networkMode", networks.NETWORK_NAME, expected)
+    return _choose_network(manager, "networkMode", manager.networks.name, expected)
 
 
 def _other_network_id(name: str, manager: Survey) -> str:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from config.names import network_name
 from config.problems import ConfigError, Problem
 from config.settings import Settings
 from config.types import ImageReference
-from swarm.networks import NETWORK_NAME
 from swarm.site import LOOPBACK, Site
 
 Record = Mapping[str, Mapping[str, Any]]
@@ -71,12 +71,14 @@ FACTS: dict[str, Fact] = {
         question=lambda s: s.caddy.network if s.caddy.mode == "external" else "",
         default=lambda s: NOT_RECORDED if s.caddy.mode == "external" else None,
     ),
+    # An offline preview pulls nothing, and its machine may have no login.
+    "logins": Fact(question=lambda _: "", default=lambda _: ()),
     "network_id": Fact(
-        question=lambda s: NETWORK_NAME if s.network.mode == "external" else "",
+        question=lambda s: network_name(s.cluster.name) if s.network.mode == "external" else "",
         default=lambda s: NOT_RECORDED if s.network.mode == "external" else None,
     ),
     "network_subnets": Fact(
-        question=lambda s: NETWORK_NAME if s.network.mode == "external" else "",
+        question=lambda s: network_name(s.cluster.name) if s.network.mode == "external" else "",
         default=lambda _: (),
     ),
     "other_network_ids": Fact(
@@ -85,6 +87,7 @@ FACTS: dict[str, Fact] = {
     ),
     # Offline, drift and the existing network cannot be seen.
     "drifted": Fact(question=lambda _: "", default=lambda _: ""),
+    "held_hash": Fact(question=lambda _: "", default=lambda _: ""),
     "replaces_network": Fact(question=lambda _: "", default=lambda _: False),
     "warnings": Fact(question=lambda _: "", default=lambda _: ()),
     "ingress_addresses": Fact(

@@ -1,8 +1,38 @@
 """Why `ssh` cannot reach an engine, and the fix, from its standard error; pure."""
 
 import re
+import shlex
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+
+# As Docker splits it: the last '@' ends the user, and an IPv6 address is in brackets. `ssh` itself
+# takes the first '@'.
+_ADDRESS = re.compile(
+    r"ssh://(?:(?P<user>.+)@)?(?:\[(?P<ipv6>.+)\]|(?P<name>[^:]+))(?::(?P<port>\d+))?"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SshAddress:
+    """The parts of `ssh://user@host:port`; the user and the port are empty if not given."""
+
+    user: str
+    host: str
+    port: str
+
+    @classmethod
+    def parse(cls, text: str) -> "SshAddress":
+        """Split an address that `config.types.ssh_host` has accepted."""
+        match = _ADDRESS.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is not an SSH address")
+        host = match["ipv6"] or match["name"]
+        return cls(user=match["user"] or "", host=host, port=match["port"] or "")
+
+    @property
+    def arguments(self) -> list[str]:
+        """The arguments of `ssh` for this address."""
+        user, port = ["-l", self.user] if self.user else [], ["-p", self.port] if self.port else []
+        return [*user, *port, "--", self.host]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,14 +114,14 @@ _FAILURES = (
 
 def explain(stderr: str, address: str) -> SshFailure:
     """Return why `ssh` to `address` (`ssh://…`) failed, from its standard error."""
-    parts = urlsplit(address)
-    host, port, user = parts.hostname or "", parts.port or 22, parts.username or ""
+    parts = SshAddress.parse(address)
+    host, port, user = parts.host, parts.port or "22", parts.user
     parts_of_address = {
         "host": host,
         "port": port,
         "user": user or "you",
         "login": f"{user}@{host}" if user else host,
-        "known_as": host if port == 22 else f"[{host}]:{port}",
+        "known_as": host if port == "22" else f"[{host}]:{port}",
     }
     for pattern, reason, fix in _FAILURES:
         if re.search(pattern, stderr):
@@ -100,7 +130,7 @@ def explain(stderr: str, address: str) -> SshFailure:
             )
     return SshFailure(
         reason=_last_line(stderr) or "the connection ended without an error message",
-        fix=f"ssh -F swarm/ssh_config {address} docker version",
+        fix=f"ssh -F swarm/ssh_config {shlex.join(parts.arguments)} docker version",
     )
 
 

@@ -71,8 +71,8 @@ CHANGES = [
         tried={"workerMemory": "896MiB"},
     ),
     Change(
-        what="Packages of all services",
-        keys=("extraPipPackages",),
+        what="Packages of all services, or how pip gets them",
+        keys=("extraPipPackages", "pipConfig"),
         restarts=(SCHEDULER, WORKER, NOTEBOOK),
         effect=LOST,
         tried={"extraPipPackages": ["prefect", "s3fs"]},

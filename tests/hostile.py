@@ -42,7 +42,12 @@ DEFAULTS = {
 STACKS = (
     {},
     {"domain": "example.org", "autheliaPortal": "https://auth.example.org"},
-    {"domain": "example.org", "auth": "basic", "caddyDirectory": "/srv/sites"},
+    {
+        "domain": "example.org",
+        "auth": "basic",
+        "caddyDirectory": "/srv/sites",
+        "clusterName": "blue",
+    },
     {"domain": "localhost", "auth": "none", "caddyMode": "managed"},
     {"domain": "example.org", "auth": "basic", "caddyMode": "managed", "acmeEmail": "a@b.org"},
     {"s3AccessKey": "AKIA1", "s3SecretKey": "#s;e%c=r"},

@@ -16,7 +16,7 @@ services restart. Without `--in-place` nothing on the Swarm changes.
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,23 +26,15 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from components.scheduler import ALIAS
-from config.workloads import NOTEBOOK, SCHEDULER, WORKER
+from config.names import network_name, service_name
 from swarm.client import connect
 from swarm.manager import manager_address
-from swarm.networks import NETWORK_NAME
 
 ANSWER_SECONDS = 30
 PROVIDER = "pulumi:providers:docker"
-# Logical names to names on the Swarm. Configs and secrets have no fixed names: the program
-# creates its own.
-NAMES = {
-    "dask-network-overlay": NETWORK_NAME,
-    "dask-scheduler-service": SCHEDULER,
-    "dask-workers-service": WORKER,
-    "dask-notebook-service": NOTEBOOK,
-}
-# On the cluster's own network. Other services and other networks have no aliases.
-ALIASES = {SCHEDULER: [ALIAS]}
+CLUSTER = "dask:swarm:DaskCluster"
+# Of a service on its cluster's own network. Other services and other networks have no aliases.
+ALIASES = {"scheduler": [ALIAS]}
 
 Entry = dict[str, Any]
 
@@ -73,8 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     host = manager_address()
     try:
         planned = _planned(chosen.file)
+        names = swarm_names(_cluster(planned)).values()
         with connect(host, seconds=ANSWER_SECONDS) as engine:
-            existing = _find_existing(engine)
+            existing = _find_existing(engine, names)
             changed = _make_updatable(engine, existing) if chosen.in_place else []
     except (DockerException, RequestException) as error:
         print(f"the Swarm manager at {host}: {error}", file=sys.stderr)
@@ -84,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     text = json.dumps({"resources": adoption(planned, existing.ids)}, indent=2) + "\n"
     chosen.file.write_text(text, encoding="utf-8")
-    for name in NAMES.values():
+    for name in names:
         restart = ", its tasks restart" if name in changed else ""
         result = "adopted" if name in existing.ids else "missing, pulumi up creates it"
         print(f"{name}: {result}{restart}")
@@ -94,18 +87,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _planned(file: Path) -> list[Entry]:
     """Return every resource that the engine would create."""
     try:
-        return list(json.loads(file.read_text(encoding="utf-8"))["resources"])
-    except (ValueError, LookupError, TypeError):
+        planned = list(json.loads(file.read_text(encoding="utf-8"))["resources"])
+        _cluster(planned)
+    except (ValueError, LookupError, TypeError, StopIteration):
         raise ValueError(f"{file} is not what `pulumi preview --import-file` writes") from None
+    return planned
 
 
-def _find_existing(engine: "docker.APIClient") -> ExistingStack:
+def _cluster(planned: Sequence[Entry]) -> str:
+    """Return the name of the planned cluster."""
+    return str(next(entry["name"] for entry in planned if entry["type"] == CLUSTER))
+
+
+def swarm_names(cluster: str) -> dict[str, str]:
+    """Return logical names to names on the Swarm.
+
+    Configs and secrets have no fixed names: the program creates its own.
+    """
+    roles = {"scheduler": "scheduler", "workers": "worker", "notebook": "notebook"}
+    return {
+        f"{cluster}-network-overlay": network_name(cluster),
+        **{f"{cluster}-{part}-service": service_name(cluster, roles[part]) for part in roles},
+    }
+
+
+def _find_existing(engine: "docker.APIClient", names: Collection[str]) -> ExistingStack:
     services: list[Any] = engine.services()  # type: ignore[no-untyped-call]
     networks = [network for network in engine.networks() if network["Scope"] == "swarm"]
     by_name = {service["Spec"]["Name"]: service for service in services}
     return ExistingStack(
-        services={name: by_name[name] for name in NAMES.values() if name in by_name},
-        networks={n["Name"]: str(n["Id"]) for n in networks if n["Name"] == NETWORK_NAME},
+        services={name: by_name[name] for name in names if name in by_name},
+        networks={n["Name"]: str(n["Id"]) for n in networks if n["Name"] in names},
     )
 
 
@@ -114,7 +126,7 @@ def _make_updatable(engine: "docker.APIClient", existing: ExistingStack) -> list
     changed = []
     for name, service in existing.services.items():
         before = service["Spec"]["TaskTemplate"]
-        after = updatable(name, before, existing.networks.get(NETWORK_NAME, ""))
+        after = updatable(name, before, next(iter(existing.networks.values()), ""))
         if after != before:
             version = service["Version"]["Index"]
             engine.update_service(
@@ -130,7 +142,9 @@ def updatable(name: str, template: Mapping[str, Any], network_id: str) -> Entry:
     if after["ContainerSpec"].get("Labels"):
         after["ContainerSpec"]["Labels"] = {}
     for network in after.get("Networks", []):
-        aliases = ALIASES.get(name, []) if network["Target"] == network_id else []
+        aliases = (
+            ALIASES.get(name.partition("_")[2], []) if network["Target"] == network_id else []
+        )
         if sorted(network.get("Aliases") or []) != aliases:
             network["Aliases"] = aliases
     return dict(after)
@@ -138,10 +152,11 @@ def updatable(name: str, template: Mapping[str, Any], network_id: str) -> Entry:
 
 def adoption(planned: Sequence[Entry], ids: Mapping[str, str]) -> list[Entry]:
     """Return the planned resources that exist, with their ids, and their parents."""
+    names = swarm_names(_cluster(planned))
     existing = [
-        {**entry, "id": ids[NAMES[entry["name"]]]}
+        {**entry, "id": ids[names[entry["name"]]]}
         for entry in planned
-        if entry["type"].startswith("docker:") and NAMES.get(entry["name"]) in ids
+        if entry["type"].startswith("docker:") and names.get(entry["name"]) in ids
     ]
     needed = _ancestors({entry["parent"] for entry in existing}, planned)
     parents = [entry for entry in planned if entry["type"] == PROVIDER or entry["name"] in needed]

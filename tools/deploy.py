@@ -1,9 +1,13 @@
-"""Run the program for `make up`, `preview`, `destroy`, `record`, `drift` and `recover`."""
+"""Run the program for `make up`, `preview`, `destroy`, `record`, `drift` and `recover`.
+
+`backup` and `restore` copy what the stack keeps in volumes.
+"""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pulumi.automation import CommandError
@@ -14,6 +18,7 @@ from tools.recovery import RecoveryError, recover, unlock
 from tools.runners import CliMissingError, PulumiRunner, Runner, runner_for, say
 
 NAMED_VERSIONS = ("dask", "distributed", "python")  # the same in every container
+COPIES = ("backup", "restore")
 DRIFT = ("--refresh", "--expect-no-changes", "--non-interactive")
 
 
@@ -74,9 +79,11 @@ def _ingress(front: dict[str, Any]) -> str:
 def parser_of(module: str, description: str | None) -> argparse.ArgumentParser:
     """Return the parser of the options that every stack has."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
-    actions = ["up", "preview", "destroy", "record", "drift", "recover"]
+    actions = ["up", "preview", "destroy", "record", "drift", "recover", *COPIES]
     parser.add_argument("action", choices=actions)
     parser.add_argument("--offline", action="store_true", help="preview without asking the Swarm")
+    parser.add_argument("--backup", type=Path, help="the folder of a backup, or an archive in it")
+    parser.add_argument("--from-stack", help="the stack that made the backup, if another one did")
     return parser
 
 
@@ -90,6 +97,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CliMissingError as error:
         say(str(error))
         return 1
+    return run(runner, chosen)
+
+
+def run(runner: Runner, chosen: argparse.Namespace) -> int:
+    """Run the chosen action and return the exit code."""
+    if chosen.action in COPIES:
+        from tools import backup  # it takes a second, which the other actions need not wait
+
+        return backup.run(
+            runner, chosen.action, folder=chosen.backup, made_by=chosen.from_stack or runner.stack
+        )
     return deploy(runner, chosen.action, offline=chosen.offline)
 
 

@@ -4,6 +4,7 @@ Owns the CLI's installation, the file backend of the dev stack, and the protocol
 What a stack holds is the program's business.
 """
 
+import json
 import os
 import shlex
 import signal
@@ -48,6 +49,10 @@ class Runner(Protocol):
         """The runner's name."""
 
     @property
+    def stack(self) -> str:
+        """The stack's name."""
+
+    @property
     def offline(self) -> Sequence[str]:
         """The options of a preview that does not ask the Swarm."""
 
@@ -59,6 +64,12 @@ class Runner(Protocol):
 
     def outputs(self, *, secrets: bool = False) -> dict[str, Any]:
         """Return the outputs of the stack; secrets are masked unless asked for."""
+
+    def state(self) -> dict[str, Any]:
+        """Return the state, as `pulumi stack export` prints it under `deployment`.
+
+        Raises `CalledProcessError`.
+        """
 
     def token_command(self) -> str:
         """Return the command that prints the notebook's token."""
@@ -101,6 +112,13 @@ class PulumiRunner:
         """Read the outputs from the stack's state."""
         outputs = self._workspace.stack_outputs(self.stack)
         return {name: _shown(output, secrets=secrets) for name, output in outputs.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Export the state."""
+        done = self.ask("stack", "export")
+        done.check_returncode()
+        state: dict[str, Any] = json.loads(done.stdout)["deployment"]
+        return state
 
     def token_command(self) -> str:
         """Return the CLI's own command, with what the stack's backend needs."""

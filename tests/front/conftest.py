@@ -195,6 +195,7 @@ class Ingress:
         self.key_file.write_text(KEY)
         (folder / "front_session").write_text(SESSION)
         self.text = CaddyfileValues(
+            cluster="dask",
             names=NAMES,
             login=auth,
             certificates="internal",

@@ -25,6 +25,7 @@ http://other.localhost {
 }
 """
 TEXT = CaddyfileValues(
+    cluster="dask",
     names={"notebook": "notebook.localhost", "dashboard": "dashboard.localhost"},
     login="none",
     certificates="internal",
@@ -202,7 +203,7 @@ def test_another_host_is_reached_by_ssh_with_a_known_key_only(existing):
     status, output = existing.install("put", GOOD, host="ssh://deploy@edge:2222")
     assert 0 == status, output
     seen = (existing.folder / "seen").read_text()
-    assert seen.startswith("-Fswarm/ssh_config -T -- ssh://deploy@edge:2222 ")
+    assert seen.startswith("-Fswarm/ssh_config -T -l deploy -p 2222 -- edge ")
     assert [308, 308] == statuses(existing)
     assert "ssh://deploy@edge:2222" in output
 

@@ -11,7 +11,7 @@ from swarm import offline, site
 from tests.conftest import ROOT
 
 SECRET_KEYS = [f"dask-swarm:{name}Password" for name in ("notebook", "basic", "authelia")]
-SECRET_KEYS.append("dask-swarm:s3SecretKey")
+SECRET_KEYS += ["dask-swarm:s3SecretKey", "dask-swarm:pipConfig"]
 HEALTH = (
     '{"workers": 4, "threads": 4, "memory_bytes": 4294967296, "imprints": {"dask_worker": "1"}}'
 )
@@ -53,6 +53,10 @@ class Program:
     def container(self, name):
         """Return the container spec of a service."""
         return self.service(name)["taskSpec"]["containerSpec"]
+
+    def labels(self, name):
+        """Return the labels of a service."""
+        return {label["label"]: label["value"] for label in self.service(name)["labels"]}
 
     def named_volume(self, name):
         """Return the mount of the only volume of a service that outlives its containers."""
@@ -107,20 +111,20 @@ class Engine(Harness):
 def run(request, defaults):
     """Return a function that runs the program with some config values changed.
 
-    It returns the program of an earlier test with the same values, except with `again`, and in
-    tests that change the program's surroundings by `monkeypatch`.
+    `found` changes what the Swarm answers. The program is that of an earlier test with the same
+    values, except with `again`, and in tests that change its surroundings by `monkeypatch`.
     """
     changed = "monkeypatch" in request.fixturenames
 
-    def run_now(drifted, config, program=None, *, replaces_network=False):
-        found = {"drifted": drifted, "replaces_network": replaces_network}
+    def run_now(drifted, config, program=None, **found):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(site, "find", lambda s: replace(_site(s), **found))
+            known = {"drifted": drifted, **found}
+            patch.setattr(site, "find", lambda s: replace(_site(s), **known))
             return _run(defaults | config, preview=False, program=program)
 
-    def run_program(*, drifted="", again=False, program=None, replaces_network=False, **config):
-        if changed or again or program or replaces_network:
-            return run_now(drifted, config, program, replaces_network=replaces_network)
+    def run_program(*, drifted="", again=False, program=None, found=None, **config):
+        if changed or again or program or found:
+            return run_now(drifted, config, program, **found or {})
         key = (drifted, *sorted(config.items()))
         if key not in PROGRAMS:
             PROGRAMS[key] = run_now(drifted, config)

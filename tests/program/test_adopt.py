@@ -29,6 +29,13 @@ def test_an_existing_resource_gets_its_id_and_keeps_its_place():
     assert "w1" == adopted[-1]["id"]
 
 
+def test_a_stack_of_another_name_is_found_by_the_planned_cluster():
+    """Its services have the names that `docker stack deploy` gives a stack of that name."""
+    planned = json.loads(json.dumps(PLANNED).replace('"dask', '"blue').replace("blue:", "dask:"))
+    adopted = adopt.adoption(planned, {"blue_worker": "w1", "dask_worker": "w2"})
+    assert ["w1"] == [resource["id"] for resource in adopted if "id" in resource]
+
+
 def test_of_an_empty_swarm_nothing_is_adopted():
     """The file is empty, and its import does nothing."""
     assert [] == adopt.adoption(PLANNED, {"other": "o1"})
@@ -118,16 +125,17 @@ def test_the_aliases_are_those_that_the_program_declares(run):
     for name in ("dask_scheduler", "dask_worker", "dask_notebook"):
         assert not program.container(name).get("labels")
         networks = program.service(name)["taskSpec"]["networksAdvanceds"]
-        wanted = [adopt.ALIASES.get(name, []), []][: len(networks)]
+        wanted = [adopt.ALIASES.get(name.partition("_")[2], []), []][: len(networks)]
         assert wanted == [network.get("aliases", []) for network in networks]
 
 
-def test_the_names_are_those_that_the_program_declares(run):
+@pytest.mark.parametrize("cluster", ["dask", "blue"])
+def test_the_names_are_those_that_the_program_declares(run, cluster):
     """The table follows the program: logical names, and the names on the Swarm."""
-    program = run()
+    program = run(clusterName=cluster)
     declared = {
         resource.name: resource.inputs["name"]
         for resource in program.resources
         if resource.type.startswith("docker:") and "name" in resource.inputs
     }
-    assert adopt.NAMES == declared
+    assert adopt.swarm_names(cluster) == declared

@@ -8,7 +8,7 @@ from config.settings import parse_settings
 from tests.hostile import DEFAULTS, configs
 from tests.program.conftest import SECRET_KEYS, Program
 
-SERVICES = {"dask_scheduler", "dask_worker", "dask_notebook"}
+ROLES = {"scheduler", "worker", "notebook"}
 SECRETS = {key.removeprefix("dask-swarm:") for key in SECRET_KEYS}
 
 
@@ -41,7 +41,9 @@ def test_a_config_makes_a_whole_plan_or_none(run, changes):
         with pytest.raises(ConfigError):
             run(program=program, **changes)
         assert [] == program.resources
-    program = run(**valid_part(changes))
+    valid = valid_part(changes)
+    program = run(**valid)
     services = program.of_type("docker:index/service:Service")
-    assert SERVICES <= {service.inputs["name"] for service in services}
+    cluster = valid.get("clusterName", "dask")
+    assert {f"{cluster}_{role}" for role in ROLES} <= {s.inputs["name"] for s in services}
     assert "scheduler_address" in program.outputs

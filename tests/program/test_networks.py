@@ -41,13 +41,13 @@ def test_what_swarm_adds_to_a_network_is_no_change(run):
     ignored = {"attachable", "labels", "options", "ipamConfigs"}
     requests = run(networkMtu="1400").requests
     assert ignored == {*requests["dask-network-overlay"].ignoreChanges}
-    requests = run(networkMtu="1400", replaces_network=True).requests
+    requests = run(networkMtu="1400", found={"replaces_network": True}).requests
     assert {"attachable", "labels"} == {*requests["dask-network-overlay"].ignoreChanges}
 
 
 def test_a_default_that_replaces_an_option_is_sent(run):
     """Without any option, the provider would keep the old options."""
-    (network,) = cluster_network(run(replaces_network=True))
+    (network,) = cluster_network(run(found={"replaces_network": True}))
     assert {"com.docker.network.driver.mtu": "1500"} == network.inputs["options"]
 
 

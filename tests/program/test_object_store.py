@@ -121,8 +121,7 @@ def test_a_services_spec_hash_includes_the_secrets_id(run):
     """So that new keys are proven again."""
     with_keys, without = run(**STORE), run()
     for name in ("dask_worker", "dask_notebook"):
-        (labelled,), (plain,) = with_keys.service(name)["labels"], without.service(name)["labels"]
-        assert labelled["value"] != plain["value"]
+        assert with_keys.labels(name) != without.labels(name)
 
 
 def test_without_keys_no_store_is_declared(run):

@@ -100,8 +100,7 @@ class TestProbe:
         """It starts beside the services and must not prove tasks of the last deployment."""
         program = run()
         for name, spec_hash in request_of(program)["services"].items():
-            (label,) = program.service(name)["labels"]
-            assert label["value"] == spec_hash
+            assert program.labels(name)["dask.swarm/revision"] == spec_hash
 
     def test_does_not_run_again_without_a_change(self, run):
         """Two runs with the same config have the same keepers."""

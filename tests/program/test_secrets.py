@@ -37,6 +37,7 @@ SECRETS = {
     "basicPassword": f"{MARK}-basic",
     "autheliaPassword": f"{MARK}-authelia",
     "s3SecretKey": f"{MARK}/s3+key=",
+    "pipConfig": json.dumps({"index-url": f"https://me:{MARK}-pip@pypi.example.org/simple"}),
     "environment": json.dumps({"API_KEY": f"{MARK}-variable", "NUMBER": 1}),
 }
 STACK = {
@@ -116,7 +117,7 @@ def test_every_secret_setting_is_planted():
 def test_the_secrets_reach_the_services_that_need_them(program):
     """Otherwise these tests would find nothing anywhere."""
     data = [text for secret in program.of_type(SECRET) for text in texts(secret.inputs["data"])]
-    for needed in ("-variable", "/s3+key=", "-notebook", "-front-key"):
+    for needed in ("-pip", "-variable", "/s3+key=", "-notebook", "-front-key"):
         assert any(MARK + needed in text.replace("dask-", "") for text in data), needed
     stdin = [command.inputs["stdin"] for command in program.of_type(COMMAND)]
     assert any(MARK in text for text in stdin)
@@ -205,6 +206,6 @@ def test_no_problem_of_a_secret_shows_it(key):
 @pytest.mark.parametrize("key", sorted(SECRETS.keys() - {"environment"}))
 def test_no_problem_of_a_plain_secret_shows_it(key):
     """It may be on a terminal that others see."""
-    message = message_of(STACK | {"s3AccessKey": "AKIA1", key: f"{MARK}-text"}, ())
+    message = message_of(STACK | {"s3AccessKey": "AKIA1", key: SECRETS[key]}, ())
     assert "the value is in plain text" in message
     assert MARK not in message

@@ -10,6 +10,8 @@ import pulumi
 import pytest
 
 from components.network import subnets_of
+from swarm.snapshot import DECLARED_HASH_LABEL
+from tests.program.conftest import Program
 from tests.program.test_program import request_of
 
 SERVICES = ["dask_scheduler", "dask_worker", "dask_notebook"]
@@ -85,9 +87,17 @@ class TestEveryService:
     @pytest.mark.parametrize("name", SERVICES)
     def test_has_a_label_with_its_spec_hash(self, program, name):
         """By it the health probe knows whether Swarm has the declared spec."""
-        (label,) = program.service(name)["labels"]
-        assert "dask.swarm/revision" == label["label"]
-        assert 16 == len(label["value"])
+        assert 16 == len(program.labels(name)["dask.swarm/revision"])
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_asks_updaters_to_leave_it_alone(self, program, name):
+        """The labels of Shepherd's example and of Gantry's defaults, on the service."""
+        labels = program.labels(name)
+        assert ("false", "true") == (
+            labels["shepherd.autodeploy"],
+            labels["gantry.services.excluded"],
+        )
+        assert 3 == len(labels)
 
 
 class TestScheduler:
@@ -145,6 +155,23 @@ class TestWorkers:
             program = run(extraPipPackages=packages, healthDeadline="1200")
             check = program.container("dask_worker")["healthcheck"]
             assert period == check["startPeriod"]
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"workerThreads": "2"}, {"environment": '{"A": "1"}'}],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_are_not_updated_while_some_wait_for_a_node(self, run, program, change):
+        """Swarm would wait for the node in the middle of the update; other services change."""
+        labels = program.service("dask_worker")["labels"]
+        (label,) = [label for label in labels if label["label"] == DECLARED_HASH_LABEL]
+        held = {"found": {"held_hash": label["value"]}}
+        assert run(notebookMemory="3GiB", **held).service("dask_worker")
+        refused = Program()
+        with pytest.raises(pulumi.RunError, match="dask_worker: not updated"):
+            run(program=refused, **held, **change)
+        declared = refused.of_type("docker:index/service:Service")
+        assert "dask_worker" not in {service.inputs["name"] for service in declared}
 
     def test_run_their_preloads_in_any_image(self, program):
         """Both preloads are mounted at the paths of the command line."""

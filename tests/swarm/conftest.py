@@ -154,21 +154,21 @@ def control_host(lab):
 def new_deployment(defaults_for_lab, tmp_path_factory):
     """Return a function that makes a stack for a runner, on this machine or a control host."""
 
-    def make(name, control_host=None):
+    def make(name, control_host=None, stack="test"):
         folder = tmp_path_factory.mktemp(name)
-        config_file = folder / "Pulumi.test.yaml"
+        config_file = folder / f"Pulumi.{stack}.yaml"
         shutil.copy(ROOT / "Pulumi.yaml", folder)
         defaults, wrapper = defaults_for_lab, ()
         if control_host:
             defaults = defaults_for_lab | {"dockerHost": control_host.address}
             wrapper = control_host.command()
-        common = {"stack": "test", "config_file": config_file, "wrapper": wrapper}
+        common = {"stack": stack, "config_file": config_file, "wrapper": wrapper}
         if name == "pulumi":
             settings = file_backend(folder / "state")
             runner = PulumiRunner(cli=installed_cli(), settings=settings, **common)
         else:
             # An interrupted run may have left it, perhaps of an older lab.
-            (ROOT / ".pulumi" / "rehearsal" / "test.json").unlink(missing_ok=True)
+            (ROOT / ".pulumi" / "rehearsal" / f"{stack}.json").unlink(missing_ok=True)
             runner = RehearsalRunner(**common)
         deployment = Deployment(runner=runner, config_file=config_file, defaults=defaults)
         deployment.configure()
@@ -183,9 +183,11 @@ def deployed(new_deployment, swarm):
     """Return a context manager that deploys a stack on an empty Swarm and destroys it."""
 
     @contextmanager
-    def deploy(runner, control_host=None, **config):
+    def deploy(runner, control_host=None, secrets=None, **config):
         assert not wait_until_gone(swarm)
         deployment = new_deployment(runner, control_host)
+        for key, value in (secrets or {}).items():
+            config[key] = deployment.encrypted(key, value)
         deployment.configure(**config)
         try:
             deployment.run("up")

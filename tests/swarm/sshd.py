@@ -11,6 +11,8 @@ from pathlib import Path
 from lab.debian import ensure_packages
 from tests.conftest import wait_for
 
+USER = "me@corp"  # a domain's account
+ALIAS = "swarm_manager"  # in the user's ssh config
 PORT = 2222  # where a user can run docker only
 SHELL_PORT = 2223  # where a user has a shell, which is needed to install files
 START_SECONDS = 20
@@ -33,10 +35,17 @@ PidFile none
 Match LocalPort {port}
   ForceCommand {folder}/docker-only
 """
+SSH_CONFIG = """
+IdentityFile {folder}/user_key
+Host {alias} fd00::77
+  HostName {host}
+  Port {port}
+"""
 # The engine's usual socket is in the namespace of its /run, which no other process has.
 START = """
 ln -sf "$1/docker.sock" /run/docker.sock
 mkdir -p /run/sshd
+mount --bind "$2/passwd" /etc/passwd
 exec /usr/sbin/sshd -D -f "$2/sshd_config" -E "$2/log"
 """
 # OpenSSH finds most of a user's files by /etc/passwd alone.
@@ -104,7 +113,7 @@ def running(node, folder):
     pid = (node.directory / "run" / "docker.pid").read_text().strip()
     inside = ["nsenter", f"--target={pid}", "--net", "--mount"]
     # The server ends with the tests, however they end.
-    bound = [*inside, "setpriv", "--pdeathsig", "TERM"]
+    bound = [*inside, "unshare", "--mount", "setpriv", "--pdeathsig", "TERM"]
     process = subprocess.Popen([*bound, "sh", "-c", START, "sh", str(node.directory), folder])
     try:
         wait_for("sshd that listens", lambda: _listens(server, process), START_SECONDS)
@@ -123,7 +132,8 @@ def _prepare(server):
         generate = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key]
         subprocess.run(generate, check=True)
     (server.home / ".ssh").mkdir(parents=True, mode=0o700)
-    (server.home / ".ssh" / "config").write_text(f"IdentityFile {folder}/user_key\n")
+    config = SSH_CONFIG.format(folder=folder, alias=ALIAS, host=server.host, port=PORT)
+    (server.home / ".ssh" / "config").write_text(config)
     (folder / "bin").mkdir()
     (folder / "bin" / "docker").symlink_to(shutil.which("docker"))
     (folder / "commands").touch()
@@ -141,6 +151,8 @@ def _write_passwd(folder, home):
     for fields in lines:
         if fields[0] == "root":
             fields[5] = str(home)
+            account = [USER, *fields[1:]]
+    lines.append(account)
     (folder / "passwd").write_text("".join(":".join(fields) + "\n" for fields in lines))
 
 

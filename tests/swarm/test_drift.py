@@ -40,6 +40,15 @@ def change_environment(swarm):
     return ["dask-scheduler-service"]
 
 
+def update_as_updaters_do(swarm):
+    """Change an image and force a restart, like `docker service update --image … --force`."""
+    notebook = service_of(swarm, "dask_notebook")
+    image = notebook.attrs["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
+    service_of(swarm, "dask_worker").update(image=image, fetch_current_spec=True)
+    notebook.force_update()
+    return ["dask-workers-service", "dask-health-attempt"]
+
+
 def remove_service_and_config(swarm):
     """Remove the service first, because a config in use cannot be removed."""
     service_of(swarm, "dask_notebook").remove()
@@ -76,7 +85,10 @@ def specs_without_ids(swarm):
 
 @pytest.mark.parametrize(
     "damage",
-    [scale, scale_again, change_environment, remove_service_and_config, remove_network],
+    [
+        *(scale, scale_again, change_environment, update_as_updaters_do),
+        *(remove_service_and_config, remove_network),
+    ],
 )
 def test_a_manual_change_is_shown_and_repaired(deployment, swarm, damage):
     """The drift preview fails and names it; an up repairs it and proves it again."""

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 
+import docker
 import pytest
 
 from tests.conftest import ROOT, wait_for
 from tests.swarm.conftest import probe_request, probe_services
+from tests.swarm.containers import containers_of
 from tests.swarm.derived import with_other_version
 
 DEADLINE = 45
@@ -104,6 +106,26 @@ def test_a_worker_that_cannot_reach_its_peers_is_reported(deployment, lab, reque
     assert "MTU" in message
     assert "lab-data-1" in message
     assert "lab-data-2" in message
+
+
+def test_a_node_without_the_overlays_port_is_reported(deployment, lab, swarm, request_text):
+    """Its workers run, but nothing of the overlay reaches them."""
+    node = lab.nodes[2]
+    rule = ["INPUT", "-p", "udp", "--dport", "4789", "-j", "DROP"]
+    inside = ["nsenter", f"--net={node.namespace}", "iptables"]
+    subprocess.run([*inside, "-I", *rule], check=True)
+    try:
+        with contextlib.closing(docker.DockerClient(node.docker_host)) as engine:
+            for container in containers_of(engine, "dask_worker"):
+                container.kill()
+            wait_for("four workers", lambda: count_running(swarm, "dask_worker") == 4)
+        message = failure_of(lab, request_text)
+    finally:
+        subprocess.run([*inside, "-D", *rule], check=True)
+    assert "running on lab-data-2, but the scheduler does not know its worker" in message
+    assert "cause: the scheduler knows no worker of lab-data-2: the network" in message
+    assert "fix:   open 4789/udp, and 7946 tcp and udp, between lab-data-2 and" in message
+    assert "tx-checksum-ip-generic off, on lab-data-2" in message
 
 
 def test_another_version_is_reported_with_its_place(deployment, lab, request_text):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.swarm import package_index
 from tests.swarm.conftest import RUNNERS
 from tests.swarm.containers import notebook_container, run_in
 from tests.swarm.official import official
@@ -38,16 +39,35 @@ def substitutes(lab, images):
 
 
 @pytest.fixture(scope="module")
-def cluster(deployed, substitutes):
-    """Return a cluster of such images that installs s3fs."""
-    config = {"extraPipPackages": ["s3fs"], "prefect": "none", "healthDeadline": 300}
-    with deployed(RUNNERS[-1], **substitutes, **config) as deployment:
+def index(lab, substitutes):
+    """Run a package index behind a proxy; yield pip's options and the paths asked for."""
+    wheels = package_index.wheels_of(lab.docker_host, substitutes["image"])
+    # Only the engine has encrypted settings.
+    login = package_index.LOGIN if RUNNERS[-1] == "pulumi" else ""
+    with package_index.running(lab.gateway, wheels, login) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster(deployed, substitutes, index):
+    """Return a cluster of such images that installs s3fs from that index."""
+    options = {"pipConfig": json.dumps(index[0])}
+    secrets, plain = (options, {}) if RUNNERS[-1] == "pulumi" else ({}, options)
+    config = {"extraPipPackages": ["s3fs"], "prefect": "none", "healthDeadline": 300} | plain
+    with deployed(RUNNERS[-1], secrets=secrets, **substitutes, **config) as deployment:
         yield deployment
 
 
 def test_the_deployment_is_proven(cluster):
     """Four workers join, although they install packages at their start."""
     assert 4 == cluster.runner.outputs()["health"]["workers"]
+
+
+def test_the_packages_come_from_the_index(cluster, index, swarm):
+    """Through the proxy, for six services' tasks and the probe; no service shows the login."""
+    assert 7 <= sum(path.startswith("/files/s3fs-") for path in index[1])
+    shown = json.dumps([service.attrs for service in swarm.services.list()])
+    assert package_index.LOGIN not in shown
 
 
 def test_all_parts_have_the_packages(cluster, lab):

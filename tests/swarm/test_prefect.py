@@ -3,16 +3,20 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from uuid import uuid4
 
+import docker
 import pytest
 
 from tests.conftest import wait_for
-from tests.swarm.conftest import RUNNERS
-from tests.swarm.containers import notebook_container
+from tests.swarm.conftest import RUNNERS, specs, task_ids
+from tests.swarm.containers import container_of, notebook_container, run_in
 from tests.swarm.ingress import MANAGED_CADDY
 from tests.swarm.notebooks import run_example
+from tools import backup
 
+CONFIG = {**MANAGED_CADDY, "prefect": "managed", "healthDeadline": 280}
 API = "http://dask_prefect:4200/api"
 # Sets the variables of the notebook's kernels.
 ENVIRONMENT = """
@@ -46,6 +50,12 @@ from distributed import Client
 with Client("scheduler:8786") as client:
     print(json.dumps([number for _, number in client.get_events("squared")]))
 """
+# New files with the mode and the link that a user may give them.
+MAKE_FILES = """
+cd && rm -rf kept && mkdir -p kept/folder && cd kept
+head -c 3000000 /dev/urandom >data && chmod 640 data && ln -s ../data folder/link && date +%N >now
+"""
+LIST = "find . -type f -exec sha256sum {} + | sort; find . -printf '%p %U %G %m %l\n' | sort"
 ASK = """
 import json, sys, urllib.request
 request = urllib.request.Request(sys.argv[1], sys.argv[2].encode())
@@ -57,9 +67,7 @@ print(urllib.request.urlopen(request).read().decode())
 @pytest.fixture(scope="module", params=RUNNERS)
 def cluster(request, deployed):
     """Return a deployed cluster with a Prefect server, which is destroyed afterwards."""
-    with deployed(
-        request.param, **MANAGED_CADDY, prefect="managed", healthDeadline=280
-    ) as deployment:
+    with deployed(request.param, **CONFIG) as deployment:
         yield deployment
 
 
@@ -178,3 +186,47 @@ def test_a_restarted_server_keeps_old_runs(swarm, notebook, name):
     wait_for("healthy server", lambda: python_in(notebook, program)[0] == 0, 90)
     assert ["COMPLETED"] == runs_of(notebook, name)
     assert [] == runs_of(notebook, "missing")
+
+
+# The engine where there is one: its state names the services.
+@pytest.mark.parametrize("cluster", RUNNERS[-1:], indirect=True)
+def test_a_backup_is_restored_onto_another_node(cluster, lab, swarm, name, tmp_path):
+    """Files, owners, flows and certificates are as they were; a broken archive changes nothing."""
+    folder, kept = tmp_path / "backup", ["sh", "-c", MAKE_FILES]
+    with closing(docker.DockerClient(lab.docker_host)) as engine:
+        run_in(container_of(engine, "dask_notebook"), *kept)
+        before = what_is_kept(engine)
+        assert 0 == copy(cluster, "backup", folder)
+        archive = folder / "notebook.tar.gz"
+        (tmp_path / "broken.tar.gz").write_bytes(archive.read_bytes()[:-100])
+        tasks = task_ids(swarm)
+        assert 1 == copy(cluster, "restore", tmp_path / "broken.tar.gz")
+        assert (before, tasks) == (what_is_kept(engine), task_ids(swarm))
+    cluster.configure(**CONFIG, controlPlacement="node.hostname==lab-data-1")
+    cluster.run("up")
+    declared = specs(swarm)
+    with closing(docker.DockerClient(lab.nodes[1].docker_host)) as engine:
+        run_in(container_of(engine, "dask_notebook"), *kept)
+        assert before != what_is_kept(engine)
+        assert 0 == copy(cluster, "restore", folder)
+        assert before == what_is_kept(engine)
+        notebook = container_of(engine, "dask_notebook")
+        assert ["COMPLETED"] == runs_of(notebook, name)
+    assert declared == specs(swarm)
+    assert [] == swarm.services.list(filters={"name": "dask_transfer"})
+
+
+def copy(cluster, action, folder):
+    """Back up or restore a deployed stack and return the exit code."""
+    return backup.run(cluster.runner, action, folder=folder, made_by=cluster.runner.stack)
+
+
+def what_is_kept(engine):
+    """Return checksums, owners and modes of the notebook's files and of Caddy's certificates."""
+    return [
+        run_in(container_of(engine, service), "sh", "-c", f"cd {folder} && {LIST}")
+        for service, folder in [
+            ("dask_notebook", "/home/jovyan/kept"),
+            ("dask_caddy", "/var/tmp/caddy/pki"),
+        ]
+    ]

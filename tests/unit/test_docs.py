@@ -9,7 +9,7 @@ from tests.docs import TABLES, written
 
 # What the program fills in, in the messages of docs/troubleshooting.md.
 VALUE = r"…|: |<\w+>|recorded\.….json|role=data-worker|COMPLETED"
-# Of Pulumi and Swarm.
+# Of Pulumi, its Docker provider and Swarm.
 FOREIGN_MESSAGES = (
     *(
         "failed to load checkpoint",
@@ -18,6 +18,7 @@ FOREIGN_MESSAGES = (
     ),
     *("name conflicts with an existing object", "service dask_", "already exists"),
     "network with name dask-network already exists",
+    "could not open config file from filePath",
 )
 CODE = ("config", "swarm", "caddy", "health", "components", "tools", "lab")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

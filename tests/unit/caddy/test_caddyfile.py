@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from caddy import caddyfile
 from caddy.caddyfile import CaddyfileValues, fill, fragments, join, options
 from components import notebook, prefect, scheduler
-from config import workloads
 from config.types import split_address, upstream
 
 KEY = "k" * 48
 LOGINS = ("authelia", "basic", "basic-cookie", "none")
 HASH = caddyfile.bcrypt_hash("correct horse", "0123456789abcdef" * 2)
 EXAMPLE = CaddyfileValues(
+    cluster="dask",
     names={site: f"{site}.example.org" for site in ("notebook", "dashboard", "prefect")},
     login="authelia",
     certificates="acme",
@@ -46,6 +46,7 @@ def caddyfile_values(draw):
     address = st.sampled_from([at_port, f"http://{at_port}/{first}", f"https://{at}/{first}"])
     server, path = split_address(upstream(draw(address)))
     return CaddyfileValues(
+        cluster=draw(label),
         names={"notebook": f"{first}.{at}", "dashboard": f"{second}.{at}"}
         | draw(st.sampled_from([{}, {"prefect": f"{third}.{at}"}])),
         login=draw(st.sampled_from(LOGINS)),
@@ -142,6 +143,7 @@ class TestRealCaddy:
     @example(values=EXAMPLE)
     def test_validates_all_rendered_files(self, real_caddy, tmp_path, values):
         """With any values Caddy accepts the Caddyfile."""
+        (tmp_path / "prefect.caddy").unlink(missing_ok=True)  # of another example
         main = write(tmp_path, options(values) | fragments(values, HASH, KEY))
         output, status = run_caddy(
             real_caddy, tmp_path, "validate", "--adapter", "caddyfile", "--config", main
@@ -185,14 +187,17 @@ class TestRealCaddy:
 
     @pytest.mark.parametrize("login", LOGINS)
     def test_accepts_the_joined_fragments_beside_other_sites(self, real_caddy, tmp_path, login):
-        """An existing Caddy imports one file and keeps its sites and options."""
+        """An existing Caddy imports a file of each cluster and keeps its sites and options."""
         values = CaddyfileValues(**{**vars(EXAMPLE), "login": login})
         main = tmp_path / "Caddyfile"
         main.write_text(
             "{\n\tadmin off\n}\n\nimport sites/*.caddy\n\nhttp://other {\n\trespond 1\n}\n"
         )
+        names = {site: f"blue-{name}" for site, name in EXAMPLE.names.items()}
+        other = CaddyfileValues(**{**vars(values), "cluster": "blue", "names": names})
+        files = {"dask-swarm.caddy": values, "blue-swarm.caddy": other}
         (tmp_path / "sites").mkdir()
-        write(tmp_path / "sites", {"dask-swarm.caddy": join(fragments(values, HASH, KEY))})
+        write(tmp_path / "sites", {n: join(fragments(v, HASH, KEY)) for n, v in files.items()})
         output, status = run_caddy(
             real_caddy, tmp_path, "validate", "--adapter", "caddyfile", "--config", main
         )
@@ -204,5 +209,5 @@ def test_the_upstreams_are_the_services():
     files = fragments(EXAMPLE, HASH, KEY)
     assert f" dask_notebook {notebook.PORT} {{\n" in files["notebook.caddy"]
     assert f"dask_scheduler {scheduler.DASHBOARD_PORT}\n" in files["dashboard.caddy"]
-    assert f"{workloads.PREFECT} {prefect.PORT}\n" in files["prefect.caddy"]
-    assert notebook.Notebook.url == f"http://dask_notebook:{notebook.PORT}"
+    assert f"dask_prefect {prefect.PORT}\n" in files["prefect.caddy"]
+    assert f"http://dask_notebook:{notebook.PORT}" == notebook.notebook_url("dask_notebook")

@@ -3,7 +3,9 @@
 import pytest
 
 from caddy import install
-from caddy.install import NAME, InstallRequest
+from caddy.install import InstallRequest
+
+NAME = "dask-swarm.caddy"
 
 
 @pytest.fixture

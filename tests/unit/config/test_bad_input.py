@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from caddy import caddyfile
-from components import dask_config, object_store
+from components import dask_config, object_store, pip
 from components.ingress import caddyfile_values, install_place
 from components.service import package_environment
 from config.problems import ConfigError
@@ -36,6 +36,7 @@ def rendered(settings):
     yield dask_config.render({}, settings.shared.dask_config)
     yield json.dumps(dict(settings.shared.environment)).encode()
     yield package_environment(["one", *settings.cluster.packages])
+    yield pip.render(settings.cluster.pip_config)
     yield install_place(settings)
     if settings.object_store:
         yield object_store.credentials_file(settings.object_store).encode()

@@ -38,6 +38,10 @@ def test_the_defaults_are_valid(defaults):
         ("workerMemory", "1GB", "KiB, MiB, GiB or TiB", "workerMemory 1GiB"),
         ("workerMemory", "100MiB", "at least 256MiB", "workerMemory 1GiB"),
         ("workers", "0", "a whole number from 1 to 1000", "workers 2"),
+        *(
+            ("clusterName", name, "at most 25 small letters, digits and '-'", "clusterName blue")
+            for name in ("", "Blue", "-blue", "blue-", "blue_2", "blue.2", "a" * 26)
+        ),
         ("workerCpus", "half", "a number of CPUs", "workerCpus 0.5"),
         ("image", "dask:LATEST/x", "with a tag or a digest", "image ghcr.io/dask/dask:"),
         ("workerPlacement", "role=worker", "node.labels.", "workerPlacement node.labels."),
@@ -57,6 +61,12 @@ def test_the_defaults_are_valid(defaults):
         ("autheliaPortal", "http://auth.org", "begins with https://", "autheliaPortal https://"),
         ("autheliaPortal", "https://a.org/{x}", "begins with https://", "autheliaPortal https://"),
         ("autheliaEndpoint", "/api", "/api/verify", "autheliaEndpoint /api/authz/forward-auth"),
+        ("pipConfig", "[1]", "an object of pip's options", "--secret --path pipConfig.index-url"),
+        ("pipConfig", '{"A_B": "1"}', "as pip calls them", "--path pipConfig.index-url"),
+        ("pipConfig", '{"proxy": "a\\nb"}', "one line", "--path pipConfig.index-url"),
+        ("pipConfig", '{"proxy": ""}', "one line", "--path pipConfig.index-url"),
+        ("pipConfig", '{"proxy": "#a"}', "one line", "--path pipConfig.index-url"),
+        ("pipConfig", '{"proxy": " a"}', "one line", "--path pipConfig.index-url"),
         ("environment", "[1]", "an object of variable names", "--path environment.TZ"),
         ("environment", '{"A B": "1"}', "names of letters", "--path environment.TZ"),
         ("environment", '{"A": {"B": "1"}}', "a text for each variable", "--path environment.TZ"),
@@ -251,12 +261,6 @@ def test_a_docker_context_in_the_environment_is_refused(defaults):
         parse_settings(defaults, (), {"DOCKER_CONTEXT": "elsewhere"})
 
 
-def test_an_api_version_in_the_environment_is_refused(defaults):
-    """The provider would speak that version, whatever the engine needs."""
-    with pytest.raises(ConfigError, match="unset DOCKER_API_VERSION"):
-        parse_settings(defaults, (), {"DOCKER_API_VERSION": "1.30"})
-
-
 @pytest.mark.parametrize(
     ("variable", "environment", "fix"),
     [
@@ -387,6 +391,43 @@ def test_half_a_pair_that_is_not_valid_is_one_problem(defaults, config, key):
     """It is set, so the other half is not alone."""
     (problem,) = problems(defaults | config)
     assert key == problem.key
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"clusterName": "caddy"},
+            "caddyNetwork: 'caddy-network' is the network that only the services of caddy are on",
+        ),
+        (
+            {"clusterName": "blue", "dashboardName": "d" * 60},
+            f"dashboardName: 'blue-{'d' * 60}', with clusterName in front, has 65 characters",
+        ),
+        (
+            INGRESS
+            | {"clusterName": "blue", "autheliaPortal": "https://blue-notebook.example.org"},
+            "autheliaPortal: 'https://blue-notebook.example.org' is a name that this stack serves",
+        ),
+    ],
+)
+def test_a_cluster_name_that_does_not_fit_other_settings_is_refused(defaults, config, message):
+    """Its own network is not Caddy's, and its sites need valid names of their own."""
+    (problem,) = problems(defaults | config)
+    assert message == f"{problem.key}: {problem.found}"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"clusterName": "caddy", "caddyMode": "none"},
+        {"dashboardName": "d" * 63},
+        INGRESS | {"clusterName": "blue", "autheliaPortal": "https://notebook.example.org"},
+    ],
+)
+def test_names_that_another_cluster_would_use_are_free(defaults, config):
+    """Without a prefix, or in another cluster, the same values are valid."""
+    assert parse_settings(defaults | config, (), {})
 
 
 PREFECT = {"prefect": "managed"}
@@ -628,4 +669,20 @@ def test_other_settings_of_tls_are_the_users(defaults, key):
     assert (
         config
         == parse_settings(defaults | {"daskConfig": json.dumps(config)}, (), {}).shared.dask_config
+    )
+
+
+@pytest.mark.parametrize("login", ["me:correct-horse@", "token@"])
+def test_a_login_in_the_address_of_an_index_must_be_encrypted(defaults, login):
+    """The message does not repeat it; an address without a login may be plain."""
+    options = {"index-url": f"https://{login}pypi.example.org/simple"}
+    (problem,) = problems(defaults | {"pipConfig": json.dumps(options)})
+    assert ("pipConfig", "the value is in plain text") == (problem.key, problem.found)
+    assert login not in str(problem)
+    values = defaults | {"pipConfig": json.dumps(options)}
+    assert options == parse_settings(values, {"pipConfig"}, {}).cluster.pip_config
+    plain = {"index-url": "https://pypi.example.org/simple", "trusted-host": "a@b"}
+    assert (
+        plain
+        == parse_settings(defaults | {"pipConfig": json.dumps(plain)}, (), {}).cluster.pip_config
     )

@@ -118,7 +118,11 @@ class TestRequirements:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "/var/run/docker.sock", "http://h:1", "tcp://h", "ssh://", "ssh://-oProxyCommand=x"],
+    [
+        *("", "/var/run/docker.sock", "http://h:1", "tcp://h", "ssh://", "ssh://-oProxyCommand=x"),
+        *("ssh://::1", "ssh://[host]", "ssh://[::1", "ssh://@host", "ssh://a:b@host", "ssh://a b"),
+        *("ssh://me@-oProxyCommand=x", "ssh://-l@host", "ssh://host/path", "ssh://a;b@host"),
+    ],
 )
 def test_other_text_than_a_docker_host_is_refused(text):
     """A path, a web address or half an address is refused."""

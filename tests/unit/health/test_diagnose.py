@@ -214,6 +214,19 @@ def test_a_worker_that_the_scheduler_does_not_know_is_missing():
     assert "running on data-1, but the scheduler does not know its worker" in message
 
 
+def test_a_node_that_is_away_is_named_where_the_others_are_full():
+    """Swarm's error names the limit of tasks on a node, too."""
+    error = (
+        "no suitable node (max replicas per node limit exceed; 1 node not available for new tasks)"
+    )
+    away = node("data-2", "data-worker", availability="drain") | {"UpdatedAt": "2026-11-20T03:10"}
+    message = reported(task("pending", error, where=None), nodes=[*NODES[:2], away])
+    assert (
+        "and data-1 can take them; data-2 is ready, drain (since 2026-11-20 03:10 UTC)" in message
+    )
+    assert "fix:   bring a node back, allow more tasks on one, or run fewer" in message
+
+
 def test_a_node_whose_workers_all_are_unknown_is_named_with_its_ports():
     """The other node's worker is known, so the scheduler works."""
     here, there = task("running", slot=1), task("running", slot=2, where="data-2")

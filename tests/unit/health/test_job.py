@@ -142,7 +142,7 @@ def test_the_service_has_limits_and_a_label():
 def leftovers(ends_at, *tasks, name="dask_health-1"):
     labels = {"dask.swarm/deadline": str(int(ends_at))}
     services = {name: {"ID": "s1", "Spec": {"Labels": labels}}}
-    return job.leftovers(Snapshot(services=services, tasks=tasks), NOW)
+    return job.leftovers(Snapshot(services=services, tasks=tasks), "dask", NOW)
 
 
 def task(state, timestamp):
@@ -176,7 +176,7 @@ def test_a_service_near_its_deadline_is_left_alone(ends_in):
 
 def test_services_with_other_names_are_left_alone():
     """The label alone does not make a service a probe."""
-    for name in ("my-health", "dask_healthy", "dask_worker"):
+    for name in ("my-health", "dask_healthy", "dask_worker", "blue_health-1", "dask-2_health-1"):
         assert [] == leftovers(NOW - 100, name=name)
 
 

@@ -16,7 +16,7 @@ from health import launch
 from health.probe.messages import MARK
 from health.request import Request
 from health.timing import TIMING, Timing
-from swarm.proof_record import PROOF_RECORD, record_data
+from swarm.proof_record import record_data
 from swarm.snapshot import Snapshot, spec_hash
 from tests.unit.health.test_request import REQUEST
 from tests.unit.swarm.test_snapshot import SPEC_HASH, TEMPLATE
@@ -93,7 +93,7 @@ class Swarm:
         return CLOCK
 
     def configs(self, prefix):
-        assert PROOF_RECORD == prefix
+        assert "dask-health-proven" == prefix
         return self.records
 
     def roll_back(self, existing):
@@ -333,7 +333,7 @@ def test_the_update_of_an_interrupted_deployment_is_rolled_back_too(launched):
     services = {"dask_worker": updated("dask_worker", at="2027-01-15T07:00:00Z")}
     swarm = Swarm([{"failure": "expected one version"}], services)
     proof = {"imprints": {"dask_worker": spec_hash(service("dask_worker", "old"))}}
-    spec = {"Name": f"{PROOF_RECORD}-1a2b3c4", "Data": record_data(proof, "a1")}
+    spec = {"Name": "dask-health-proven-1a2b3c4", "Data": record_data(proof, "a1")}
     swarm.records = [{"ID": "n1", "CreatedAt": "2027-01-15T06:00:00Z", "Spec": spec}]
     _, _, err = launched(swarm)
     assert ["dask_worker"] == swarm.rolled_back

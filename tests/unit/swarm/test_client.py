@@ -7,8 +7,9 @@ import docker
 import pytest
 from docker.errors import TLSParameterError
 
+from config import types
 from swarm import client
-from swarm.ssh import explain
+from swarm.ssh import SshAddress, explain
 from tests.conftest import ROOT
 
 ADDRESS = "ssh://deploy@manager.example.org:2222"
@@ -114,7 +115,11 @@ def ssh(tmp_path, monkeypatch):
             "ssh -v",
         ),
         ("Bad owner or permissions on config", "other users may read", "chmod -R go-rwx"),
-        ("first\nsomething new\n\n", "something new", f"{ADDRESS} docker version"),
+        (
+            "first\nsomething new\n\n",
+            "something new",
+            "-l deploy -p 2222 -- manager.example.org docker version",
+        ),
         ("", "the connection ended without an error message", "docker version"),
     ],
 )
@@ -133,6 +138,29 @@ def test_a_missing_user_and_a_missing_port_are_not_invented():
     assert "ssh-copy-id -p 22 manager" == failure.fix
 
 
+@pytest.mark.parametrize(
+    ("address", "arguments"),
+    [
+        ("ssh://swarm_manager", ["--", "swarm_manager"]),
+        ("ssh://Manager:22", ["-p", "22", "--", "Manager"]),
+        ("ssh://me@corp@host", ["-l", "me@corp", "--", "host"]),
+        ("ssh://[fe80::1]", ["--", "fe80::1"]),
+        ("ssh://me@[2001:db8::1]:2222", ["-l", "me", "-p", "2222", "--", "2001:db8::1"]),
+    ],
+)
+def test_an_address_is_split_as_docker_does(address, arguments):
+    """`ssh` gets user, port and host as they are in its config, also a user with '@'."""
+    assert address == types.docker_host(address) == types.ssh_host(address)
+    assert arguments == SshAddress.parse(address).arguments
+
+
+def test_an_ipv6_address_is_known_as_ssh_writes_it():
+    """With a port it is in brackets in known_hosts."""
+    changed = "REMOTE HOST IDENTIFICATION HAS CHANGED"
+    assert "ssh-keygen -R '[::1]:2222'" in explain(changed, "ssh://[::1]:2222").fix
+    assert "ssh-keygen -R '::1'" in explain(changed, "ssh://me@[::1]").fix
+
+
 class TestClient:
     def test_connects_to_an_engine_through_one_ssh(self, ssh):
         """Several requests, one connection, no shell and no unknown option."""
@@ -140,7 +168,8 @@ class TestClient:
         with client.connect(ADDRESS, seconds=10) as engine:
             assert [{"ID": "node"}] == engine.nodes()
             assert [{"ID": "node"}] == engine.nodes()
-        expected = f"-Fswarm/ssh_config -T -- {ADDRESS} docker system dial-stdio"
+        options = "-Fswarm/ssh_config -T -l deploy -p 2222"
+        expected = f"{options} -- manager.example.org docker system dial-stdio"
         assert [expected] == calls.read_text().splitlines()
 
     def test_reports_why_ssh_failed(self, ssh):

@@ -3,7 +3,7 @@
 import pytest
 
 from swarm import drift
-from swarm.proof_record import PROOF_RECORD, newest, record_data, without_spec_hashes
+from swarm.proof_record import newest, record_data, without_spec_hashes
 from swarm.snapshot import spec_hash
 
 
@@ -12,7 +12,12 @@ def service(name="dask_worker", version=5, replicas=4):
     return {"ID": name, "Version": {"Index": version}, "Spec": spec}
 
 
-def record(*services, at="2026-01-01", identity="n1", name=f"{PROOF_RECORD}-1a2b3c4"):
+def drifted(configs, services, **options):
+    """Return the services of the default cluster that drifted."""
+    return drift.drifted(configs, services, "dask", **options)
+
+
+def record(*services, at="2026-01-01", identity="n1", name="dask-health-proven-1a2b3c4"):
     proof = {
         "imprints": {described["Spec"]["Name"]: spec_hash(described) for described in services}
     }
@@ -22,33 +27,33 @@ def record(*services, at="2026-01-01", identity="n1", name=f"{PROOF_RECORD}-1a2b
 
 def test_a_service_as_it_was_proven_did_not_drift():
     """A finished update makes a new version of the same spec, which is not drift."""
-    assert not drift.drifted([record(service())], [service(version=9), service("other")])
+    assert not drifted([record(service())], [service(version=9), service("other")])
 
 
 def test_a_changed_service_is_named():
     """With its version, so that the same change a second time differs from the first."""
     proven = record(service())
-    assert "dask_worker 7" == drift.drifted([proven], [service(version=7, replicas=2)])
-    assert "dask_worker 9" == drift.drifted([proven], [service(version=9, replicas=2)])
+    assert "dask_worker 7" == drifted([proven], [service(version=7, replicas=2)])
+    assert "dask_worker 9" == drifted([proven], [service(version=9, replicas=2)])
 
 
 def test_a_removed_service_is_named():
     """A second removal, after another proof, differs from the first."""
-    first = drift.drifted([record(service())], [])
-    second = drift.drifted([record(service(), identity="n2")], [])
+    first = drifted([record(service())], [])
+    second = drifted([record(service(), identity="n2")], [])
     assert ("dask_worker gone since n1", "dask_worker gone since n2") == (first, second)
 
 
 def test_the_newest_record_counts():
     """While a new record replaces the old record, both exist."""
     records = [record(service(), at="2026-02-01"), record(service(replicas=1), at="2026-01-01")]
-    assert not drift.drifted(records, [service()])
+    assert not drifted(records, [service()])
 
 
 @pytest.mark.parametrize("configs", [[], [record(service(replicas=1), name="dask-other-1a2b3c4")]])
 def test_without_a_proof_there_is_nothing_to_compare(configs):
     """The first deployment, or a deployment after a failed proof, runs the probe anyway."""
-    assert not drift.drifted(configs, [service()])
+    assert not drifted(configs, [service()])
 
 
 def test_each_proof_has_a_different_record():
@@ -63,20 +68,30 @@ def test_the_spec_hashes_are_not_shown_to_people():
 
 def test_a_proof_of_an_older_program_has_no_spec_hashes():
     """Its record is empty, and the new program runs the proof again anyway."""
-    spec = {"Name": f"{PROOF_RECORD}-1", "Data": record_data({"workers": 4}, "a1")}
-    assert not drift.drifted([{"ID": "n", "CreatedAt": "", "Spec": spec}], [service()])
+    spec = {"Name": "dask-health-proven-1", "Data": record_data({"workers": 4}, "a1")}
+    assert not drifted([{"ID": "n", "CreatedAt": "", "Spec": spec}], [service()])
+
+
+@pytest.mark.parametrize("cluster", ["blue", "dask-2", "dask-health-proven"])
+def test_the_record_of_another_cluster_does_not_count(cluster):
+    """It is newer, and knows nothing of this cluster's services."""
+    name = f"{cluster}-health-proven-1a2b3c4"
+    own = record(service(), at="2026-01-01")
+    other = record(service(replicas=1), at="2026-02-01", name=name)
+    assert own == newest([own, other], "dask")
+    assert "dask_worker 5" == drifted([own, other], [service(replicas=2)])
 
 
 def test_a_config_whose_name_only_resembles_a_record_is_none():
     """Somebody else's config may have any content."""
     foreign = {"ID": "f", "CreatedAt": "2099", "Spec": {"Name": "dask-health-proven2-1a2b3c4"}}
-    assert newest([foreign]) is None
+    assert newest([foreign], "dask") is None
 
 
 def test_missing_workers_are_proven_once_they_can_run():
     """The next `up` proves all workers; while their node is down it has nothing to do."""
     data = record_data({"imprints": {}, "missing": "2 of 4 workers run"}, "a1")
-    spec = {"Name": f"{PROOF_RECORD}-1", "Data": data}
+    spec = {"Name": "dask-health-proven-1", "Data": data}
     incomplete = {"ID": "n7", "CreatedAt": "2026-01-02", "Spec": spec}
-    assert "workers that were missing in n7" == drift.drifted([incomplete], [])
-    assert not drift.drifted([incomplete], [], can_be_complete=False)
+    assert "workers that were missing in n7" == drifted([incomplete], [])
+    assert not drifted([incomplete], [], can_be_complete=False)

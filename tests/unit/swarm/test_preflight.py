@@ -1,5 +1,7 @@
 """What a manager must be, and the fix where it is not."""
 
+import base64
+import json
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
@@ -11,12 +13,14 @@ from config.settings import parse_settings
 from swarm import preflight, site
 from swarm.client import SshError
 from swarm.preflight import Survey, clock_difference, problems, survey
+from swarm.snapshot import DECLARED_HASH_LABEL
 from swarm.ssh import SshFailure
 from tests.unit.swarm.test_capacity import NODES, node, task
 
 HOST = "ssh://deploy@manager"
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 DIGEST = "sha256:" + "a" * 64
+PINNED = {"image": f"r.org/dask:1@{DIGEST}", "notebookImage": f"r.org/n:1@{DIGEST}"}
 MANAGER = {"Swarm": {"LocalNodeState": "active", "ControlAvailable": True}}
 NETWORK = {"Name": "caddy-network", "Scope": "swarm", "Driver": "overlay", "Id": "network-id"}
 
@@ -56,10 +60,11 @@ class FakeEngine:
     def networks(self, names=("",)):
         return [n for n in self.answers["networks"] if any(name in n["Name"] for name in names)]
 
-    def inspect_distribution(self, image):
+    def inspect_distribution(self, image, auth_config=None):
         assert ":" in image
-        if error := self.answers.get("image_error"):
-            raise error
+        error = self.answers.get("image_error")
+        if error or (auth_config == {} and "private" in image):
+            raise error or refusal(APIError, "unauthorized", 401)
         platforms = [{"os": "linux", "architecture": "amd64"}]
         return {"Descriptor": {"digest": DIGEST}, "Platforms": platforms}
 
@@ -67,6 +72,13 @@ class FakeEngine:
 def refusal(kind, text, status=500):
     """Return the package's exception for an engine's error."""
     return kind(text, response=SimpleNamespace(status_code=status), explanation=text)
+
+
+@pytest.fixture(autouse=True)
+def docker_config(tmp_path, monkeypatch):
+    """Return Docker's config file of this test, instead of the logins of whoever runs it."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    return tmp_path / "config.json"
 
 
 @pytest.fixture
@@ -100,6 +112,20 @@ def surveyed(**changed):
     """Return the answers of a fit manager with some of them changed."""
     fit = {"host": HOST, "api_version": "1.41", "clock": 0, "nodes": NODES, "tasks": []}
     return Survey(**fit | {"services": {}} | changed)
+
+
+def test_the_networks_and_ports_of_other_clusters_are_refused(find):
+    """Each cluster needs a network with Caddy, and a managed Caddy the ports of a node."""
+    attached = {"Networks": [{"Target": "network-id"}]}
+    labels = {"dask.swarm/revision": "1"}
+    spec = {"Name": "blue_caddy", "Labels": labels, "TaskTemplate": attached}
+    port = {"PublishedPort": 443, "PublishMode": "host", "Protocol": "tcp"}
+    service = {"ID": "s1", "Spec": spec, "Endpoint": {"Ports": [port]}}
+    engine = FakeEngine(services=[service], tasks=[task("master") | {"ServiceID": "s1"}])
+    assert ["caddyNetwork"] == [problem.key for problem in find(engine)]
+    assert [] == find(engine, caddyMode="none")
+    managed = {"caddyMode": "managed", "domain": "localhost", "auth": "basic"}
+    assert ["caddyMode", "caddyNetwork"] == [problem.key for problem in find(engine, **managed)]
 
 
 def test_a_fit_manager_has_no_problems(find):
@@ -266,12 +292,33 @@ class TestImages:
         assert f"'r.org/dask:1@{DIGEST}' is not in its registry" in problem.found
         assert "pulumi config set image r.org/dask:1" == problem.fix
 
-    @pytest.mark.parametrize("error", ["connection refused", "unauthorized", "denied"])
-    def test_a_digest_that_only_the_nodes_can_pull_is_accepted(self, find, error):
-        """The manager may have no route to the registry, or no login."""
+    def test_a_digest_that_only_the_nodes_can_pull_is_accepted(self, find):
+        """The manager may have no route to the registry."""
+        engine = FakeEngine(image_error=refusal(APIError, "connection refused"))
+        assert [] == find(engine, **PINNED)
+
+    @pytest.mark.parametrize("error", ["unauthorized", "denied"])
+    @pytest.mark.parametrize("digest", ["", f"@{DIGEST}"])
+    def test_an_image_that_no_node_can_pull_is_refused(self, find, error, digest):
+        """Nodes have the login of this machine and no other."""
         engine = FakeEngine(image_error=refusal(APIError, error))
-        pinned = {"image": f"r.org/dask:1@{DIGEST}", "notebookImage": f"r.org/n:1@{DIGEST}"}
-        assert [] == find(engine, **pinned)
+        images = {key: image.partition("@")[0] + digest for key, image in PINNED.items()}
+        problems = find(engine, **images)
+        assert ["image", "notebookImage"] == [problem.key for problem in problems]
+        assert {"docker login r.org"} == {problem.fix for problem in problems}
+
+    def test_a_login_goes_to_private_registries_only(self, site_of, docker_config):
+        """A registry that shows its images to everybody gets no password."""
+        login = {"auth": base64.b64encode(b"robot:password").decode()}
+        docker_config.write_text(json.dumps({"auths": {"r.org": login, "open.org": login}}))
+        images = {"image": "r.org/private:1", "notebookImage": "open.org/notebook:1"}
+        assert ("r.org",) == site_of(FakeEngine(), **images).logins
+
+    def test_a_broken_login_is_refused(self, find, docker_config):
+        """The client reads the same file when it connects."""
+        docker_config.write_text('{"auths": {"r.org": "password"}}')
+        (problem,) = find(FakeEngine(), image="r.org/private:1")
+        assert "the login for r.org cannot be read" in problem.found
 
     def test_another_platform_is_refused(self, find):
         """An image for amd64 on nodes of arm64, with or without a digest."""
@@ -343,7 +390,8 @@ def deployed_workers(**changed):
         "Placement": placement | changed.get("placement", {}),
         "Resources": {"Limits": values["limit"], "Reservations": values["reservation"]},
     }
-    spec = {"Name": "dask_worker", "TaskTemplate": template}
+    labels = {DECLARED_HASH_LABEL: "hash"}
+    spec = {"Name": "dask_worker", "TaskTemplate": template, "Labels": labels}
     return {"ID": "w", "Spec": spec | {"Mode": {"Replicated": {"Replicas": values["replicas"]}}}}
 
 
@@ -356,6 +404,7 @@ def half_up(service, **answers):
 def test_workers_that_wait_for_a_node_are_no_problem_of_other_changes(find):
     """The deployment warns, with the fix."""
     assert [] == find(half_up(deployed_workers()))
+    assert "hash" == find.site.held_hash
     (warning,) = find.site.warnings
     assert warning.startswith("workers: 2 of 4 workers fit now; each reserves 0.5 CPU and 1GiB")
     assert "data-2 is down, active (since 2026-11-20 03:10 UTC)" in warning

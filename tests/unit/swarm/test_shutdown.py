@@ -55,6 +55,13 @@ def test_all_services_are_scaled_to_zero_in_order():
     assert expected == swarm.done
 
 
+def test_the_probes_of_other_clusters_are_left_alone():
+    """Another cluster on the same Swarm may be proving itself."""
+    swarm = Swarm([], [], leftovers=["blue_health-1", "dask-2_health-1"])
+    shutdown.shut_down(swarm, NAMES, Progress())
+    assert [("dask_scheduler", 0), ("dask_worker", 0)] == swarm.done
+
+
 def test_every_task_is_waited_for(capsys):
     """The message counts the tasks by node."""
     swarm = Swarm([task("a"), task("b"), task("b", "starting")], [node("a"), node("b")])

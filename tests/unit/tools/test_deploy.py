@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from pulumi.automation import CommandError
 
 from bench.measure import report
 from tests.conftest import ROOT
-from tools import deploy
+from tools import backup, deploy
 from tools.deploy import summary
 from tools.runners import CliMissingError, PulumiRunner
 
@@ -151,6 +152,23 @@ def test_each_target_is_one_run(monkeypatch, arguments, expected):
     assert [expected] == runner.runs
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], {"folder": None, "made_by": "prod"}),
+        (["--backup", "b", "--from-stack", "old"], {"folder": Path("b"), "made_by": "old"}),
+    ],
+)
+def test_a_restore_creates_no_stack(monkeypatch, arguments, expected):
+    """A mistyped name of a stack must not become a stack."""
+    runner = SimpleNamespace(stack="prod")
+    monkeypatch.setattr(deploy, "runner_for", lambda _: runner)
+    calls = []
+    monkeypatch.setattr(backup, "run", lambda *given, **named: calls.append((*given, named)) or 7)
+    assert 7 == deploy.main(["restore", "--stack", "prod", *arguments])
+    assert [(runner, "restore", expected)] == calls
+
+
 def test_a_stack_that_cannot_be_created_is_reported(monkeypatch, capsys):
     """The CLI's own error is enough."""
 
@@ -181,15 +199,19 @@ def test_without_the_cli_nothing_is_deployed(monkeypatch, capsys):
         ("production", "drift", "tools.deploy --stack production drift"),
         ("dev", "up", "lab.dev up"),
         ("dev", "destroy", "lab.dev destroy"),
+        ("production", "backup", "tools.deploy --stack production backup"),
+        ("dev", "restore BACKUP=b FROM=c", "lab.dev restore --backup 'b' --from-stack 'c'"),
     ],
 )
 def test_only_the_dev_stack_has_the_lab(stack, action, module):
     """Of any other stack `make` starts nothing that could set up a Swarm."""
-    make = ["make", "--dry-run", "--old-file=.venv/installed", action, f"STACK={stack}"]
+    words = [*action.split(), f"STACK={stack}"]
+    make = ["make", "--dry-run", "--old-file=.venv/installed", *words]
     # `make test` hands its own flags and level on, with which make prints more.
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     done = subprocess.run(make, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
-    assert [f".venv/bin/python -m {module}"] == done.stdout.strip().splitlines()
+    (line,) = done.stdout.strip().splitlines()
+    assert f".venv/bin/python -m {module}" == " ".join(line.split())
 
 
 CLI = """#!/bin/sh

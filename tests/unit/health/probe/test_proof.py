@@ -138,14 +138,18 @@ def test_what_users_do_is_proven_only_on_request(cluster, client, monkeypatch, u
 
 @pytest.mark.parametrize("cell", [True, False])
 def test_the_notebook_is_proven_after_the_cluster(monkeypatch, cell):
-    """Its login, and a cell on request."""
-    done = []
+    """Its login, and on request a cell on the workers that there are."""
+    done, asked = [], []
     names = ("wait_for_port", "connect", "prove_cluster", "wait_for_notebook", "compute")
     for step in (*names, "prove_closed"):
         client = SimpleNamespace(close=lambda **_: done.append("close"))
         answer = client if step == "connect" else {"workers": 4}
         monkeypatch.setattr(
-            proof, step, lambda *_, step=step, answer=answer: done.append(step) or answer
+            proof,
+            step,
+            lambda *given, step=step, answer=answer: (
+                asked.append((step, given)) or done.append(step) or answer
+            ),
         )
     notebook = {"url": "http://x", "kind": "token", "secret_file": "f", "cell": cell}
     proof.prove(
@@ -155,3 +159,4 @@ def test_the_notebook_is_proven_after_the_cluster(monkeypatch, cell):
     )
     steps = ["wait_for_port", "connect", "prove_cluster", "close", "wait_for_notebook"]
     assert [*steps, *(["compute"] if cell else []), "prove_closed"] == done
+    assert not cell or 4 == dict(asked)["compute"][1]

@@ -1,0 +1,86 @@
+"""What the other clusters and services of a Swarm have that a cluster cannot share with them.
+
+Owns how the services of other clusters are recognized. Pure, over the manager's answers.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from config.problems import Problem, set_command
+from config.settings import Settings
+from config.workloads import caddy, workloads
+from swarm.manager import cluster_of
+from swarm.nodes import Node, Task, hostname, matches, usable
+from swarm.snapshot import Service, declared_hash
+
+CADDY_PORTS = (80, 443)
+
+
+def shared_network(
+    services: Iterable[Service], settings: Settings, network_ids: Collection[str]
+) -> Problem | None:
+    """Return the problem of a Caddy network that another cluster is on too.
+
+    All services on a network reach each other, so each cluster has a network with Caddy.
+    """
+    cluster, network = settings.cluster.name, settings.caddy.network
+    others = {cluster_of(_name(s)) for s in services if declared_hash(s) and _on(s, network_ids)}
+    if not (others := others - {cluster}):
+        return None
+    new = f"{cluster}-caddy-network"
+    create = f"docker network create --driver overlay {new} && docker service update --network-add"
+    join = f"{create} {new} {settings.caddy.service or '<caddy>'} && "
+    return Problem(
+        key="caddyNetwork",
+        found=f"{network!r} is the network of the cluster {', '.join(sorted(others))} too, "
+        "and each could use the other's dashboard",
+        expected="a network that Caddy shares with this cluster alone",
+        fix=("" if settings.caddy.mode == "managed" else join) + set_command("caddyNetwork", new),
+    )
+
+
+def _on(service: Service, network_ids: Collection[str]) -> bool:
+    attached = service["Spec"]["TaskTemplate"].get("Networks") or []
+    return any(network["Target"] in network_ids for network in attached)
+
+
+def taken_ports(
+    services: Iterable[Service], tasks: Iterable[Task], nodes: Iterable[Node], settings: Settings
+) -> Problem | None:
+    """Return the problem of a managed Caddy without a node whose ports are free."""
+    if settings.caddy.mode != "managed":
+        return None
+    fit = [
+        node
+        for node in nodes
+        if usable(node) and all(matches(node, rule) for rule in caddy(settings).constraints)
+    ]
+    own = {workload.name for workload in workloads(settings)}
+    taken = _takers([s for s in services if _name(s) not in own], list(tasks), fit)
+    if not fit or len(taken) < len(fit):
+        return None
+    takers = "; ".join(f"{name} has port {port} of {node}" for node, (name, port) in taken.items())
+    return Problem(
+        key="caddyMode",
+        found=f"managed, but {takers}",
+        expected="a node of controlPlacement with free ports 80 and 443, or another caddyMode",
+        fix=set_command("caddyMode", "external"),
+    )
+
+
+def _takers(
+    services: Iterable[Service], tasks: Sequence[Task], nodes: Sequence[Node]
+) -> dict[str, tuple[str, int]]:
+    """Return node to the service that has one of Caddy's ports there, and the port."""
+    taken: dict[str, tuple[str, int]] = {}
+    for service in services:
+        places = {task.get("NodeID") for task in tasks if task["ServiceID"] == service["ID"]}
+        for port in (service.get("Endpoint") or {}).get("Ports") or []:
+            number, everywhere = port.get("PublishedPort"), port["PublishMode"] == "ingress"
+            if number in CADDY_PORTS and port["Protocol"] == "tcp":
+                here = [node for node in nodes if everywhere or node["ID"] in places]
+                taken |= {hostname(node): (_name(service), number) for node in here}
+    return taken
+
+
+def _name(service: Service) -> str:
+    return str(service["Spec"]["Name"])

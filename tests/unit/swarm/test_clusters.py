@@ -1,0 +1,92 @@
+"""What other clusters on the Swarm have is reported before anything changes."""
+
+import pytest
+
+from config.settings import parse_settings
+from swarm.clusters import shared_network, taken_ports
+from tests.unit.swarm.test_capacity import NODES, task
+
+MANAGED = {
+    "caddyMode": "managed",
+    "domain": "localhost",
+    "auth": "basic",
+    "controlPlacement": "node.labels.role==data-worker",
+}
+FIT = [node for node in NODES if node["Spec"]["Labels"] == {"role": "data-worker"}]
+
+
+@pytest.fixture
+def settings(defaults):
+    """Return a function that returns the settings of the cluster `blue`."""
+    return lambda **config: parse_settings(defaults | {"clusterName": "blue"} | config, (), {})
+
+
+def service(name, *networks, ports=(), mode="host", revision="1"):
+    labels = {"dask.swarm/revision": revision} if revision else {}
+    template = {"Networks": [{"Target": network} for network in networks]}
+    published = [{"PublishedPort": p, "PublishMode": mode, "Protocol": "tcp"} for p in ports]
+    spec = {"Name": name, "Labels": labels, "TaskTemplate": template}
+    return {"ID": f"{name}-id", "Spec": spec, "Endpoint": {"Ports": published}}
+
+
+class TestSharedNetwork:
+    def test_a_network_of_another_cluster_is_refused(self, settings):
+        """On one network, every container of one cluster reaches the ports of the other."""
+        problem = shared_network([service("dask_scheduler", "own", "n1")], settings(), ["n1"])
+        assert "caddyNetwork" == problem.key
+        assert "'caddy-network' is the network of the cluster dask too" in problem.found
+        assert problem.fix.endswith("pulumi config set caddyNetwork blue-caddy-network")
+        assert "docker service update --network-add blue-caddy-network <caddy>" in problem.fix
+
+    def test_a_managed_caddy_only_needs_another_name(self, settings):
+        """The stack creates its network."""
+        problem = shared_network([service("dask_caddy", "n1")], settings(**MANAGED), ["n1"])
+        assert "pulumi config set caddyNetwork blue-caddy-network" == problem.fix
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            service("blue_scheduler", "n1"),
+            service("dask_scheduler", "n2"),
+            service("edge_caddy", "n1", revision=None),
+        ],
+    )
+    def test_the_clusters_own_services_and_caddy_are_no_problem(self, settings, other):
+        """Nor is a cluster on another network."""
+        assert shared_network([other], settings(), ["n1"]) is None
+
+
+class TestTakenPorts:
+    def test_a_caddy_on_the_only_node_is_named(self, settings):
+        """Swarm would never place the second, and its proof would fail minutes later."""
+        caddy = service("dask_caddy", ports=(80, 443))
+        tasks = [task(node["ID"]) | {"ServiceID": "dask_caddy-id"} for node in FIT]
+        problem = taken_ports([caddy], tasks, NODES, settings(**MANAGED))
+        assert "caddyMode" == problem.key
+        assert (
+            "managed, but dask_caddy has port 443 of data-1; dask_caddy has port 443 of data-2"
+            in problem.found
+        )
+        assert "pulumi config set caddyMode external" == problem.fix
+
+    def test_a_port_of_the_routing_mesh_is_taken_on_every_node(self, settings):
+        """It has no task of its own on most of them."""
+        web = service("web", ports=(80,), mode="ingress", revision=None)
+        problem = taken_ports([web], [], NODES, settings(**MANAGED))
+        assert "web has port 80 of data-1; web has port 80 of data-2" in problem.found
+
+    @pytest.mark.parametrize(
+        ("other", "nodes", "config"),
+        [
+            (service("dask_caddy", ports=(80, 443)), FIT[:1], MANAGED),
+            (service("blue_caddy", ports=(80, 443)), FIT, MANAGED),
+            (service("web", ports=(8080,)), FIT, MANAGED),
+            (service("dask_caddy", ports=(80, 443)), FIT, {}),
+            (service("dask_caddy", ports=(80, 443)), [], MANAGED),
+        ],
+        ids=["a free node", "own", "other port", "not managed", "not running"],
+    )
+    def test_free_ports_are_no_problem(self, settings, other, nodes, config):
+        """The cluster's own Caddy, other ports, and a node without the other service."""
+        tasks = [task(node["ID"]) | {"ServiceID": other["ID"]} for node in nodes]
+        assert taken_ports([other], tasks, NODES, settings(**config)) is None

@@ -1,0 +1,137 @@
+"""The one-shot services of a backup or restore: their rights, their start, their leftovers."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from components.certificates import AUTHORITIES, FILE_NAME
+from health.job import DEADLINE_LABEL
+from swarm.manager import PROBE_LABELS
+from swarm.progress import Progress
+from swarm.snapshot import Snapshot
+from tools import transfer
+from tools.transfer import CAN_READ, CAN_WRITE, LABEL, Place, Runtime, TransferError
+
+NODE = {
+    "ID": "n1",
+    "Description": {"Hostname": "a"},
+    "Spec": {"Availability": "active"},
+    "Status": {"State": "ready"},
+}
+PLACE = Place(volume="dask-notebook", node=NODE)
+KEY = {
+    "File": {"Name": FILE_NAME, "UID": "1000", "GID": "0", "Mode": 0o440},
+    "SecretID": "s1",
+    "SecretName": "dask-tls-client-1",
+}
+TRUSTED = {
+    "File": {"Name": AUTHORITIES, "UID": "0", "GID": "0", "Mode": 0o444},
+    "ConfigID": "c1",
+    "ConfigName": "dask-tls-authorities-1",
+}
+OTHER = {"File": {"Name": "notebook_token"}}
+
+
+def service(**files):
+    container = {"Image": "notebook@sha256:1", **files}
+    return {"Spec": {"TaskTemplate": {"ContainerSpec": container}}}
+
+
+@pytest.fixture
+def runtime():
+    """Return the runtime of a notebook with TLS."""
+    return Runtime.beside(service(Secrets=[OTHER, KEY], Configs=[TRUSTED]), "net")
+
+
+def test_the_files_of_tls_are_the_notebooks(runtime):
+    """No other secret comes along; without TLS there is none."""
+    assert ([KEY], [TRUSTED], "notebook@sha256:1") == (
+        runtime.secrets,
+        runtime.configs,
+        runtime.image,
+    )
+    assert {"certificate": f"/run/secrets/{FILE_NAME}", "authorities": AUTHORITIES} == runtime.tls
+    plain = Runtime.beside(service(Secrets=[OTHER]), "net")
+    assert ([], [], {}) == (plain.secrets, plain.configs, plain.tls)
+
+
+@pytest.mark.parametrize(("read_only", "rights"), [(True, CAN_READ), (False, CAN_WRITE)])
+def test_an_agent_has_the_rights_that_it_needs(runtime, read_only, rights):
+    """It can write to its volume only for a restore, and to nothing else but `/tmp`."""
+    spec = transfer._agent_spec("name", runtime, PLACE, "0f1e2d", read_only=read_only)
+    container = spec["task_template"]["ContainerSpec"]
+    tmp, volume = container["Mounts"]
+    assert ("dask-notebook", "/volume", read_only) == (
+        *(volume[key] for key in ("Source", "Target")),
+        volume.get("ReadOnly", False),
+    )
+    assert volume["VolumeOptions"]["NoCopy"]
+    assert ("/tmp", None) == (tmp["Target"], tmp["Source"])
+    assert (True, ["ALL"], [*rights]) == tuple(
+        container[key] for key in ("ReadOnly", "CapabilityDrop", "CapabilityAdd")
+    )
+    assert KEY == container["Secrets"][0]
+    assert TRUSTED == container["Configs"][0]
+    assert ["node.id==n1"] == spec["task_template"]["Placement"]["Constraints"]
+    (network,) = spec["task_template"]["Networks"]
+    assert "net" == network["Target"]
+    assert {**PROBE_LABELS, LABEL: "net"}.items() <= spec["labels"].items()
+    assert "0f1e2d" not in str(spec)
+
+
+def test_the_relay_has_no_rights(runtime):
+    """It runs as an ordinary user and has no volume."""
+    container = transfer._relay_spec("name", runtime, NODE)["task_template"]["ContainerSpec"]
+    assert ("1000:1000", True, ["ALL"]) == tuple(
+        container[key] for key in ("User", "ReadOnly", "CapabilityDrop")
+    )
+    assert not {"Mounts", "CapabilityAdd"} & container.keys()
+
+
+def test_a_drained_manager_is_named():
+    """Its node would run no relay."""
+    drained = {**NODE, "Spec": {"Availability": "drain"}}
+    manager = SimpleNamespace(node_id=lambda: "n1", nodes=lambda: [drained])
+    with pytest.raises(TransferError, match=r"a: the manager's node is drain.* active a$"):
+        transfer._own_node(manager)
+
+
+def task(state, **status):
+    return {"ServiceID": "1", "Status": {"State": state, **status}}
+
+
+def snapshot(state, ends_in=60):
+    labels = {DEADLINE_LABEL: str(int(time.time() + ends_in))}
+    services = {"dask_transfer-1": {"ID": "1", "Spec": {"Labels": labels}}}
+    return Snapshot(services=services, tasks=(task(state),))
+
+
+@pytest.mark.parametrize("now", [snapshot("complete"), snapshot("running", ends_in=-1)])
+def test_what_a_killed_run_left_is_removed(runtime, now):
+    """Its tasks have ended, or its deadline is over."""
+    removed = []
+    manager = SimpleNamespace(labelled=lambda _: now, remove=removed.append)
+    transfer._remove_leftovers(manager, runtime)
+    assert ["dask_transfer-1"] == removed
+
+
+def test_two_runs_at_once_are_refused(runtime):
+    """They could work on one volume."""
+    manager = SimpleNamespace(labelled=lambda _: snapshot("running"))
+    with pytest.raises(TransferError, match=r"another backup or restore .* rm dask_transfer-1$"):
+        transfer._remove_leftovers(manager, runtime)
+
+
+def test_a_service_that_does_not_start_is_named(monkeypatch):
+    """At once when its task has ended, otherwise at the deadline."""
+    services = {"dask_transfer-1": {"ID": "1"}}
+    states = [task("preparing"), task("rejected", Err="No such image: x")]
+    snapshots = [Snapshot(services=services, tasks=(state,)) for state in states]
+    manager = SimpleNamespace(poll_seconds=0, snapshot=lambda _: snapshots.pop(0))
+    with pytest.raises(TransferError, match=r"No such image: x\. Fix: docker service ps"):
+        transfer._started(manager, ["dask_transfer-1"], Progress())
+    snapshots += [Snapshot(services=services, tasks=(task("preparing"),))]
+    monkeypatch.setattr(transfer, "START_SECONDS", 0)
+    with pytest.raises(TransferError, match=r"did not start: preparing\. Fix: "):
+        transfer._started(manager, ["dask_transfer-1"], Progress())
