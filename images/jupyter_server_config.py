@@ -10,8 +10,8 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +48,13 @@ def is_equal(given: str, expected: str) -> bool:
     return bool(expected) and hmac.compare_digest(given.encode(), expected.encode())
 
 
-def addresses() -> Iterator[str]:
-    """Yield this container's addresses on all networks but the loopback and the cluster's."""
-    hidden = (
-        [ip_network(text) for text in json.loads(SUBNETS.read_text())] if SUBNETS.exists() else []
-    )
-    hidden.append(ip_network("127.0.0.0/8"))
-    for interface in psutil.net_if_addrs().values():
-        for part in interface:
-            if part.family == socket.AF_INET and not any(
-                ip_address(part.address) in h for h in hidden
-            ):
-                yield part.address
+def addresses() -> list[str]:
+    """Return this container's addresses on all networks but the loopback and the cluster's."""
+    subnets = json.loads(SUBNETS.read_text()) if SUBNETS.exists() else []
+    hidden = [ip_network(text) for text in ("127.0.0.0/8", *subnets)]
+    parts = chain.from_iterable(psutil.net_if_addrs().values())
+    own = [part.address for part in parts if part.family == socket.AF_INET]
+    return [address for address in own if not any(ip_address(address) in net for net in hidden)]
 
 
 class IngressIdentityProvider(PasswordIdentityProvider):

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
+from itertools import chain
 from pathlib import Path
 
 import dask
@@ -30,7 +31,16 @@ SUBNETS = Path("/etc/dask-swarm/subnets.json")  # of the cluster's network
 
 
 async def dask_setup(scheduler: Scheduler) -> None:
-    """Listen, show the address in `distributed.scheduler.contact-address`, accept S3 keys."""
+    """Show the address in `distributed.scheduler.contact-address`, accept S3 keys, and listen."""
+    address = dask.config.get("distributed.scheduler.contact-address")
+    scheduler._address = address  # noqa: SLF001  as distributed's Worker does
+    if "AWS_SHARED_CREDENTIALS_FILE" in os.environ:
+        scheduler.handlers["store_s3_credentials"] = store_s3_credentials
+    await listen(scheduler)
+
+
+async def listen(scheduler: Scheduler) -> None:
+    """Listen on the loopback's port at the addresses that clients use."""
     scheme, _, host_port = scheduler.listeners[0].listen_address.partition("://")
     port = host_port.rpartition(":")[2]
     for host in (*addresses_on_cluster_network(), *address_for_node()):
@@ -41,25 +51,18 @@ async def dask_setup(scheduler: Scheduler) -> None:
             handshake_overrides={"pickle-protocol": 4, "compression": None},
             **scheduler.security.get_listen_args("scheduler"),
         )
-    address = dask.config.get("distributed.scheduler.contact-address")
-    scheduler._address = address  # noqa: SLF001  as distributed's Worker does
-    if "AWS_SHARED_CREDENTIALS_FILE" in os.environ:
-        scheduler.handlers["store_s3_credentials"] = store_s3_credentials
 
 
-def addresses_on_cluster_network() -> Iterator[str]:
-    """Yield this container's addresses on the cluster's network."""
+def addresses_on_cluster_network() -> list[str]:
+    """Return this container's addresses on the cluster's network."""
     subnets = [ip_network(text) for text in json.loads(SUBNETS.read_text(encoding="utf-8"))]
-    for interface in psutil.net_if_addrs().values():
-        for part in interface:
-            if part.family == socket.AF_INET and any(
-                ip_address(part.address) in s for s in subnets
-            ):
-                yield part.address
+    parts = chain.from_iterable(psutil.net_if_addrs().values())
+    own = [part.address for part in parts if part.family == socket.AF_INET]
+    return [address for address in own if any(ip_address(address) in net for net in subnets)]
 
 
 def address_for_node() -> Iterator[str]:
-    """Yield this container's address for its own node, where SSH tunnels end."""
+    """Yield this container's address for its own node, if it has one: SSH tunnels need it."""
     with suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))  # sends nothing, and takes the route out of the node
         yield probe.getsockname()[0]
