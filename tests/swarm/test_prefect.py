@@ -1,6 +1,7 @@
 """A managed Prefect server with flows on the cluster, by every runner of this machine."""
 
 import json
+import multiprocessing
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -53,7 +54,7 @@ with Client("scheduler:8786") as client:
 # New files with the mode and the link that a user may give them.
 MAKE_FILES = """
 cd && rm -rf kept && mkdir -p kept/folder && cd kept
-head -c 3000000 /dev/urandom >data && chmod 640 data && ln -s ../data folder/link && date +%N >now
+head -c 30000000 /dev/urandom >data && chmod 640 data && ln -s ../data folder/link && date +%N >now
 """
 LIST = "find . -type f -exec sha256sum {} + | sort; find . -printf '%p %U %G %m %l\n' | sort"
 ASK = """
@@ -191,7 +192,7 @@ def test_a_restarted_server_keeps_old_runs(swarm, notebook, name):
 # The engine where there is one: its state names the services.
 @pytest.mark.parametrize("cluster", RUNNERS[-1:], indirect=True)
 def test_a_backup_is_restored_onto_another_node(cluster, lab, swarm, name, tmp_path):
-    """Files, owners, flows and certificates are as they were; a broken archive changes nothing."""
+    """All is as it was; a broken archive and a killed restore change nothing."""
     folder, kept = tmp_path / "backup", ["sh", "-c", MAKE_FILES]
     with closing(docker.DockerClient(lab.docker_host)) as engine:
         run_in(container_of(engine, "dask_notebook"), *kept)
@@ -201,6 +202,8 @@ def test_a_backup_is_restored_onto_another_node(cluster, lab, swarm, name, tmp_p
         (tmp_path / "broken.tar.gz").write_bytes(archive.read_bytes()[:-100])
         tasks = task_ids(swarm)
         assert 1 == copy(cluster, "restore", tmp_path / "broken.tar.gz")
+        kill_restore(cluster, archive, container_of(engine, "dask_notebook"))
+        wait_for("end of the transfer", lambda: not transfers(swarm))
         assert (before, tasks) == (what_is_kept(engine), task_ids(swarm))
     cluster.configure(**CONFIG, controlPlacement="node.hostname==lab-data-1")
     cluster.run("up")
@@ -213,12 +216,31 @@ def test_a_backup_is_restored_onto_another_node(cluster, lab, swarm, name, tmp_p
         notebook = container_of(engine, "dask_notebook")
         assert ["COMPLETED"] == runs_of(notebook, name)
     assert declared == specs(swarm)
-    assert [] == swarm.services.list(filters={"name": "dask_transfer"})
+    assert [] == transfers(swarm)
 
 
 def copy(cluster, action, folder):
     """Back up or restore a deployed stack and return the exit code."""
     return backup.run(cluster.runner, action, folder=folder, made_by=cluster.runner.stack)
+
+
+def kill_restore(cluster, archive, notebook):
+    """Start a restore, and kill it as soon as it has written files, which must go."""
+    begun = ["test", "-e", "/home/jovyan/.dask-swarm-restore"]
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=copy, args=(cluster, "restore", archive))
+    process.start()
+    try:
+        wait_for("unpacked files", lambda: notebook.exec_run(begun)[0] == 0)
+    finally:
+        process.kill()
+        process.join()
+    wait_for("removal of the new files", lambda: notebook.exec_run(begun)[0] != 0)
+
+
+def transfers(swarm):
+    """Return the services of backups and restores."""
+    return swarm.services.list(filters={"name": "dask_transfer"})
 
 
 def what_is_kept(engine):

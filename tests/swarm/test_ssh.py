@@ -17,10 +17,8 @@ from tests.swarm.conftest import (
     cluster_services,
     probe_request,
     probe_services,
-    specs,
     wait_until_gone,
 )
-from tests.swarm.containers import notebook_container, run_in
 
 BURST = """
 import sys, threading
@@ -36,24 +34,6 @@ threads = [threading.Thread(target=ask) for _ in range(count)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 print(answers)
-"""
-COPY = """
-import sys
-from pathlib import Path
-from lab.runners import RehearsalRunner
-from tools import backup
-runner, (action, folder) = RehearsalRunner(stack="test"), sys.argv[1:]
-sys.exit(backup.run(runner, action, folder=Path(folder), made_by="test"))
-"""
-MAKE_FILES = """
-cd && rm -rf kept && mkdir -p kept/folder && cd kept && echo 1 >deleted && echo 1 >changed
-head -c 30000000 /dev/urandom >data && chmod 640 data && ln -s ../data folder/link
-"""
-CHANGE_FILES = (
-    "cd ~/kept && rm deleted folder/link && echo 22 >changed && chmod 600 data && echo >new"
-)
-LIST_FILES = """
-cd ~/kept && find . -type f -exec sha256sum {} + | sort && find . -printf '%p %U %G %m %l\n' | sort
 """
 
 
@@ -148,59 +128,3 @@ def test_a_killed_probe_leaves_nothing(remote, control_host, swarm):
         wait_for("service of the probe", lambda: probe_services(swarm), 20)
         probe.kill()
     wait_for("removal of the probe", lambda: not probe_services(swarm), 20)
-
-
-@pytest.mark.parametrize("remote", ["rehearsal"], indirect=True)
-def test_a_home_is_backed_up_and_restored(remote, control_host, lab, swarm, tmp_path):
-    """Through SSH alone: what was deleted, changed and added since is as it was."""
-    with notebook_container(lab) as container:
-        run_in(container, "sh", "-c", MAKE_FILES)
-        before = run_in(container, "sh", "-c", LIST_FILES)
-        run_copy(control_host, "backup", tmp_path / "1")
-        run_in(container, "sh", "-c", CHANGE_FILES)
-        assert before != run_in(container, "sh", "-c", LIST_FILES)
-    declared, printed = specs(swarm), run_copy(control_host, "restore", tmp_path / "1")
-    assert "does not have: removed 1 (kept/new); replaced " in printed
-    with notebook_container(lab) as container:
-        assert before == run_in(container, "sh", "-c", LIST_FILES)
-        assert "" == run_in(container, "find", "/home/jovyan", "-name", ".dask-swarm*")
-    assert declared == specs(swarm)
-    assert [] == transfers(swarm)
-
-
-@pytest.mark.parametrize("remote", ["rehearsal"], indirect=True)
-def test_a_killed_restore_changes_nothing(remote, control_host, lab, swarm, tmp_path):
-    """The agent's service is removed, and what it had written too."""
-    with notebook_container(lab) as container:
-        run_in(container, "sh", "-c", MAKE_FILES)
-        before = run_in(container, "sh", "-c", LIST_FILES)
-        run_copy(control_host, "backup", tmp_path / "1")
-        with subprocess.Popen(copy_command(control_host, "restore", tmp_path / "1")) as restore:
-            wait_for("unpacked files", lambda: half_restored(container))
-            restore.kill()
-        wait_for("end of the transfer", lambda: not transfers(swarm))
-        wait_for("removal of the new files", lambda: not half_restored(container))
-        assert before == run_in(container, "sh", "-c", LIST_FILES)
-
-
-def half_restored(container):
-    """Return whether a home has the folder of a restore."""
-    return container.exec_run(["test", "-e", "/home/jovyan/.dask-swarm-restore"])[0] == 0
-
-
-def copy_command(control_host, action, folder):
-    """Return the command that backs up or restores the rehearsal's stack."""
-    return control_host.command(sys.executable, "-c", COPY, action, str(folder))
-
-
-def run_copy(control_host, action, folder):
-    """Back up or restore the rehearsal's stack; return what is printed."""
-    command = copy_command(control_host, action, folder)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert 0 == done.returncode, done.stderr
-    return done.stderr
-
-
-def transfers(swarm):
-    """Return the services of backups and restores."""
-    return swarm.services.list(filters={"name": "dask_transfer"})

@@ -1,13 +1,17 @@
 """The one-shot services of a backup or restore: their rights, their start, their leftovers."""
 
+import socket
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
 
 from components.certificates import AUTHORITIES, FILE_NAME
 from health.job import DEADLINE_LABEL
-from swarm.manager import PROBE_LABELS
+from swarm.manager import PROBE_LABELS, Manager
 from swarm.progress import Progress
 from swarm.snapshot import Snapshot
 from tools import transfer
@@ -30,6 +34,32 @@ TRUSTED = {
     "ConfigID": "c1",
     "ConfigName": "dask-tls-authorities-1",
 }
+# Replaces ssh, and answers like the engine behind it: the command prints what it reads.
+ENGINE = r"""
+import os, sys
+def answer(body):
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    os.write(1, f"{head}\r\n\r\n{body}".encode())
+def frame(kind, data):
+    sys.stdout.buffer.write(bytes([kind, 0, 0, 0]) + len(data).to_bytes(4, "big") + data)
+    sys.stdout.buffer.flush()
+while line := sys.stdin.buffer.readline():
+    length = 0
+    while (header := sys.stdin.buffer.readline().lower()) != b"\r\n":
+        if header.startswith(b"content-length:"):
+            length = int(header.partition(b":")[2])
+    sys.stdin.buffer.read(length)
+    if b"/version" in line:
+        answer('{"ApiVersion": "1.41"}')
+    elif b"/containers/id/exec" in line:
+        answer('{"Id": "exec"}')
+    elif b"/exec/exec/start" in line:
+        os.write(1, b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+        while data := os.read(0, 65536):
+            frame(1, data)
+        frame(2, b"no such file")
+        break
+"""
 OTHER = {"File": {"Name": "notebook_token"}}
 
 
@@ -87,6 +117,23 @@ def test_the_relay_has_no_rights(runtime):
         container[key] for key in ("User", "ReadOnly", "CapabilityDrop")
     )
     assert not {"Mounts", "CapabilityAdd"} & container.keys()
+
+
+def test_a_command_is_attached_through_ssh(tmp_path, monkeypatch):
+    """Its output may be larger than a pipe, and its end is an error for who waits for more."""
+    (tmp_path / "ssh").write_text(f"#!{sys.executable}\n{ENGINE}")
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    manager = Manager("ssh://deploy@manager")
+    attached = transfer.Attached(manager.attach("id", ["cat"]))
+    sent = bytes(range(256)) * 4096
+    with ThreadPoolExecutor(1) as executor, closing(manager._api), closing(attached):
+        writing = executor.submit(attached.write, sent)
+        assert sent == attached.read(len(sent))
+        writing.result()
+        attached.socket.shutdown(socket.SHUT_WR)
+        with pytest.raises(TransferError, match="no such file"):
+            attached.read(1)
 
 
 def test_a_drained_manager_is_named():
