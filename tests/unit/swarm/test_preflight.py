@@ -247,7 +247,8 @@ def test_tasks_that_will_be_replaced_do_not_need_room(settings):
     """A second deployment fits where the first runs; other services stay."""
     tasks = [task("data-1", memory=4) | {"ServiceID": "1"}]
     assert [] == problems(surveyed(tasks=tasks, services={"1": "dask_worker"}), settings)
-    assert problems(surveyed(tasks=tasks, services={"1": "other"}), settings)
+    for name in ("other", "blue_worker"):
+        assert problems(surveyed(tasks=tasks, services={"1": name}), settings)
 
 
 def test_an_engine_without_a_swarm_gets_no_more_questions():
