@@ -10,12 +10,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.context import Context, prepared
+from bench import pages
+from bench.context import Context, configure, prepared
+from bench.cycles import residue, wait_until_gone
 from bench.faults import FAULTS, Fault
 from bench.measure import with_table
 from bench.recovery import WORKERS, seconds_after
 from bench.under_computation import under_computation
 from lab.layout import Lab
+from lab.services import login_service
 from tools.runners import ROOT
 
 PAGE = ROOT / "docs" / "recovery.md"
@@ -23,13 +26,16 @@ RIGHT = "right"
 LOST = "ends with its client"
 BLOCKS, TASKS = 8, 16
 
+Row = tuple[str, str, str]
+
 
 def strike(lab: Lab, fault: Fault) -> tuple[float, str]:
     """Strike the cluster during a computation; return the seconds and the computation's end."""
     seconds: list[float] = []
 
     def recover() -> None:
-        seconds.append(seconds_after(lab, fault))
+        wait = pages.seconds_until_served if fault.closes_pages else seconds_after
+        seconds.append(wait(lab, fault))
 
     try:
         report = under_computation(lab.docker_host, WORKERS, BLOCKS, TASKS, recover)
@@ -46,21 +52,28 @@ def last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def measure(context: Context, faults: Sequence[Fault], rounds: int) -> list[tuple[str, str, str]]:
-    """Deploy a cluster, and return a row for each fault."""
-    ours = context.stacks[-1]
-    rows = []
-    with context.deployed(ours):
-        for fault in faults:
-            struck = [strike(context.lab, fault) for _ in range(rounds)]
-            print(f"{fault.what}: {struck}", file=sys.stderr, flush=True)
-            middle = statistics.median(seconds for seconds, _ in struck)
-            ends = dict.fromkeys(end for _, end in struck)
-            rows.append((fault.what, f"{middle:.1f}", "; ".join(ends)))
+def measure(context: Context, only: str, rounds: int) -> list[Row]:
+    """Deploy a cluster with pages, and return a row for each fault whose name has `only` in it."""
+    before = residue(context.lab)
+    configure(context.config_file, pages.config(context.lab))
+    with login_service(context.lab), context.deployed(context.stacks[-1]):
+        rows = [
+            row(fault.what, [strike(context.lab, fault) for _ in range(rounds)])
+            for fault in FAULTS
+            if only in fault.what
+        ]
+    wait_until_gone(context.lab, before)
     return rows
 
 
-def table(rows: Sequence[tuple[str, str, str]], rounds: int) -> str:
+def row(what: str, struck: Sequence[tuple[float, str]]) -> Row:
+    """Print all rounds of a fault, and return the median of the seconds and all ends."""
+    print(f"{what}: {struck}", file=sys.stderr, flush=True)
+    middle = statistics.median(seconds for seconds, _ in struck)
+    return what, f"{middle:.1f}", "; ".join(dict.fromkeys(end for _, end in struck))
+
+
+def table(rows: Sequence[Row], rounds: int) -> str:
     """Return the rows as Markdown."""
     header = ("Fault", f"Seconds to four workers, median of {rounds}", "The computation")
     lines = [header, ("---",) * len(header), *rows]
@@ -77,11 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Strike, print the table, and write it into the documentation."""
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", help="a part of the fault's name; writes no page")
+    parser.add_argument("--only", default="", help="a part of the fault's name; writes no page")
     options = parser.parse_args(arguments)
-    faults = [fault for fault in FAULTS if not options.only or options.only in fault.what]
     with prepared() as context:
-        text = table(measure(context, faults, options.rounds), options.rounds)
+        text = table(measure(context, options.only, options.rounds), options.rounds)
     print(text)
     if not options.only:
         write(PAGE, text)

@@ -3,7 +3,7 @@
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +74,13 @@ def prepared() -> Iterator[Context]:
         )
 
 
+def configure(config_file: Path, config: Mapping[str, object]) -> None:
+    """Set keys in a stack's config file."""
+    stack = yaml.safe_load(config_file.read_text())
+    stack["config"] |= {f"dask-swarm:{key}": value for key, value in config.items()}
+    config_file.write_text(yaml.safe_dump(stack))
+
+
 def _runners(folder: Path, config_file: Path) -> tuple[Runner, ...]:
     rehearsal = RehearsalRunner(stack="bench", config_file=config_file)
     cli = installed_cli()
@@ -85,9 +92,11 @@ def _runners(folder: Path, config_file: Path) -> tuple[Runner, ...]:
     return (pulumi, rehearsal)
 
 
-def run_in_notebook(docker_host: str, name: str, program: str, seconds: int) -> str:
+def run_in_notebook(
+    docker_host: str, name: str, program: str, seconds: int, *arguments: str
+) -> str:
     """Run a Python program in the notebook's container of either stack, return its output."""
-    command = in_notebook(docker_host, program, seconds)
+    command = in_notebook(docker_host, program, seconds, *arguments)
     done = subprocess.run(
         command,
         check=False,

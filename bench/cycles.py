@@ -13,6 +13,7 @@ from bench.context import TIDY_SECONDS, Context
 from lab.layout import Lab
 
 CYCLES = 20
+KEPT_VOLUMES = {"dask-notebook", "dask-caddy-data", "dask-prefect"}  # a destroy keeps them
 EDGE = 5  # cycles at the beginning that are compared with as many at the end
 
 
@@ -46,7 +47,7 @@ def wait_until_gone(lab: Lab, before: set[str]) -> None:
 
 
 def residue(lab: Lab) -> set[str]:
-    """Return the names of what deployments make, on the Swarm and on every node."""
+    """Return the names of what a destroy must remove, on the Swarm and on every node."""
     found: set[str] = set()
     with closing(docker.DockerClient(lab.docker_host)) as swarm:
         for kind in (swarm.services, swarm.configs, swarm.secrets, swarm.networks):
@@ -56,5 +57,9 @@ def residue(lab: Lab) -> set[str]:
             found |= {
                 f"container {c.name} on {node.name}" for c in engine.containers.list(all=True)
             }
-            found |= {f"volume {v.name} on {node.name}" for v in engine.volumes.list()}
+            found |= {
+                f"volume {v.name} on {node.name}"
+                for v in engine.volumes.list()
+                if v.name not in KEPT_VOLUMES
+            }
     return found

@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from bench.arms import Arm, Baseline, Deploying
-from bench.context import Context, wait_until_empty
+from bench.context import Context, configure, wait_until_empty
 from bench.measure import measure, report
 
 
@@ -26,9 +24,7 @@ class Configured(Deploying):
 
     def run(self) -> None:
         """Deploy with this value."""
-        stack = yaml.safe_load(self.config_file.read_text())
-        stack["config"][f"dask-swarm:{self.key}"] = self.value
-        self.config_file.write_text(yaml.safe_dump(stack))
+        configure(self.config_file, {self.key: self.value})
         super().run()
 
 

@@ -13,8 +13,11 @@ import docker
 from bench.context import containers_of
 from lab import cluster, network, processes
 from lab.layout import Lab, Node
+from lab.services import start_portal, stop_portal
 
+SECONDS = 240  # for a fault and its repair
 FREEZE_SECONDS = 40
+CLOSED_SECONDS = 10
 Container = Any  # docker is typed in part only
 
 
@@ -23,7 +26,8 @@ class Fault:
     """A fault; `strike` returns when it is over.
 
     A client loses its work where the scheduler is lost, and its connection where its own node is.
-    With `keeps_members` all workers may be the same afterwards.
+    With `keeps_members` all workers may be the same afterwards. With `closes_pages` the pages are
+    lost, and no worker.
     `quick` faults are in the tests; those with `original` are measured on the original stack too.
     """
 
@@ -32,6 +36,7 @@ class Fault:
     loses_scheduler: bool = False
     loses_client: bool = False
     keeps_members: bool = False
+    closes_pages: bool = False
     quick: bool = False
     original: bool = False
 
@@ -111,6 +116,56 @@ def kill_notebook(lab: Lab) -> None:
         notebook.kill()
 
 
+def kill_caddy(lab: Lab) -> None:
+    """Kill Caddy's container."""
+    with container(lab.master, "dask_caddy") as caddy:
+        caddy.kill()
+
+
+def stop_login_service(lab: Lab) -> None:
+    """Stop the login service for a while."""
+    stop_portal(lab)
+    time.sleep(CLOSED_SECONDS)
+    start_portal(lab)
+
+
+def restart_worker_without_registry(lab: Lab) -> None:
+    """Kill a worker's container while no registry answers."""
+    _restart_without_registry(lab, lab.nodes[1], "dask_worker")
+
+
+def restart_scheduler_without_registry(lab: Lab) -> None:
+    """Kill the scheduler's container while no registry answers."""
+    _restart_without_registry(lab, lab.master, "dask_scheduler")
+
+
+def _restart_without_registry(lab: Lab, node: Node, service: str) -> None:
+    with (
+        stopped_registries(lab),
+        closing(docker.DockerClient(node.docker_host)) as engine,
+    ):
+        before = _ids(engine, service)
+        containers_of(engine, service)[0].kill()
+        _wait(f"new container of {service}", lambda: _ids(engine, service) - before)
+
+
+@contextmanager
+def stopped_registries(lab: Lab) -> Iterator[None]:
+    """Freeze the registry of every node: it accepts connections, and does not answer."""
+    pids = {pid for node in lab.nodes for pid in processes.running(f"{node.cgroup}/registry")}
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def _ids(engine: docker.DockerClient, service: str) -> set[str]:
+    return {task.id for task in containers_of(engine, service)}
+
+
 def restart_data_node(lab: Lab) -> None:
     """Cut a data node's power, and switch the node on again."""
     _restart(lab, lab.nodes[1])
@@ -134,7 +189,7 @@ def drain_data_node(lab: Lab) -> None:
         _set_availability(member, "drain")
         try:
             with closing(docker.DockerClient(node.docker_host)) as engine:
-                _wait(lambda: not containers_of(engine, "dask_worker"))
+                _wait("node without workers", lambda: not _ids(engine, "dask_worker"))
         finally:
             member.reload()
             _set_availability(member, "active")
@@ -144,11 +199,11 @@ def _set_availability(member: Any, value: str) -> None:  # noqa: ANN401
     member.update(member.attrs["Spec"] | {"Availability": value})
 
 
-def _wait(condition: Callable[[], bool], seconds: float = 90) -> None:
+def _wait(what: str, condition: Callable[[], object], seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the workers have not left their node after {seconds} s")
+            raise TimeoutError(f"no {what} after {seconds} s")
         time.sleep(0.5)
 
 
@@ -196,6 +251,21 @@ FAULTS = (
         loses_client=True,
         keeps_members=True,
         quick=True,
+    ),
+    Fault(what="Caddy is killed", strike=kill_caddy, closes_pages=True),
+    Fault(
+        what="the login service is down for 10 s",
+        strike=stop_login_service,
+        closes_pages=True,
+    ),
+    Fault(
+        what="a worker restarts without the registry",
+        strike=restart_worker_without_registry,
+    ),
+    Fault(
+        what="the scheduler restarts without the registry",
+        strike=restart_scheduler_without_registry,
+        loses_scheduler=True,
     ),
     Fault(what="a data node loses power", strike=restart_data_node),
     Fault(what="the manager loses power", strike=restart_manager, loses_client=True),

@@ -16,10 +16,9 @@ from http import HTTPStatus
 from pathlib import Path
 
 import docker
-import yaml
 
 from bench.arms import Deploying, Repeating
-from bench.context import Context, container_of, wait_until_empty
+from bench.context import Context, configure, container_of, wait_until_empty
 from bench.measure import report
 from health.ingress import IngressRequest, client_of
 from lab.layout import Lab
@@ -58,7 +57,7 @@ class IngressBench:
         before = self.config_file.read_text()
         stack = Deploying(runner=self.runner)
         try:
-            self._configure(CONFIG)
+            configure(self.config_file, CONFIG)
             stack.run()
             times = self._time_requests()
             yield compared("Milliseconds of a small request", times["requests"])
@@ -67,11 +66,6 @@ class IngressBench:
         finally:
             stack.undo()
             self.config_file.write_text(before)
-
-    def _configure(self, config: Mapping[str, str | int]) -> None:
-        everything = yaml.safe_load(self.config_file.read_text())
-        everything["config"] |= {f"dask-swarm:{key}": value for key, value in config.items()}
-        self.config_file.write_text(yaml.safe_dump(everything))
 
     def _time_requests(self) -> dict[str, dict[str, list[float]]]:
         outputs = self.runner.outputs(secrets=True)
@@ -100,7 +94,7 @@ class IngressBench:
             start = time.monotonic()
             same.run()
             seconds[same.name].append(time.monotonic() - start)
-            self._configure({"dashboardName": f"dashboard-{number}"})
+            configure(self.config_file, {"dashboardName": f"dashboard-{number}"})
             start = time.monotonic()
             with ThreadPoolExecutor() as pool:
                 is_live = pool.submit(self._live_after, f"dashboard-{number}.localhost", start)
@@ -111,7 +105,7 @@ class IngressBench:
 
     def _live_after(self, host: str, start: float) -> float:
         """Return the seconds from `start` until Caddy's login answers for a name."""
-        client = client_of(_request(self.lab.master.address))
+        client = client_of(ingress_request(self.lab.master.address))
         while time.monotonic() - start < LIVE_SECONDS:
             with suppress(OSError):
                 if client.get(host, "/status", {}).status == HTTPStatus.UNAUTHORIZED:
@@ -120,7 +114,8 @@ class IngressBench:
         raise TimeoutError(f"{host} is not served within {LIVE_SECONDS} s")
 
 
-def _request(address: str) -> IngressRequest:
+def ingress_request(address: str) -> IngressRequest:
+    """Return a request for the proof of an ingress, without credentials."""
     return IngressRequest(
         deadline_seconds=LIVE_SECONDS,
         names={},

@@ -14,13 +14,12 @@ from requests.exceptions import RequestException
 
 from bench import observer
 from bench.context import Context, in_notebook
-from bench.faults import FAULTS, Fault
+from bench.faults import FAULTS, SECONDS, Fault
 from bench.measure import report
 from lab.layout import Lab
 
 PROGRAM = Path(observer.__file__).read_text()
 WORKERS = 4
-SECONDS = 240  # for a fault and its repair
 
 Members = frozenset[str]
 

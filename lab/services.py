@@ -8,13 +8,16 @@ The name server knows no name. The nodes have no way out: without it, the lookup
 engine does not know would hang for 20 s, where a real Swarm's fails at once.
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import processes, registry
+from lab import portal, processes, registry
 from lab.layout import Lab, Node
 
+PORTAL_PORT = 9091
 _DNSMASQ = ("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file",
             "--log-facility=-", "--no-resolv", "--no-hosts", "--address=/#/", "--bind-interfaces",
             "--except-interface=lo")  # fmt: skip
@@ -47,6 +50,38 @@ def start_services(lab: Lab) -> None:
     started = [(service, service.start()) for service in services if not service.listens()]
     for service, daemon in started:
         daemon.wait(service.listens, seconds=20)
+
+
+@contextmanager
+def login_service(lab: Lab) -> Iterator[None]:
+    """Run a stand-in for Authelia at this machine's address in the lab."""
+    start_portal(lab)
+    try:
+        yield
+    finally:
+        stop_portal(lab)
+
+
+def start_portal(lab: Lab) -> None:
+    """Start the stand-in for Authelia."""
+    service = _portal(lab)
+    service.start().wait(service.listens, seconds=20)
+
+
+def stop_portal(lab: Lab) -> None:
+    """Stop the stand-in for Authelia."""
+    processes.end(_portal(lab).cgroup)
+
+
+def _portal(lab: Lab) -> _Service:
+    return _Service(
+        what="the stand-in for Authelia",
+        command=(sys.executable, portal.__file__, str(PORTAL_PORT), lab.gateway),
+        log=lab.directory / "portal.log",
+        cgroup=f"{lab.cgroup}/portal",
+        port=PORTAL_PORT,
+        table="tcp",
+    )
 
 
 def _name_server(lab: Lab) -> _Service:

@@ -17,8 +17,8 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from caddy.caddyfile import CaddyfileValues, fragments, options
+from lab.portal import PASSWORD, USER, portal
 from tests.conftest import free_port, wait_for
-from tests.front.portal import PASSWORD, USER, portal
 from tests.front.services import KEY, upstream
 
 PORTAL = "https://portal.localhost"

@@ -8,8 +8,8 @@ from http.client import IncompleteRead, RemoteDisconnected
 import pytest
 
 from caddy.caddyfile import join, login
+from lab.portal import PASSWORD, USER
 from tests.front.conftest import BASIC, NAMES, PORTAL, SESSION, CaddyServer, StubServer, quick_hash
-from tests.front.portal import PASSWORD, USER
 from tests.front.services import KEY, TOKEN, upstream
 
 EXISTING = """{

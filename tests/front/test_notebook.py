@@ -13,10 +13,10 @@ from tornado.websocket import websocket_connect
 
 from health.http_client import UPGRADE
 from health.ingress import FORGED
+from lab.portal import USER
 from tests.conftest import free_port, run_async
 from tests.front.conftest import NAMES, Ingress, closing_all
 from tests.front.jupyter import SECRETS, Jupyter, find_jupyter
-from tests.front.portal import USER
 from tests.front.test_proof import proof
 
 HOST = NAMES["notebook"]

@@ -7,11 +7,11 @@ import sys
 import pytest
 
 from health.ingress import IngressRequest, UnauthenticatedAccessError, prove
+from lab.portal import PASSWORD, USER
 from swarm import UnfitError
 from swarm.progress import Progress
 from tests.conftest import ROOT
 from tests.front.conftest import NAMES, PORTAL
-from tests.front.portal import PASSWORD, USER
 from tests.front.services import JUPYTER_PASSWORD, TOKEN
 
 

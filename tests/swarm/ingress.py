@@ -14,8 +14,9 @@ from docker import types
 
 from health.http_client import UPGRADE
 from health.ingress import IngressRequest, client_of
+from lab.portal import PASSWORD, USER
+from lab.services import PORTAL_PORT
 from tests.conftest import ROOT, wait_for
-from tests.front.portal import PASSWORD, USER
 
 DOMAIN = "localhost"
 MANAGED_CADDY = {
@@ -25,7 +26,6 @@ MANAGED_CADDY = {
     "auth": "basic",
 }
 START_SECONDS = 60
-PORTAL_PORT = 9091
 MAIN = """{
 	local_certs
 	skip_install_trust
@@ -40,14 +40,6 @@ other.localhost {
 portal.localhost, portal.dask.localhost {
 	reverse_proxy authelia:9091
 }
-"""
-# The stub of tests/front/portal.py, as a program.
-SERVE = f"""
-import asyncio
-async def serve():
-    portal().listen({PORTAL_PORT})
-    await asyncio.Event().wait()
-asyncio.run(serve())
 """
 
 
@@ -116,14 +108,14 @@ def existing_caddy(lab, swarm, images):
     folder = lab.directory / "edge"
     (folder / "sites").mkdir(parents=True)
     (folder / "Caddyfile").write_text(MAIN)
-    program = (ROOT / "tests/front/portal.py").read_text() + SERVE
+    program = (ROOT / "lab/portal.py").read_text()
     common = {
         "networks": ["caddy-network"],
         "constraints": ["node.labels.role==master"],
         "stop_grace_period": 10**9,
     }
     portal = swarm.services.create(
-        images["image"], args=["python", "-c", program], name="authelia",
+        images["image"], args=["python", "-c", program, str(PORTAL_PORT)], name="authelia",
         endpoint_spec=types.EndpointSpec(mode="dnsrr"), **common,
     )  # fmt: skip
     ports = {port: (port, "tcp", "host") for port in (80, 443)}

@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from lab.debian import ensure_packages
+from lab.portal import PASSWORD, USER
 from tests.conftest import ROOT, wait_for
-from tests.front.portal import PASSWORD, USER
 from tests.swarm.containers import container_of, healthy_ids
 from tests.swarm.ingress import MANAGED_CADDY, joining
 

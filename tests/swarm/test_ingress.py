@@ -12,9 +12,9 @@ import docker
 import pytest
 
 from health.ingress import FORGED, MARKS, PAGES, prove
+from lab.portal import PASSWORD, USER
 from swarm.progress import Progress
 from tests.conftest import wait_for
-from tests.front.portal import PASSWORD, USER
 from tests.swarm.conftest import RUNNERS, wait_until_gone
 from tests.swarm.containers import container_of, healthy_ids
 from tests.swarm.ingress import (

@@ -1,4 +1,6 @@
-"""A stub of Authelia for tests: the part of its behaviour that Caddy relies on.
+"""A stand-in for Authelia: the part of its behaviour that Caddy relies on.
+
+Run as `python portal.py <port> [<address>]`, or `python -c <this file> <port>` in a container.
 
 Observed on Authelia 4.39: the check answers 200 with `Remote-*` headers for a session, sends a
 page request without one to the portal (302, `rd` and `rm`), and answers 401 to other requests.
@@ -7,9 +9,11 @@ The check reads `Authorization` before the cookie: it accepts Basic, ignores Bea
 `POST /api/firstfactor`, which sets the cookie `authelia_session`.
 """
 
+import asyncio
 import base64
 import json
 import secrets
+import sys
 from urllib.parse import quote
 
 from tornado.web import Application, RequestHandler
@@ -26,7 +30,8 @@ PAGE = """<!doctype html><title>Stand-in portal</title><h1>Stand-in for Authelia
 class Check(RequestHandler):
     """The check that `forward_auth` makes for every request."""
 
-    def get(self):
+    def get(self) -> None:
+        """Check a request by its headers."""
         scheme, _, value = self.request.headers.get("Authorization", "").partition(" ")
         if LEGACY in self.request.path or scheme.lower() in ("", "bearer"):
             self.check_session()
@@ -35,12 +40,14 @@ class Check(RequestHandler):
         else:
             self.set_status(401)
 
-    def let_in(self):
+    def let_in(self) -> None:
+        """Answer with the user's identity."""
         identity = {"User": USER, "Groups": "dev", "Name": "Ada", "Email": "a@b"}
         for name, value in identity.items():
             self.set_header(f"Remote-{name}", value)
 
-    def check_session(self):
+    def check_session(self) -> None:
+        """Let a session in, and send all others to the portal."""
         if self.get_cookie("authelia_session") in self.application.settings["state"]["sessions"]:
             self.let_in()
             return
@@ -58,7 +65,8 @@ class Check(RequestHandler):
 class FirstFactor(RequestHandler):
     """The login, as JSON."""
 
-    def post(self):
+    def post(self) -> None:
+        """Begin a session for the right password."""
         given = json.loads(self.request.body)
         if (given["username"], given["password"]) != (USER, PASSWORD):
             self.set_status(401)
@@ -70,32 +78,46 @@ class FirstFactor(RequestHandler):
 class Page(RequestHandler):
     """The portal's page: a form that sends the browser back to where it came from."""
 
-    def get(self):
+    def get(self) -> None:
+        """Show the form."""
         self.write(PAGE)
 
-    def post(self):
+    def post(self) -> None:
+        """Begin a session for the right password, and send the browser back."""
         given = self.get_body_argument("username"), self.get_body_argument("password")
         if given == (USER, PASSWORD):
             begin_session(self)
         self.redirect(self.get_query_argument("rd"))
 
 
-def begin_session(handler):
+def begin_session(handler: RequestHandler) -> None:
     """Set the cookie for all names under the portal's domain, if a browser allows that."""
     session = secrets.token_hex(16)
     handler.application.settings["state"]["sessions"].add(session)
     over = parent(handler.request.headers.get("X-Forwarded-Host", ""))
-    scope = {"domain": over} if "." in over else {}
-    handler.set_cookie("authelia_session", session, httponly=True, secure=bool(scope), **scope)
+    domain = over if "." in over else None
+    handler.set_cookie(
+        "authelia_session", session, domain=domain, httponly=True, secure=bool(domain)
+    )
 
 
-def parent(host):
+def parent(host: str) -> str:
     """Return the domain of a name; the portal is under the same domain."""
     return host.partition(".")[2]
 
 
-def portal(path=""):
-    """Return the stub's application, which is served under a name of the same domain."""
+def portal(path: str = "") -> Application:
+    """Return the application, which is served under a name of the same domain."""
     pages = [("/api/firstfactor", FirstFactor), ("/", Page)] + [(check, Check) for check in CHECKS]
     handlers = [(path + place, handler) for place, handler in pages]
     return Application(handlers, state={"sessions": set()}, path=path)
+
+
+async def serve(port: str, address: str = "") -> None:
+    """Serve the stand-in until the process is ended."""
+    portal().listen(int(port), address)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(*sys.argv[1:]))
