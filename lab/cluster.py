@@ -9,7 +9,7 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from lab import network, processes, single, swarm
-from lab.debian import BASE, ensure_base, ensure_packages, let_services_start
+from lab.debian import BASE, ensure_base, ensure_engine, ensure_packages, let_services_start
 from lab.engine import connect, start_engines
 from lab.images import STEP_SECONDS, Image, is_pulled, publish, pull, wanted
 from lab.layout import Lab, Node
@@ -95,6 +95,8 @@ def raise_nodes(lab: Lab) -> None:
     """Start what is down: network, engines, services and Swarm; `LabError` says what failed."""
     _load_modules()
     network.raise_network(lab)
+    if lab.engine:
+        ensure_engine(lab.debian)
     start_engines(lab.nodes, dns=[lab.name_server])
     start_services(lab)  # second: the start of an engine ends what is left of its node
     swarm.form(lab.nodes)

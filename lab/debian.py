@@ -2,7 +2,7 @@
 
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree, which
@@ -14,6 +14,7 @@ from lab.shell import LabError, run, say, step
 SUITE = "bookworm"
 BASE = f"dask-swarm-base:{SUITE}"
 _BASE_PACKAGES = ("bash", "ca-certificates", "python3", "python3-venv", "tini")
+_ENGINE_PACKAGES = ("ca-certificates", "docker.io", "iproute2", "iptables", "kmod", "procps")
 _LEFT_OUT = ("./usr/share/doc", "./usr/share/locale", "./usr/share/man", "./var/cache/apt",
              "./var/lib/apt/lists", "./var/log", "./dev", "./proc", "./sys")  # fmt: skip
 # It ends with this program, and takes the programs it has started and its mounts along.
@@ -58,10 +59,22 @@ def ensure_base(engine: "docker.APIClient", folder: Path) -> str:
     """Return the tag of the base image; makes the image in `folder`, which is emptied."""
     if not engine.images(BASE):
         with step(f"base image from Debian {SUITE} packages"):
-            _bootstrap(folder)
+            _bootstrap(folder, SUITE, _BASE_PACKAGES)
             _import(engine, folder)
             rmtree(folder)
     return BASE
+
+
+def ensure_engine(root: Path) -> None:
+    """Make a Debian system with an engine in `root`, whose name is the release, if it is missing.
+
+    Raises `LabError` where the release cannot be read.
+    """
+    if not root.exists():
+        with step(f"the engine of Debian {root.name}"):
+            unfinished = root.with_suffix(".part")
+            _bootstrap(unfinished, root.name, _ENGINE_PACKAGES)
+            unfinished.rename(root)
 
 
 def fetch_file(package: str, suite: str, file: str, place: Path) -> None:
@@ -109,12 +122,13 @@ def _services_kept_still() -> Iterator[None]:
         let_services_start()
 
 
-def _bootstrap(root: Path) -> None:
+def _bootstrap(root: Path, suite: str, packages: Sequence[str]) -> None:
     rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    include = f"--include={','.join(_BASE_PACKAGES)}"
-    command = ["debootstrap", "--variant=minbase", include, SUITE, str(root), _mirror()]
-    run([*_BOUND, *command], seconds=600)
+    # The script of the newest release serves releases that this machine's debootstrap lacks.
+    script = "/usr/share/debootstrap/scripts/sid"
+    words = ["--variant=minbase", f"--include={','.join(packages)}", suite, str(root), _mirror()]
+    run([*_BOUND, "debootstrap", *words, script], seconds=600)
 
 
 def _import(engine: "docker.APIClient", root: Path) -> None:

@@ -29,6 +29,24 @@ mkdir -p /run/docker "$(dirname "$file")"
 test -e "$file" || echo "$names" > "$file"
 exec dockerd --config-file "$2"
 """
+# `chroot` would not do: the engine remounts its root when it unpacks a layer.
+_SCRIPT_IN_ROOT = """
+set -e
+hostname "$1"
+directory=$(dirname "$2")
+mount --bind "$3" "$3"
+for part in proc sys dev; do mount --rbind "/$part" "$3/$part"; done
+mount -t tmpfs tmpfs "$3/run"
+mkdir -p /run/docker "$3/run/docker" "$3/$directory" "$3/old"
+mount --bind "$directory" "$3/$directory"
+cat /etc/resolv.conf > "$3/run/resolv.conf"
+touch "$3/etc/resolv.conf"
+mount --bind "$3/run/resolv.conf" "$3/etc/resolv.conf"
+cd "$3"
+pivot_root . old
+umount --lazy /old
+exec dockerd --config-file "$2"
+"""
 
 
 def connect(address: str, *, seconds: int = ANSWER_SECONDS) -> "docker.APIClient":
@@ -90,7 +108,8 @@ def _start(engine: Engine, settings: dict[str, object]) -> processes.Daemon:
     command = [
         *engine.inside,
         *("unshare", "--uts", "--mount"),
-        *("sh", "-c", _SCRIPT, "sh", engine.hostname, str(config)),
+        *("sh", "-c", _SCRIPT_IN_ROOT if engine.root else _SCRIPT),
+        *("sh", engine.hostname, str(config), str(engine.root)),
     ]
     return processes.start(
         f"the engine {engine.name}",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 STATE = Path("/var/lib")
 NAMESPACES = Path("/run/netns")
+DEBIAN = "forky"  # the release with the newer engine
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,11}")
 
 
@@ -19,6 +20,7 @@ class Engine:
     directory: Path
     cgroup: str
     namespace: Path | None  # none: this machine's own
+    root: Path | None = None  # a Debian system with its own engine; none: this machine's
 
     @property
     def inside(self) -> list[str]:
@@ -55,12 +57,18 @@ class Lab:
     """A lab. The usual lab has no name; a second lab has a name."""
 
     name: str = ""
+    engine: str = ""  # of the nodes: this machine's, or that of a Debian release
 
     def __post_init__(self) -> None:
         if self.name and not _NAME.fullmatch(self.name):
             raise ValueError(
                 f"DASK_SWARM_LAB: {self.name!r} cannot name a lab. Allowed are at most 12 of a-z,"
                 " 0-9 and '-', a letter first, for example 'second'"
+            )
+        if self.engine not in ("", DEBIAN):
+            raise ValueError(
+                f"DASK_SWARM_LAB_ENGINE: {self.engine!r} names no engine. Allowed are {DEBIAN!r}"
+                " and nothing, which means the engine of this machine"
             )
 
     @property
@@ -150,17 +158,26 @@ class Lab:
     def _address(self, host: int) -> str:
         return f"10.{77 + self.offset}.0.{host}"
 
+    @property
+    def debian(self) -> Path:
+        """The Debian system whose engine is newer than this machine's."""
+        return self.directory / DEBIAN
+
     def _node(self, name: str, role: str, host: int) -> Node:
         return Node(
             name=name,
             directory=self.directory / name,
             cgroup=f"{self.cgroup}/{name}",
             namespace=NAMESPACES / f"{self.prefix}-{name}",
+            root=self.debian if self.engine else None,
             role=role,
             address=self._address(host),
         )
 
 
 def chosen_lab() -> Lab:
-    """The lab named by the environment variable `DASK_SWARM_LAB`, or else the usual lab."""
-    return Lab(name=os.environ.get("DASK_SWARM_LAB", ""))
+    """The lab that the environment chooses: `DASK_SWARM_LAB`, `DASK_SWARM_LAB_ENGINE`."""
+    return Lab(
+        name=os.environ.get("DASK_SWARM_LAB", ""),
+        engine=os.environ.get("DASK_SWARM_LAB_ENGINE", ""),
+    )

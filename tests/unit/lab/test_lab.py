@@ -41,9 +41,24 @@ class TestLayout:
     def test_the_environment_chooses(self, monkeypatch):
         """The usual lab unless another one is named."""
         monkeypatch.delenv("DASK_SWARM_LAB", raising=False)
+        monkeypatch.delenv("DASK_SWARM_LAB_ENGINE", raising=False)
         assert Lab() == chosen_lab()
         monkeypatch.setenv("DASK_SWARM_LAB", "second")
         assert Lab(name="second") == chosen_lab()
+        monkeypatch.setenv("DASK_SWARM_LAB_ENGINE", "forky")
+        assert Lab(name="second", engine="forky") == chosen_lab()
+
+    def test_nodes_have_the_chosen_engine(self):
+        """Only the nodes: images are built by the engine of this machine."""
+        assert {None} == {node.root for node in Lab().nodes}
+        lab = Lab(engine="forky")
+        assert {lab.debian} == {node.root for node in lab.nodes}
+        assert lab.builder.root is None
+
+    def test_other_engines_are_refused(self):
+        """The message names the engine that there is."""
+        with pytest.raises(ValueError, match=r"DASK_SWARM_LAB_ENGINE: 'sid'.*'forky'"):
+            Lab(engine="sid")
 
 
 class TestCommands:
@@ -51,6 +66,7 @@ class TestCommands:
     def usual_lab(self, monkeypatch):
         """Forget the lab that the environment names, and keep PATH."""
         monkeypatch.delenv("DASK_SWARM_LAB", raising=False)
+        monkeypatch.delenv("DASK_SWARM_LAB_ENGINE", raising=False)
         monkeypatch.setenv("PATH", "/usr/bin")
 
     @pytest.mark.parametrize("command", ["up", "down", "status", "image"])
