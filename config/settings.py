@@ -203,28 +203,6 @@ class SharedSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkSettings:
-    """The cluster's network, and the `others` that workers and notebook join.
-
-    `mode` is managed or external. Without a `subnet` Swarm chooses one.
-    """
-
-    mode: Annotated[str, _choice("networkMode", "managed", "external", example="managed")]
-    subnet: Annotated[str, Setting("networkSubnet", subnet, "192.168.64.0/24")]
-    mtu: Annotated[int, Setting("networkMtu", whole_number(576, 9216), "1400")]
-    encrypted: Annotated[bool, Setting("networkEncrypted", yes_or_no, "true")]
-    others: Annotated[
-        tuple[str, ...], Setting("networks", network_names, "--path 'networks[0]' minio-network")
-    ]
-
-    @property
-    def options(self) -> dict[str, str]:
-        """Return the driver's options; Docker's defaults are left out."""
-        mtu = {MTU_OPTION: str(self.mtu)} if self.mtu != DEFAULT_MTU else {}
-        return mtu | ({ENCRYPTED_OPTION: ""} if self.encrypted else {})
-
-
-@dataclass(frozen=True, kw_only=True)
 class TlsSettings:
     """Whether the cluster is encrypted, and the numbers of the CAs that sign its certificates.
 
@@ -260,6 +238,28 @@ class PrefectSettings:
     name: Annotated[str, Setting("prefectName", dns_label, "prefect")]
     cpus: Annotated[Decimal, _cpus("prefectCpus")]
     memory: Annotated[int, _memory("prefectMemory")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """The cluster's network, and the `others` that workers and notebook join.
+
+    `mode` is managed or external. Without a `subnet` Swarm chooses one.
+    """
+
+    mode: Annotated[str, _choice("networkMode", "managed", "external", example="managed")]
+    subnet: Annotated[str, Setting("networkSubnet", subnet, "192.168.64.0/24")]
+    mtu: Annotated[int, Setting("networkMtu", whole_number(576, 9216), "1400")]
+    encrypted: Annotated[bool, Setting("networkEncrypted", yes_or_no, "true")]
+    others: Annotated[
+        tuple[str, ...], Setting("networks", network_names, "--path 'networks[0]' minio-network")
+    ]
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Return the driver's options; Docker's defaults are left out."""
+        mtu = {MTU_OPTION: str(self.mtu)} if self.mtu != DEFAULT_MTU else {}
+        return mtu | ({ENCRYPTED_OPTION: ""} if self.encrypted else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,10 +332,10 @@ class Settings:
     scheduler: SchedulerSettings
     notebook: NotebookSettings
     shared: SharedSettings
-    network: NetworkSettings
     tls: TlsSettings
     object_store: ObjectStoreSettings | None
     prefect: PrefectSettings
+    network: NetworkSettings
     caddy: CaddySettings
     ingress: IngressSettings | None
     health: HealthSettings
@@ -380,10 +380,10 @@ class Settings:
 SLICES = (
     *(ClusterSettings, WorkerSettings, SchedulerSettings, NotebookSettings, SharedSettings),
     *(
-        NetworkSettings,
         TlsSettings,
         ObjectStoreSettings,
         PrefectSettings,
+        NetworkSettings,
         CaddySettings,
         IngressSettings,
         HealthSettings,

@@ -18,7 +18,7 @@ CADDY_PORTS = (80, 443)
 def shared_network(
     services: Iterable[Service], settings: Settings, network_ids: Collection[str]
 ) -> Problem | None:
-    """Return the problem of a Caddy network that another cluster is on too.
+    """Return the problem of the network of an existing Caddy that another cluster is on too.
 
     All services on a network reach each other, so each cluster has a network with Caddy.
     """
@@ -28,13 +28,13 @@ def shared_network(
         return None
     new = f"{cluster}-caddy-network"
     create = f"docker network create --driver overlay {new} && docker service update --network-add"
-    join = f"{create} {new} {settings.caddy.service or '<caddy>'} && "
+    join = f"{create} {new} {settings.caddy.service or '<caddy>'}"
     return Problem(
         key="caddyNetwork",
         found=f"{network!r} is the network of the cluster {', '.join(sorted(others))} too, "
         "and each could use the other's dashboard",
         expected="a network that Caddy shares with this cluster alone",
-        fix=("" if settings.caddy.mode == "managed" else join) + set_command("caddyNetwork", new),
+        fix=f"{join} && {set_command('caddyNetwork', new)}",
     )
 
 

@@ -221,7 +221,7 @@ def _caddy_network_id(settings: Settings, manager: Survey) -> str | None:
 
 
 def _refuse_shared_network(settings: Settings, manager: Survey) -> None:
-    if settings.caddy.mode == "none":
+    if settings.caddy.mode != "external":
         return
     named = [n for n in manager.networks.networks if n["Name"] == settings.caddy.network]
     ids = {network["Id"] for network in named}

@@ -430,8 +430,7 @@ class TestKey:
 
 class TestProof:
     def request_of(self, program):
-        commands = program.of_type(COMMAND)
-        (proof,) = [command for command in commands if command.name.startswith("front")]
+        proof = program.command("front-proof-run")
         assert {"stdin"} <= proof.secret
         return json.loads(proof.inputs["stdin"])
 
@@ -489,7 +488,7 @@ class TestProof:
         """The deployment cannot know when the sites are served."""
         program = run(**AUTHELIA)
         names = {command.name for command in program.of_type(COMMAND)}
-        assert {"dask-health-run", "dask-shutdown-run"} == names
+        assert {"dask-health-run", "dask-network-overlay-release", "dask-shutdown-run"} == names
         assert "front" not in program.outputs["health"]
 
     @pytest.mark.parametrize(

@@ -328,7 +328,7 @@ def test_the_notebook_leaves_the_clusters_network_to_the_tasks(run):
 
 def test_a_network_without_addresses_is_an_error():
     """Otherwise the scheduler would listen on no network."""
-    with pytest.raises(pulumi.RunError, match="dask-network has no range"):
+    with pytest.raises(pulumi.RunError, match="network has no range"):
         subnets_of([SimpleNamespace(subnet=""), SimpleNamespace(subnet="fd00::/64")])
 
 

@@ -38,11 +38,6 @@ class TestSharedNetwork:
         assert problem.fix.endswith("pulumi config set caddyNetwork blue-caddy-network")
         assert "docker service update --network-add blue-caddy-network <caddy>" in problem.fix
 
-    def test_a_managed_caddy_only_needs_another_name(self, settings):
-        """The stack creates its network."""
-        problem = shared_network([service("dask_caddy", "n1")], settings(**MANAGED), ["n1"])
-        assert "pulumi config set caddyNetwork blue-caddy-network" == problem.fix
-
     @pytest.mark.parametrize(
         "other",
         [

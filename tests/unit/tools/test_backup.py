@@ -18,6 +18,7 @@ SERVICES = {"notebook": "dask_notebook", "caddy": "dask_caddy"}
 STATE = {
     "resources": [
         {"type": "pulumi:providers:docker", "urn": "x::swarm", "inputs": {"host": "ssh://m"}},
+        {"type": "dask:swarm:DaskCluster", "urn": "x::dask"},
         {"type": "n", "urn": "x::dask-network-overlay", "id": "net"},
         {"type": "s", "urn": "x::dask-notebook-service", "id": "dask_notebook"},
         {"type": "s", "urn": "x::front-caddy", "id": "dask_caddy"},
