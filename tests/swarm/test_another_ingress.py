@@ -13,6 +13,7 @@ from tests.swarm.conftest import (
 from tests.swarm.ingress import DOMAIN, MANAGED_CADDY
 from tools.deploy import deploy
 
+pytestmark = pytest.mark.skipif("pulumi" not in RUNNERS, reason="only the Pulumi CLI replaces")
 PORTAL = {"autheliaPortal": "https://portal.localhost", "autheliaAddress": "authelia:9091"}
 EXISTING_CADDY = {"caddyNetwork": "caddy-network", "domain": DOMAIN} | PORTAL
 RENAMED = MANAGED_CADDY | {"caddyNetwork": "dask-renamed-network"}
@@ -22,8 +23,8 @@ MANAGED = {"dask_caddy", "dask_caddy_reloader"}
 
 @pytest.fixture(scope="module")
 def deployment(deployed, swarm):
-    """Return a small deployment with a managed Caddy, by the engine if there is one."""
-    with deployed(RUNNERS[-1], **SMALL, **MANAGED_CADDY) as deployment:
+    """Return a small deployment with a managed Caddy."""
+    with deployed("pulumi", **SMALL, **MANAGED_CADDY) as deployment:
         yield deployment
     assert not wait_until_gone(swarm)
 
@@ -42,8 +43,7 @@ def check(deployment, swarm):
         assert (MANAGED if "caddyMode" in config else set()) == caddy
         sites = {name for name in leftovers(swarm) if name.startswith("front")}
         assert bool(config["domain"]) == bool(sites)
-        if deployment.runner.name == "pulumi":
-            deployment.run("preview", "--expect-no-changes")
+        deployment.run("preview", "--expect-no-changes")
 
     return has_only
 
@@ -51,8 +51,7 @@ def check(deployment, swarm):
 def test_a_killed_up_that_renames_the_network_is_finished(deployment, swarm, check):
     """The next `up` does not delete again what is gone, and removes the old network."""
     deployment.configure(**SMALL, **RENAMED)
-    if deployment.runner.name == "pulumi":
-        kill(deployment, "up", lambda: len(cluster_services(swarm)) < 3)
+    kill(deployment, "up", lambda: len(cluster_services(swarm)) < 3)
     assert 0 == deploy(deployment.runner, "up")
     check(RENAMED)
 

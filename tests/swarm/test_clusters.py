@@ -122,7 +122,8 @@ def test_what_two_clusters_cannot_share_is_refused(other, swarm, config, problem
 def test_a_failed_up_changes_nothing_of_the_other_cluster(default, other, swarm, lab, images):
     """Its tasks keep running, and it is still proven."""
     before = tasks_of(swarm, "dask")
-    other.configure(**JOINED | {"image": derived.that_dies(lab.docker_host, images["image"])})
+    image = derived.that_dies(lab.docker_host, images["image"])
+    other.configure(**JOINED | {"image": image, "healthDeadline": 60})
     assert f"{OTHER}_worker.1" in other.fail("up")
     assert before == tasks_of(swarm, "dask")
 
