@@ -26,7 +26,6 @@ REFUSED = re.compile(r"(?i)unauthorized|denied|authentication required|no basic 
 # The provider prefers the user in this variable to Docker's config file.
 USER_VARIABLE = "DOCKER_REGISTRY_USER"
 
-
 Logins = Mapping[str, Mapping[str, str]]
 
 
@@ -106,7 +105,7 @@ def _check_login(registry: str, login: Mapping[str, str]) -> None:
 
 
 def refusal(key: str, image: ImageReference, error: APIError) -> Problem | None:
-    """Return the problem of an image that its registry shows to nobody without a login."""
+    """Return the problem of an image that its registry shows only with a login."""
     registry = registry_at(_address(image))
     if not REFUSED.search(str(error.explanation)):
         return None
