@@ -251,8 +251,9 @@ def _container(context: Context) -> Mapping[str, Any]:
 
 
 def _no_index(match: re.Match[str], _: Context) -> Cause:
+    host = f" at {match['host']}" if match["host"] else ""
     return Cause(
-        text=f"pip cannot connect to its package index at {match['host']} ({match['error']})",
+        text=f"pip cannot connect to its package index{host} ({match['error']})",
         fix="give the nodes a way to the index, or use images that have the packages and set "
         "extraPipPackages to []",
     )
@@ -281,7 +282,7 @@ def _foreign_volume(match: re.Match[str], context: Context) -> Cause | None:
 
 
 _LOG_EXPLANATIONS: tuple[tuple[str, Callable[[re.Match[str], Context], Cause | None]], ...] = (
-    (r"after connection broken by '(?P<error>\w+)\(.*?host='(?P<host>[^']+)'", _no_index),
+    (r"after connection broken by '(?P<error>\w+)(?:.*?host='(?P<host>[^']+)')?", _no_index),
     (r"No matching distribution found for (\S+)", _no_package),
     (r"(?i)permission denied: b?['\"]([^'\"]+)", _foreign_volume),
 )

@@ -35,15 +35,6 @@ def that_never_works(docker_host, image):
     return _derived(docker_host, image, "sleeps", entrypoint)
 
 
-def whose_pip_has_no_index(docker_host, image):
-    """Return an image in the registry that installs packages, from where no program listens."""
-    install = "python -m pip install --retries 1 --index-url http://127.0.0.1:9/simple"
-    program = f'set -e; {install} $EXTRA_PIP_PACKAGES; exec "$@"'
-    return _derived(
-        docker_host, image, "no-index", {"Entrypoint": ["sh", "-c", program, "prepare"]}
-    )
-
-
 def _derived(docker_host, image, tag, conf, program="pass"):
     repository = image.partition("@")[0].rpartition(":")[0]
     with closing(docker.DockerClient(docker_host)) as engine:

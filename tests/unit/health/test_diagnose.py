@@ -258,6 +258,11 @@ RETRYING = (
     """after connection broken by 'NewConnectionError("HTTPSConnection(host='pypi.org', """
     """port=443): Failed to establish a new connection: [Errno 111] refused")': /simple/s3fs/"""
 )
+OLDER_RETRYING = (
+    "WARNING: Retrying (Retry(total=4, connect=None)) after connection broken by "
+    "'NewConnectionError('<pip._vendor.urllib3.connection.HTTPSConnection object at 0x7f>: "
+    "Failed to establish a new connection: [Errno 111] Connection refused')': /simple/s3fs/"
+)
 NO_MATCH = "ERROR: No matching distribution found for s3fs"
 DENIED = "PermissionError: [Errno 13] Permission denied: '/home/jovyan/.local/share/jupyter'"
 
@@ -268,6 +273,11 @@ DENIED = "PermissionError: [Errno 13] Permission denied: '/home/jovyan/.local/sh
         (
             [RETRYING, NO_MATCH],
             "pip cannot connect to its package index at pypi.org (NewConnectionError)",
+            "give the nodes a way to the index",
+        ),
+        (
+            [OLDER_RETRYING],
+            "pip cannot connect to its package index (NewConnectionError)",
             "give the nodes a way to the index",
         ),
         ([NO_MATCH], "pip finds no s3fs", "curl -I https://pypi.org/simple/"),
