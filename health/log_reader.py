@@ -23,7 +23,8 @@ class LogReader:
         self.progress = "starting the probe"
         self.members: list[str] | None = None
         self.outcome: dict[str, Any] | None = None
-        self._inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        # No SimpleQueue: a signal at the end of its time limit makes `get` wait for ever.
+        self._inbox: queue.Queue[dict[str, Any]] = queue.Queue()
 
     def follow(self, service_id: str) -> None:
         """Follow the log of a service until the launcher ends."""
