@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import CalledProcessError
 
+from config.names import network_name
 from swarm import leftovers
 from swarm.causes import error_of, spell_size
 from swarm.manager import MANAGER_ERRORS, Manager
@@ -23,17 +24,14 @@ from swarm.progress import Progress
 from swarm.shutdown import end_tasks, unfinished
 from swarm.snapshot import Service, Snapshot, replicas
 from tools import volume_agent
-from tools.adopt import CLUSTER
 from tools.runners import ROOT, Runner, say
 from tools.transfer import Agent, Place, Runtime, TransferError, agents
 from tools.volume_agent import BrokenArchiveError, Json
 
 BACKUPS = ROOT / "backups"
 ENDING = ".tar.gz"
-# Logical names, behind the cluster's name.
-NETWORK = "network-overlay"
 NOTEBOOK = "notebook-service"
-# The logical names of the services that keep something, and what it is.
+# The services that keep something, by logical names without the cluster's name, and what it is.
 OWNERS = {
     "notebook": (NOTEBOOK, "the notebook's home"),
     "prefect": ("prefect-service", "Prefect's history"),
@@ -245,10 +243,12 @@ def _stack(runner: Runner) -> Stack:
     except CalledProcessError as error:
         raise TransferError(f"{runner.stack}: {error.stderr.strip()}") from None
     hosts = sorted(leftovers.hosts(state))
-    resources = leftovers.resources(state)
-    cluster = next((_logical_name(r) for r in resources if r["type"] == CLUSTER), "")
-    ids = {_logical_name(r).removeprefix(f"{cluster}-"): r["id"] for r in resources if r.get("id")}
-    if not hosts or NETWORK not in ids or NOTEBOOK not in ids:
+    made = [resource for resource in leftovers.resources(state) if resource.get("id")]
+    named = {str(resource["urn"].rpartition("::")[2]): resource["id"] for resource in made}
+    notebook = next((name for name in named if name.endswith(f"-{NOTEBOOK}")), "")
+    cluster = notebook.removesuffix(f"-{NOTEBOOK}")
+    ids = {name.removeprefix(f"{cluster}-"): identifier for name, identifier in named.items()}
+    if not hosts or not notebook:
         raise TransferError(
             f"{runner.stack}: the stack is not deployed. Fix: make up STACK={runner.stack}"
         )
@@ -265,12 +265,14 @@ def _stack(runner: Runner) -> Stack:
         address=hosts[0],
         manager=manager,
         owners=[_owner(manager, role, services[identifier]) for role, identifier in roles.items()],
-        runtime=Runtime.beside(services[ids[NOTEBOOK]], ids[NETWORK]),
+        runtime=Runtime.beside(services[ids[NOTEBOOK]], _network_id(manager, cluster)),
     )
 
 
-def _logical_name(resource: Json) -> str:
-    return str(resource["urn"].rpartition("::")[2])
+def _network_id(manager: Manager, cluster: str) -> str:
+    # An external network is not in the state.
+    networks = manager.objects("network")
+    return str(next(n["Id"] for n in networks if n["Name"] == network_name(cluster)))
 
 
 def _owner(manager: Manager, role: str, service: Service) -> Owner:
