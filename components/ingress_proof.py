@@ -67,7 +67,7 @@ def _declare_proof(
         },
         pulumi.ResourceOptions(parent=parent),
     )
-    stdout = declare_program(
+    run = declare_program(
         f"{name}-run",
         "health.ingress",
         request,
@@ -76,7 +76,7 @@ def _declare_proof(
         opts=pulumi.ResourceOptions(parent=parent, depends_on=[args.probe, args.ingress]),
     )
     # A secret input makes the output secret; this output never repeats its input.
-    return pulumi.Output.unsecret(stdout)
+    return pulumi.Output.unsecret(run.stdout)
 
 
 def ingress_request(args: IngressProofArgs, ingress: IngressSettings) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pulumi
 import pulumi_docker as docker
 import pulumi_random as random
 
-from components.program import declare_command
+from components.program import declare_program
 from components.service import Network
 from config.names import network_name
 from config.settings import Settings
@@ -85,7 +85,7 @@ def declare_network(
     )
     # The provider fails at once if a task is on the network. So the services are removed first,
     # then this program waits for their tasks.
-    release = declare_command(
+    release = declare_program(
         f"{name}-release",
         "swarm.release",
         pulumi.Output.json_dumps({"network": network.id}),

@@ -59,7 +59,7 @@ class HealthProbe(pulumi.ComponentResource):
             triggers=[self.attempt],
             docker_host=args.settings.cluster.docker_host,
             opts=child,
-        ).apply(json.loads)
+        ).stdout.apply(json.loads)
         record = pulumi.Output.all(proof, self.attempt).apply(lambda both: record_data(*both))
         docker.ServiceConfig(record_name(args.settings.cluster.name), data=record, opts=child)
         self.health = proof.apply(without_spec_hashes)

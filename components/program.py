@@ -24,22 +24,6 @@ def declare_program(
     triggers: Sequence[pulumi.Input[str]] = (),
     docker_host: str | None = None,
     opts: pulumi.ResourceOptions,
-) -> pulumi.Output[str]:
-    """Declare runs of a program as `declare_command` does; return its standard output."""
-    return declare_command(
-        name, module, request, on=on, triggers=triggers, docker_host=docker_host, opts=opts
-    ).stdout
-
-
-def declare_command(
-    name: str,
-    module: str,
-    request: pulumi.Input[str],
-    *,
-    on: Mapping[Event, str],
-    triggers: Sequence[pulumi.Input[str]] = (),
-    docker_host: str | None = None,
-    opts: pulumi.ResourceOptions,
 ) -> command.local.Command:
     """Declare runs of `module` with `request` on standard input.
 

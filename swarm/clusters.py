@@ -3,12 +3,14 @@
 Owns how the services of other clusters are recognized. Pure, over the manager's answers.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from config.problems import Problem, set_command
 from config.settings import Settings
 from config.workloads import caddy, workloads
 from swarm.manager import cluster_of
+from swarm.networks import services_on
 from swarm.nodes import Node, Task, hostname, matches, usable
 from swarm.snapshot import Service, declared_hash
 
@@ -16,15 +18,16 @@ CADDY_PORTS = (80, 443)
 
 
 def shared_network(
-    services: Iterable[Service], settings: Settings, network_ids: Collection[str]
+    services: Iterable[Service], settings: Settings, network_ids: Iterable[str]
 ) -> Problem | None:
     """Return the problem of the network of an existing Caddy that another cluster is on too.
 
     All services on a network reach each other, so each cluster has a network with Caddy.
     """
     cluster, network = settings.cluster.name, settings.caddy.network
-    others = {cluster_of(_name(s)) for s in services if declared_hash(s) and _on(s, network_ids)}
-    if not (others := others - {cluster}):
+    labelled = [service for service in services if declared_hash(service)]
+    names = chain.from_iterable(services_on(labelled, identifier) for identifier in network_ids)
+    if not (others := {cluster_of(name) for name in names} - {cluster}):
         return None
     new = f"{cluster}-caddy-network"
     create = f"docker network create --driver overlay {new} && docker service update --network-add"
@@ -36,11 +39,6 @@ def shared_network(
         expected="a network that Caddy shares with this cluster alone",
         fix=f"{join} && {set_command('caddyNetwork', new)}",
     )
-
-
-def _on(service: Service, network_ids: Collection[str]) -> bool:
-    attached = service["Spec"]["TaskTemplate"].get("Networks") or []
-    return any(network["Target"] in network_ids for network in attached)
 
 
 def taken_ports(

@@ -54,7 +54,11 @@ class Survey:
     tasks: Sequence[Task]
     services: Mapping[str, str]  # id to name
     networks: Networks = field(default_factory=Networks)
-    described: Sequence[Service] = ()  # the services as the API describes them
+
+    @property
+    def described(self) -> Sequence[Service]:
+        """The services as the API describes them."""
+        return self.networks.services
 
 
 def survey(engine: "docker.APIClient", host: str, cluster: str = DEFAULT_CLUSTER) -> Survey:
@@ -78,7 +82,6 @@ def survey(engine: "docker.APIClient", host: str, cluster: str = DEFAULT_CLUSTER
         tasks=tasks,
         networks=Networks.of(network_name(cluster), info, existing, described, nodes),
         services={service["ID"]: str(service["Spec"]["Name"]) for service in described},
-        described=described,
     )
 
 
@@ -137,9 +140,10 @@ def clock_difference(manager_time: str, asked: float, answered: float) -> float:
     return min(seconds - asked, 0) or max(seconds - answered, 0)
 
 
-def problems(manager: Survey, settings: Settings, image: str | None = None) -> list[Problem]:
-    """Return every problem of the manager and its nodes; `image` is the workers', pinned."""
-    waiting = waiting_workers(manager, settings, image)
+def problems(
+    manager: Survey, settings: Settings, waiting: Sequence[Problem] = ()
+) -> list[Problem]:
+    """Return every problem of the manager and its nodes but those of `waiting_workers`."""
     own = [service_name(settings.cluster.name, role) for role in ON_NETWORK]
     return [
         *_check_versions(manager),
@@ -153,7 +157,8 @@ def problems(manager: Survey, settings: Settings, image: str | None = None) -> l
 def waiting_workers(manager: Survey, settings: Settings, image: str | None) -> list[Problem]:
     """Return the shortage of deployed workers that wait for a node to come back.
 
-    A deployment that leaves the workers as they are can do without them, if some run.
+    A deployment that leaves the workers as they are can do without them, if some run. `image` is
+    the workers', pinned.
     """
     service = deployed_workers(manager, settings)
     if service is None or not _is_deployed(service, workers(settings), image):

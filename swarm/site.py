@@ -75,8 +75,9 @@ def find(settings: Settings) -> Site:
     with _manager(cluster.docker_host, images) as (engine, logins):
         manager = preflight.survey(engine, cluster.docker_host, cluster.name)
         needed_logins = registry.needed_logins(engine, images, logins)
-        known = manager.networks
-        problems += ingress.problems(known.networks, known.services, manager.tasks, settings)
+        problems += ingress.problems(
+            manager.networks.networks, manager.described, manager.tasks, settings
+        )
         image = ask(lambda: _pinned(engine, "image", cluster.image, cluster.platform))
         notebook_image = ask(
             lambda: _pinned(engine, "notebookImage", cluster.notebook_image, cluster.platform)
@@ -88,8 +89,13 @@ def find(settings: Settings) -> Site:
         others = [ask(partial(_other_network_id, n, manager)) for n in settings.network.others]
         deployed = preflight.deployed_workers(manager, settings)
         waiting = preflight.waiting_workers(manager, settings, image)
-        drifted = _drifted(engine, cluster.name, can_be_complete=not waiting)
-    problems[:0] = preflight.problems(manager, settings, image)
+        drifted = drift.drifted(
+            engine.configs(),  # type: ignore[no-untyped-call]
+            manager.described,
+            cluster.name,
+            can_be_complete=not waiting,
+        )
+    problems[:0] = preflight.problems(manager, settings, waiting)
     outage = networks.outage(manager.networks, settings.network)
     if problems or image is None or notebook_image is None:
         raise _unfit(cluster.docker_host, problems)
@@ -115,12 +121,6 @@ def all_images(settings: Settings) -> list[ImageReference]:
     managed = settings.caddy.mode == "managed"
     cluster = settings.cluster
     return [cluster.image, cluster.notebook_image, *([settings.caddy.image] if managed else [])]
-
-
-def _drifted(engine: "docker.APIClient", cluster: str, *, can_be_complete: bool) -> str:
-    configs = engine.configs()  # type: ignore[no-untyped-call]
-    services = engine.services()  # type: ignore[no-untyped-call]
-    return drift.drifted(configs, services, cluster, can_be_complete=can_be_complete)
 
 
 def _unfit(host: str, problems: Sequence[Problem]) -> ConfigError:
