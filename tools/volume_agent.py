@@ -483,7 +483,7 @@ def _tls(protocol: int, order: Json) -> "ssl.SSLContext | None":
 
 
 async def relay() -> None:
-    """Connect standard input and output to `serve`, after a line that says where it is."""
+    """Connect standard input and output to `serve`, after a line with its address."""
     stdin = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)

@@ -92,17 +92,23 @@ def test_a_missing_label_is_reported_with_its_fix(deployment, lab, swarm, reques
     assert "0 of 4 tasks work" in message
 
 
+@contextlib.contextmanager
+def dropping(node, *match):
+    """Drop the packets of the overlay that reach a node and match."""
+    rule = ["INPUT", "-p", "udp", "--dport", "4789", *match, "-j", "DROP"]
+    inside = ["nsenter", f"--net={node.namespace}", "iptables"]
+    subprocess.run([*inside, "-I", *rule], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*inside, "-D", *rule], check=True)
+
+
 def test_a_worker_that_cannot_reach_its_peers_is_reported(deployment, lab, request_text):
     """If only small packets pass, the message names the nodes and the MTU."""
     one, other = lab.nodes[1:]
-    rule = ["INPUT", "-s", other.address, "-p", "udp", "--dport", "4789"]
-    rule += ["-m", "length", "--length", "1000:", "-j", "DROP"]
-    inside = ["nsenter", f"--net={one.namespace}", "iptables"]
-    subprocess.run([*inside, "-I", *rule], check=True)
-    try:
+    with dropping(one, "-s", other.address, "-m", "length", "--length", "1000:"):
         message = failure_of(lab, request_text)
-    finally:
-        subprocess.run([*inside, "-D", *rule], check=True)
     assert "MTU" in message
     assert "lab-data-1" in message
     assert "lab-data-2" in message
@@ -111,17 +117,11 @@ def test_a_worker_that_cannot_reach_its_peers_is_reported(deployment, lab, reque
 def test_a_node_without_the_overlays_port_is_reported(deployment, lab, swarm, request_text):
     """Its workers run, but nothing of the overlay reaches them."""
     node = lab.nodes[2]
-    rule = ["INPUT", "-p", "udp", "--dport", "4789", "-j", "DROP"]
-    inside = ["nsenter", f"--net={node.namespace}", "iptables"]
-    subprocess.run([*inside, "-I", *rule], check=True)
-    try:
-        with contextlib.closing(docker.DockerClient(node.docker_host)) as engine:
-            for container in containers_of(engine, "dask_worker"):
-                container.kill()
-            wait_for("four workers", lambda: count_running(swarm, "dask_worker") == 4)
+    with dropping(node), contextlib.closing(docker.DockerClient(node.docker_host)) as engine:
+        for container in containers_of(engine, "dask_worker"):
+            container.kill()
+        wait_for("four workers", lambda: count_running(swarm, "dask_worker") == 4)
         message = failure_of(lab, request_text)
-    finally:
-        subprocess.run([*inside, "-D", *rule], check=True)
     assert "running on lab-data-2, but the scheduler does not know its worker" in message
     assert "cause: the scheduler knows no worker of lab-data-2: the network" in message
     assert "fix:   open 4789/udp, and 7946 tcp and udp, between lab-data-2 and" in message

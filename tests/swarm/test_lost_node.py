@@ -3,12 +3,11 @@
 from contextlib import contextmanager
 
 import pytest
-from docker import types
 
 from lab import processes
 from tests.conftest import wait_for
 from tests.swarm.conftest import RUNNERS, lab_command, service_of
-from tests.swarm.test_preflight import drained, node_of
+from tests.swarm.test_preflight import drained, node_of, reserving
 from tools.runners import PulumiRunner
 
 OVERCOMMITTED = {
@@ -17,23 +16,13 @@ OVERCOMMITTED = {
     "healthDeadline": 300,
     "proof": "quick",
 }
-NEIGHBOUR = "neighbour"
 
 
 @pytest.fixture(scope="module")
 def neighbour(swarm, images):
     """Run another service, which leaves half a GiB of a data node."""
-    memory = node_of(swarm, "lab-data-1").attrs["Description"]["Resources"]["MemoryBytes"]
-    service = swarm.services.create(
-        images["image"], args=["sleep", "900"], name=NEIGHBOUR, stop_grace_period=0,
-        constraints=["node.hostname==lab-data-1"],
-        resources=types.Resources(mem_reservation=memory - 2**29),
-    )  # fmt: skip
-    try:
-        wait_for("placed task", lambda: any(task.get("NodeID") for task in service.tasks()))
+    with reserving(swarm, images, 2**29) as service:
         yield service
-    finally:
-        service.remove()
 
 
 @pytest.fixture(scope="module", params=RUNNERS)

@@ -192,21 +192,27 @@ def test_a_drained_node_is_reported(preview, swarm):
     assert line.endswith("docker node update --availability active lab-data-2")
 
 
-@pytest.fixture
-def reserved(swarm, images):
-    """Run another service, which reserves most of a data node's memory."""
-    resources = node_of(swarm, "lab-data-1").attrs["Description"]["Resources"]
-    memory = resources["MemoryBytes"]
+@contextmanager
+def reserving(swarm, images, left):
+    """Run another service, which leaves so many bytes of a data node's memory."""
+    memory = node_of(swarm, "lab-data-1").attrs["Description"]["Resources"]["MemoryBytes"]
     service = swarm.services.create(
-        images["image"], args=["sleep", "600"], name=RESERVED, stop_grace_period=0,
+        images["image"], args=["sleep", "900"], name=RESERVED, stop_grace_period=0,
         constraints=["node.hostname==lab-data-1"],
-        resources=types.Resources(mem_reservation=memory - 3 * 2**29),
+        resources=types.Resources(mem_reservation=memory - left),
     )  # fmt: skip
     try:
         wait_for("placed task", lambda: any(task.get("NodeID") for task in service.tasks()))
         yield service
     finally:
         service.remove()
+
+
+@pytest.fixture
+def reserved(swarm, images):
+    """Run another service, which reserves most of a data node's memory."""
+    with reserving(swarm, images, 3 * 2**29) as service:
+        yield service
 
 
 def test_memory_reserved_by_others_is_not_free(preview, reserved):

@@ -1,4 +1,4 @@
-"""pip reads from its file what the config says, and nothing else."""
+"""pip reads from its file the options of the config, and nothing else."""
 
 import json
 from configparser import RawConfigParser

@@ -289,7 +289,7 @@ DENIED = "PermissionError: [Errno 13] Permission denied: '/home/jovyan/.local/sh
     ],
 )
 def test_the_log_shows_the_cause(lines, cause, fix):
-    """The exit status alone says nothing."""
+    """The exit status alone does not show the cause."""
     attempts = failed("task: non-zero exit (1)")
     mounts = [{"Target": "/tmp"}, {"Target": "/home/jovyan", "Source": "dask-notebook"}]
     container = TEMPLATE["ContainerSpec"] | {"Mounts": mounts, "User": "1000:1000"}

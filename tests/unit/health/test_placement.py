@@ -114,7 +114,7 @@ def workers(declared="hash", error=UNAVAILABLE, command="worker"):
 
 
 def test_workers_that_wait_for_a_node_are_missing():
-    """The state of the node says since when."""
+    """The state of the node shows since when."""
     missing = missing_workers(workers(), workers(), {"dask_worker": "hash"}, DOWN)
     assert (1, "data-2 is down, active (since 2026-11-20 03:10 UTC)") == missing
 

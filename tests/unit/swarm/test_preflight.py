@@ -76,7 +76,7 @@ def refusal(kind, text, status=500):
 
 @pytest.fixture(autouse=True)
 def docker_config(tmp_path, monkeypatch):
-    """Return Docker's config file of this test, instead of the logins of whoever runs it."""
+    """Return Docker's config file of this test, instead of the logins of the user who runs it."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     return tmp_path / "config.json"
 

@@ -168,7 +168,7 @@ def test_another_error_is_no_refusal():
 
 
 def test_the_config_file_is_named_without_the_user(docker_config, tmp_path, monkeypatch):
-    """The state is the same, whoever deploys."""
+    """The state is the same for every user who deploys."""
     path = docker_config(LOGIN)
     assert str(path) == registry.config_file()
     user = SimpleNamespace(pw_dir=str(tmp_path.parent))

@@ -36,32 +36,35 @@ def test_a_wrong_size_is_reported_by_worker(members, message):
         check_size(members, Expected(workers=2, threads=2, memory_bytes=2 * GIB))
 
 
+TWO_MISSING = Expected(workers=4, threads=4, memory_bytes=4 * GIB, missing=2)
+
+
+def found_workers(count):
+    """Return so many workers by address."""
+    return {f"tcp://{number}": member() for number in range(count)}
+
+
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_missing_workers_are_allowed_for(monkeypatch, count):
     """Their threads and memory are missing too; more workers may come back, and stay."""
     monkeypatch.setattr(module, "SETTLING_SECONDS", 0)
-    expected = Expected(workers=4, threads=4, memory_bytes=4 * GIB, missing=2)
-    found = {f"tcp://{number}": member() for number in range(count)}
+    found = found_workers(count)
     monkeypatch.setattr(module, "workers_of", lambda _: found)
-    assert found == module.wait_for_members(None, expected)
+    assert found == module.wait_for_members(None, TWO_MISSING)
 
 
 def test_workers_of_a_lost_node_that_the_scheduler_still_knows_are_not_proven(monkeypatch):
     """The scheduler forgets them soon."""
-    expected = Expected(workers=4, threads=4, memory_bytes=4 * GIB, missing=2)
     counts = iter([4, 3, 2])
-    answer = lambda _: {f"tcp://{n}": member() for n in range(next(counts))}  # noqa: E731
-    monkeypatch.setattr(module, "workers_of", answer)
-    assert 2 == len(module.wait_for_members(None, expected))
+    monkeypatch.setattr(module, "workers_of", lambda _: found_workers(next(counts)))
+    assert 2 == len(module.wait_for_members(None, TWO_MISSING))
 
 
 def test_the_workers_that_can_run_must_come(monkeypatch):
     """One worker is not enough where two of four may be missing."""
-    expected = Expected(workers=4, threads=4, memory_bytes=4 * GIB, missing=2)
     counts = iter([1, 1, 2])
-    answer = lambda _: {f"tcp://{n}": member() for n in range(next(counts))}  # noqa: E731
-    monkeypatch.setattr(module, "workers_of", answer)
-    assert 2 == len(module.wait_for_members(None, expected))
+    monkeypatch.setattr(module, "workers_of", lambda _: found_workers(next(counts)))
+    assert 2 == len(module.wait_for_members(None, TWO_MISSING))
     assert [] == list(counts)
 
 
