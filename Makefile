@@ -24,10 +24,10 @@ lab: .venv/installed
 lab-down: .venv/installed
 	@$(PYTHON) -m lab down
 
-# The fast suites mostly wait, so they share the cores; the Swarm suites have the lab to themselves.
+# Most tests wait, so several share the cores. Each process of the Swarm suites has a lab of its own.
 test: .venv/installed
 	@$(PYTHON) -m pytest --numprocesses 4 --dist loadfile tests/unit tests/program tests/front
-	@$(PYTHON) -m pytest tests/swarm
+	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile tests/swarm
 
 # Which faults in the code that guards people no test notices. It stops after MINUTES, goes on there
 # the next time, and takes names, such as FAULTS='config.types*'.

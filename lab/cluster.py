@@ -11,10 +11,10 @@ from requests.exceptions import RequestException
 from lab import network, processes, single, swarm
 from lab.debian import BASE, ensure_base, ensure_engine, ensure_packages, let_services_start
 from lab.engine import connect, start_engines
-from lab.images import STEP_SECONDS, Image, is_pulled, publish, pull, wanted
-from lab.layout import Lab, Node
+from lab.images import STEP_SECONDS, Image, copy, is_pulled, publish, pull, wanted
+from lab.layout import STATE, Lab, Node
 from lab.services import start_services
-from lab.shell import LabError, run, say, step
+from lab.shell import LabError, only_one, run, say, step
 
 _MODULES = ("overlay", "veth", "vxlan")
 _READY = "active, images current"
@@ -45,8 +45,10 @@ def provide_images(lab: Lab) -> None:
     if not network.is_raised(lab):
         raise LabError("the lab is not up. Run `python -m lab up`, which provides the images too")
     images = wanted(lab.registry, BASE)
-    if stale := [image for image in images if not image.published()]:
-        _build(lab, stale)
+    if any(not image.published() for image in images):
+        # One lab at a time: a second lab takes what the usual lab has built.
+        with only_one(STATE / "dask-swarm-images"):
+            _provide(lab, [image for image in images if not image.published()])
     with step("images on every node"), ThreadPoolExecutor() as pool:
         list(pool.map(lambda node: _pull(node, images), lab.nodes))
 
@@ -73,12 +75,13 @@ def _state(node: Node, images: Sequence[Image]) -> str:
     return f"{membership}, {images_state}"
 
 
-def _build(lab: Lab, images: Sequence[Image]) -> None:
+def _provide(lab: Lab, images: Sequence[Image]) -> None:
     start_engines([lab.builder], bridge="none", iptables=False)
     try:
         with connect(lab.builder.docker_host, seconds=STEP_SECONDS) as engine:
-            base = ensure_base(engine, lab.builder.directory / "base")
-            publish(engine, images, base)
+            if missing := [image for image in images if not copy(engine, image, Lab().registry)]:
+                base = ensure_base(engine, lab.builder.directory / "base")
+                publish(engine, missing, base)
     finally:
         processes.end(lab.builder.cgroup)
 

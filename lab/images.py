@@ -86,10 +86,26 @@ def publish(engine: "docker.APIClient", images: Iterable[Image], base: str) -> N
                 _provide_caddy(engine, image, base)
             else:
                 _build(engine, image, base, context.archive())
-        with step(f"pushing {image.reference}"):
-            for tag in (image.content_tag, image.version):
-                engine.tag(image.reference, image.name, tag)
-                follow(engine.push(image.name, tag, stream=True, decode=True), image.reference)
+        _push(engine, image)
+
+
+def copy(engine: "docker.APIClient", image: Image, host: str) -> bool:
+    """Publish what another registry at `host:port` has of the same content; whether it has it."""
+    if not registry.digest(host, image.repository, image.content_tag):
+        return False
+    source = f"{host}/{image.repository}"
+    with step(f"copying {source}:{image.content_tag}"):
+        follow(engine.pull(source, image.content_tag, stream=True, decode=True), source)
+        engine.tag(f"{source}:{image.content_tag}", image.name, image.version)
+    _push(engine, image)
+    return True
+
+
+def _push(engine: "docker.APIClient", image: Image) -> None:
+    with step(f"pushing {image.reference}"):
+        for tag in (image.content_tag, image.version):
+            engine.tag(image.reference, image.name, tag)
+            follow(engine.push(image.name, tag, stream=True, decode=True), image.reference)
 
 
 def is_pulled(engine: "docker.APIClient", image: Image) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab.rehearsal.state import state_file
 from tools.runners import ROOT, Finished, call
 
 
@@ -39,7 +40,7 @@ class RehearsalRunner:
 
     def state(self) -> dict[str, Any]:
         """Return the rehearsal's resources and engines in the form of the engine's state."""
-        file = ROOT / ".pulumi" / "rehearsal" / f"{self.stack}.json"
+        file = ROOT / state_file(self.stack)
         made = json.loads(file.read_text())["resources"] if file.exists() else {}
         hosts = {resource["host"] for resource in made.values()} - {""}
         providers = [

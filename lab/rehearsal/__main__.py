@@ -25,7 +25,7 @@ from lab.config import load_config, secret_keys, stack_file
 from lab.rehearsal import resources
 from lab.rehearsal.commands import stop_scripts
 from lab.rehearsal.program import Harness, Resource, run_program
-from lab.rehearsal.state import State
+from lab.rehearsal.state import State, state_file
 from swarm.offline import OFFLINE, switched_on
 
 BANNER = "*** REHEARSAL: this is not the Pulumi engine. It is for the lab alone. ***"
@@ -131,8 +131,8 @@ def _options() -> argparse.Namespace:
 def main() -> int:
     """Run one command; return 0, 1 after an error, 130 after ^C."""
     options, start = _options(), time.monotonic()
-    file = Path(".pulumi", "rehearsal", f"{options.stack}.json")
-    rehearsal = Rehearsal(State(file, preview=options.command == "preview"))
+    state = State(state_file(options.stack), preview=options.command == "preview")
+    rehearsal = Rehearsal(state)
     if options.command == "output":
         show(rehearsal.state.outputs, options)
         return 0

@@ -1,4 +1,4 @@
-"""What the rehearsal has made: one JSON file for each stack, which holds secrets as they are."""
+"""What the rehearsal has made: one JSON file for each stack of a lab, with secrets as they are."""
 
 import json
 import threading
@@ -6,7 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lab.layout import chosen_lab
 from lab.rehearsal.program import Resource
+
+
+def state_file(stack: str) -> Path:
+    """The file of a stack, below the folder of `Pulumi.yaml`."""
+    return Path(".pulumi", "rehearsal", chosen_lab().name, f"{stack}.json")
 
 
 class State:

@@ -8,6 +8,7 @@ import pulumi
 import pytest
 
 from config.problems import ConfigError
+from lab.rehearsal.state import state_file
 from lab.runners import RehearsalRunner
 from swarm import offline
 from tests.conftest import ROOT
@@ -119,7 +120,7 @@ def test_a_machine_without_docker_can_preview(tmp_path, monkeypatch, runner):
     for name in ("scheduler", "workers", "notebook"):
         assert f"dask-{name}-service" in output
     assert "offline: image: ghcr.io/dask/dask:2026.7.1-py3.12, not in" in output
-    assert not (ROOT / ".pulumi" / "rehearsal" / "elsewhere.json").exists()
+    assert not (ROOT / state_file("elsewhere")).exists()
 
 
 def test_the_rehearsal_needs_no_passphrase(tmp_path, monkeypatch):

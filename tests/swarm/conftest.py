@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
@@ -19,11 +20,14 @@ import yaml
 
 from lab.config import dev_images
 from lab.layout import chosen_lab
+from lab.rehearsal.state import state_file
 from lab.runners import RehearsalRunner
 from tests.conftest import ROOT, wait_for
 from tests.swarm import ingress, sshd
 from tools.runners import PulumiRunner, file_backend, installed_cli
 
+if (WORKER := os.environ.get("PYTEST_XDIST_WORKER", "gw0")) != "gw0":
+    os.environ["DASK_SWARM_LAB"] = WORKER  # a lab of its own
 RUNNERS = ["rehearsal", "pulumi"] if installed_cli() else ["rehearsal"]
 DRAIN_SECONDS = 90
 
@@ -168,7 +172,7 @@ def new_deployment(defaults_for_lab, tmp_path_factory):
             runner = PulumiRunner(cli=installed_cli(), settings=settings, **common)
         else:
             # An interrupted run may have left it, perhaps of an older lab.
-            (ROOT / ".pulumi" / "rehearsal" / f"{stack}.json").unlink(missing_ok=True)
+            (ROOT / state_file(stack)).unlink(missing_ok=True)
             runner = RehearsalRunner(**common)
         deployment = Deployment(runner=runner, config_file=config_file, defaults=defaults)
         deployment.configure()
@@ -247,7 +251,7 @@ def proof_records(swarm):
 
 def probe_request():
     """Return the request of the probe that the rehearsal's stack has run."""
-    state = json.loads((ROOT / ".pulumi" / "rehearsal" / "test.json").read_text())
+    state = json.loads((ROOT / state_file("test")).read_text())
     command = state["resources"]["command:local:Command::dask-health-run"]
     return json.loads(command["inputs"]["stdin"])
 
