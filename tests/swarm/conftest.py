@@ -18,12 +18,13 @@ import psutil
 import pytest
 import yaml
 
+from lab import sshd
 from lab.config import dev_images
 from lab.layout import chosen_lab
 from lab.rehearsal.state import state_file
 from lab.runners import RehearsalRunner
 from tests.conftest import ROOT, wait_for
-from tests.swarm import ingress, sshd
+from tests.swarm import ingress
 from tools.runners import PulumiRunner, file_backend, installed_cli
 
 if (WORKER := os.environ.get("PYTEST_XDIST_WORKER", "gw0")) != "gw0":

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
+from lab import sshd
 from tests.conftest import ROOT, wait_for
-from tests.swarm import sshd
 from tests.swarm.conftest import (
     RUNNERS,
     cluster_services,

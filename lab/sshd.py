@@ -4,12 +4,14 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab.debian import ensure_packages
-from tests.conftest import wait_for
+from lab.layout import Node
+from lab.shell import LabError, run, wait_for
 
 USER = "me@corp"  # a domain's account
 ALIAS = "swarm_manager"  # in the user's ssh config
@@ -64,40 +66,43 @@ class Server:
     port: int = PORT
 
     @property
-    def address(self):
+    def address(self) -> str:
+        """The address of the manager for a Docker client on the control host."""
         return f"ssh://root@{self.host}:{self.port}"
 
-    def with_a_shell(self):
+    def with_a_shell(self) -> "Server":
         """Return the same server with the port where a user has a shell."""
         return replace(self, port=SHELL_PORT)
 
     @property
-    def home(self):
+    def home(self) -> Path:
+        """The home directory of the control host's user."""
         return self.folder / "home"
 
     @property
-    def known_hosts(self):
+    def known_hosts(self) -> Path:
+        """The user's file of known hosts."""
         return self.home / ".ssh" / "known_hosts"
 
-    def command(self, *words):
+    def command(self, *words: str) -> list[str]:
         """Return the command line that runs a command on the control host."""
         return [str(self.folder / "control-host"), *words]
 
-    def trust(self, key="host_key"):
+    def trust(self, key: str = "host_key") -> None:
         """Write the known hosts file with the server's key, another key, or no key."""
         ports = ",".join(f"[{self.host}]:{port}" for port in (PORT, SHELL_PORT))
         public = (self.folder / f"{key}.pub").read_text() if key else ""
         self.known_hosts.write_text(f"{ports} {public}" if key else "")
 
-    def logins(self):
+    def logins(self) -> int:
         """Return the number of accepted connections so far."""
         return (self.folder / "log").read_text().count("Accepted publickey")
 
-    def commands(self):
+    def commands(self) -> set[str]:
         """Return the commands that were run on the manager."""
         return set((self.folder / "commands").read_text().splitlines())
 
-    def hang_up(self):
+    def hang_up(self) -> None:
         """Close the connection that ssh keeps for the next command."""
         call = self.command("ssh", "-F", "swarm/ssh_config", "-O", "exit", self.address)
         environment = os.environ | {"DASK_SWARM_FIRST": "1"}
@@ -105,7 +110,7 @@ class Server:
 
 
 @contextmanager
-def running(node, folder):
+def running(node: Node, folder: Path) -> Iterator[Server]:
     """Run a server on a node of the lab, with all its files in `folder`."""
     ensure_packages(["sshd"])
     server = Server(host=node.address, folder=folder)
@@ -114,9 +119,10 @@ def running(node, folder):
     inside = ["nsenter", f"--target={pid}", "--net", "--mount"]
     # The server ends with the tests, however they end.
     bound = [*inside, "unshare", "--mount", "setpriv", "--pdeathsig", "TERM"]
-    process = subprocess.Popen([*bound, "sh", "-c", START, "sh", str(node.directory), folder])
+    start = ["sh", "-c", START, "sh", str(node.directory), str(folder)]
+    process = subprocess.Popen([*bound, *start])
     try:
-        wait_for("sshd that listens", lambda: _listens(server, process), START_SECONDS)
+        wait_for("start of sshd", lambda: _listens(server, process), seconds=START_SECONDS)
         yield server
     finally:
         for endpoint in (server, server.with_a_shell()):
@@ -126,16 +132,15 @@ def running(node, folder):
         subprocess.run([*inside, "rm", "-f", "/run/docker.sock"], check=False)
 
 
-def _prepare(server):
+def _prepare(server: Server) -> None:
     folder = server.folder
     for key in ("host_key", "user_key", "other_key"):
-        generate = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key]
-        subprocess.run(generate, check=True)
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)])
     (server.home / ".ssh").mkdir(parents=True, mode=0o700)
     config = SSH_CONFIG.format(folder=folder, alias=ALIAS, host=server.host, port=PORT)
     (server.home / ".ssh" / "config").write_text(config)
     (folder / "bin").mkdir()
-    (folder / "bin" / "docker").symlink_to(shutil.which("docker"))
+    (folder / "bin" / "docker").symlink_to(shutil.which("docker") or "/usr/bin/docker")
     (folder / "commands").touch()
     settings = SETTINGS.format(port=PORT, shell_port=SHELL_PORT, folder=folder)
     (folder / "sshd_config").write_text(settings)
@@ -146,7 +151,7 @@ def _prepare(server):
     server.trust()
 
 
-def _write_passwd(folder, home):
+def _write_passwd(folder: Path, home: Path) -> None:
     lines = [line.split(":") for line in Path("/etc/passwd").read_text().splitlines()]
     for fields in lines:
         if fields[0] == "root":
@@ -156,8 +161,9 @@ def _write_passwd(folder, home):
     (folder / "passwd").write_text("".join(":".join(fields) + "\n" for fields in lines))
 
 
-def _listens(server, process):
+def _listens(server: Server, process: "subprocess.Popen[bytes]") -> bool:
     log = server.folder / "log"
     text = log.read_text() if log.exists() else ""
-    assert process.poll() is None, f"sshd ended: {text}"
+    if process.poll() is not None:
+        raise LabError(f"sshd ended: {text}")
     return "listening on" in text
