@@ -11,7 +11,9 @@ from bench.context import Context, prepared
 from bench.cycles import cycles
 from bench.deploying import deploying
 from bench.floor import floor
+from bench.growth import growth
 from bench.ingress import ingress
+from bench.over_ssh import over_ssh
 from bench.recovery import recovery
 from bench.scaling import scaling
 from bench.worker import worker
@@ -23,8 +25,10 @@ BENCHES: dict[str, Callable[[Context, int], Iterator[str]]] = {
     "deploy": deploying,
     "encryption": encryption,
     "floor": floor,
+    "growth": growth,
     "ingress": ingress,
     "recovery": recovery,
+    "ssh": over_ssh,
     "scaling": scaling,
     "work": working,
     "worker": worker,

@@ -41,11 +41,16 @@ class Baseline:
     docker_host: str
     images: Mapping[str, str]
     name: str = "docker stack deploy, then a client"
+    control_host: Sequence[str] = ()  # runs a command on another machine than this
 
     def run(self) -> None:
         """Deploy, then wait in the notebook's container like its user."""
-        self._docker("stack", "deploy", "--compose-file", str(COMPOSE), STACK)
+        self.deploy()
         self._docker("exec", self._notebook(), "python", "-c", CLIENT)
+
+    def deploy(self) -> None:
+        """Deploy the stack."""
+        self._docker("stack", "deploy", "--compose-file", str(COMPOSE), STACK)
 
     def undo(self) -> None:
         """Remove the stack."""
@@ -62,16 +67,24 @@ class Baseline:
         raise TimeoutError(f"the original stack's notebook did not start within {DEADLINE} s")
 
     def _docker(self, *arguments: str) -> str:
-        images = {"IMAGE": self.images["image"], "NOTEBOOK_IMAGE": self.images["notebookImage"]}
+        return self.call("docker", "--host", self.docker_host, *arguments)
+
+    def call(self, *command: str) -> str:
+        """Return the output of a command that must succeed, on the control host."""
         done = subprocess.run(
-            ["docker", "--host", self.docker_host, *arguments],
-            env=dict(os.environ) | images,
+            [*self.control_host, *command],
+            env=dict(os.environ) | self.variables,
             check=True,
             text=True,
             stdout=subprocess.PIPE,
             timeout=DEADLINE,
         )
         return done.stdout
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables of the compose file."""
+        return {"IMAGE": self.images["image"], "NOTEBOOK_IMAGE": self.images["notebookImage"]}
 
 
 @dataclass(frozen=True, kw_only=True)

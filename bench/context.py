@@ -3,7 +3,7 @@
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,17 +58,20 @@ class Context:
 
 
 @contextmanager
-def prepared() -> Iterator[Context]:
-    """Yield a context on the lab, which must be up."""
+def prepared(stack: str = "bench", control_host: Sequence[str] = ()) -> Iterator[Context]:
+    """Yield a context on the lab, which must be up; two at a time need stacks of two names.
+
+    `control_host` runs a command on another machine than this.
+    """
     lab = chosen_lab()
     with tempfile.TemporaryDirectory() as name:
         folder, images = Path(name), dev_images(lab)
-        config_file = folder / "Pulumi.bench.yaml"
+        config_file = folder / f"Pulumi.{stack}.yaml"
         config = {"dockerHost": lab.docker_host, "extraPipPackages": []} | images
         values = {f"dask-swarm:{key}": value for key, value in config.items()}
         config_file.write_text(yaml.safe_dump({"config": values}))
         (folder / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())
-        runners = _runners(folder, config_file)
+        runners = _runners(stack, folder, config_file, control_host)
         yield Context(
             lab=lab, folder=folder, config_file=config_file, images=images, runners=runners
         )
@@ -81,13 +84,21 @@ def configure(config_file: Path, config: Mapping[str, object]) -> None:
     config_file.write_text(yaml.safe_dump(stack))
 
 
-def _runners(folder: Path, config_file: Path) -> tuple[Runner, ...]:
-    rehearsal = RehearsalRunner(stack="bench", config_file=config_file)
+def _runners(
+    stack: str, folder: Path, config_file: Path, control_host: Sequence[str]
+) -> tuple[Runner, ...]:
+    rehearsal = RehearsalRunner(stack=stack, config_file=config_file, wrapper=control_host)
     cli = installed_cli()
     if cli is None:
         return (rehearsal,)
     settings = file_backend(folder / "state")
-    pulumi = PulumiRunner(stack="bench", cli=cli, config_file=config_file, settings=settings)
+    pulumi = PulumiRunner(
+        stack=stack,
+        cli=cli,
+        config_file=config_file,
+        settings=settings,
+        wrapper=control_host,
+    )
     pulumi.create()
     return (pulumi, rehearsal)
 
