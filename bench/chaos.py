@@ -7,23 +7,31 @@ the computation's user sees.
 import argparse
 import statistics
 import sys
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
+from docker import DockerClient
+
 from bench import pages
+from bench.arms import succeed
 from bench.context import Context, configure, prepared
 from bench.cycles import residue, wait_until_gone
-from bench.faults import FAULTS, Fault
+from bench.faults import FAULTS, SECONDS, Fault, restart_manager
 from bench.measure import with_table
 from bench.recovery import WORKERS, seconds_after
 from bench.under_computation import under_computation
 from lab.layout import Lab
 from lab.services import login_service
+from lab.shell import wait_for
 from tools.runners import ROOT
 
 PAGE = ROOT / "docs" / "recovery.md"
 RIGHT = "right"
 LOST = "ends with its client"
+DURING_UP = "the manager loses power during an `up`"
 BLOCKS, TASKS = 8, 16
 
 Row = tuple[str, str, str]
@@ -47,6 +55,29 @@ def strike(lab: Lab, fault: Fault) -> tuple[float, str]:
     return seconds[0], end
 
 
+def restart_manager_during_up(context: Context, number: int) -> tuple[float, str]:
+    """Cut the manager's power while an `up` proves a change, and run `up` until it succeeds.
+
+    Returns the seconds from the fault until the cluster is proven, and how the first `up` ended.
+    """
+    configure(context.config_file, {"workerThreads": 2 - number % 2})
+    with ThreadPoolExecutor() as pool, closing(DockerClient(context.lab.docker_host)) as manager:
+        first = pool.submit(context.runner.run, "up", capture=True)
+        wait_for(
+            "start of the probe",
+            lambda: any("health" in service.name for service in manager.services.list()),
+            seconds=SECONDS,
+        )
+        start = time.monotonic()
+        restart_manager(context.lab)
+        done = first.result()
+    if not done.returncode:
+        return time.monotonic() - start, "the `up` succeeds"
+    print(done.stdout, done.stderr, file=sys.stderr)
+    succeed(context.runner, "up")
+    return time.monotonic() - start, "the `up` fails, the next `up` succeeds"
+
+
 def last_line(error: Exception) -> str:
     """Return the last line of an error, which has its reason."""
     return str(error).strip().splitlines()[-1]
@@ -62,6 +93,9 @@ def measure(context: Context, only: str, rounds: int) -> list[Row]:
             for fault in FAULTS
             if only in fault.what
         ]
+        if only in DURING_UP:
+            ends = [restart_manager_during_up(context, number) for number in range(rounds)]
+            rows.append(row(DURING_UP, ends))
     wait_until_gone(context.lab, before)
     return rows
 

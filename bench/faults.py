@@ -6,18 +6,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import docker
 
-from bench.context import containers_of
+from bench import ballast
+from bench.context import containers_of, run_in_notebook
 from lab import cluster, network, processes
 from lab.layout import Lab, Node
 from lab.services import start_portal, stop_portal
+from lab.shell import run
 
 SECONDS = 240  # for a fault and its repair
 FREEZE_SECONDS = 40
 CLOSED_SECONDS = 10
+BALLAST = Path(ballast.__file__).read_text()
+SPILL_DIRECTORY = "/tmp/dask-scratch-space/*/storage"  # noqa: S108  in a container
 Container = Any  # docker is typed in part only
 
 
@@ -166,6 +171,23 @@ def _ids(engine: docker.DockerClient, service: str) -> set[str]:
     return {task.id for task in containers_of(engine, service)}
 
 
+def fill_spill_disk(lab: Lab) -> None:
+    """Leave no room where a worker spills, and fill its memory until it pauses; undo both."""
+    with container(lab.nodes[1], "dask_worker") as worker:
+        enter = ["nsenter", "--mount", f"--target={worker.attrs['State']['Pid']}"]
+        status, storage = worker.exec_run(["sh", "-c", f"echo {SPILL_DIRECTORY}"])
+        spill = storage.decode().strip()
+        if status or "*" in spill or " " in spill:
+            raise RuntimeError(f"{SPILL_DIRECTORY} is not one directory: {spill}")
+        run([*enter, "mount", "-t", "tmpfs", "-o", "size=4k", "full", spill])
+        try:
+            networks = worker.attrs["NetworkSettings"]["Networks"]
+            address = networks["dask-network"]["IPAddress"]
+            run_in_notebook(lab.docker_host, "ballast", BALLAST, SECONDS, f"//{address}:")
+        finally:
+            run([*enter, "umount", spill])
+
+
 def restart_data_node(lab: Lab) -> None:
     """Cut a data node's power, and switch the node on again."""
     _restart(lab, lab.nodes[1])
@@ -267,6 +289,7 @@ FAULTS = (
         strike=restart_scheduler_without_registry,
         loses_scheduler=True,
     ),
+    Fault(what="a worker's disk is full", strike=fill_spill_disk, keeps_members=True),
     Fault(what="a data node loses power", strike=restart_data_node),
     Fault(what="the manager loses power", strike=restart_manager, loses_client=True),
     Fault(what="a data node is drained", strike=drain_data_node),

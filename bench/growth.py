@@ -43,7 +43,7 @@ def growth(context: Context, rounds: int) -> Iterator[str]:
         with _neighbour():
             row = rows.setdefault(f"{SIZES[0]} workers beside a cluster of {NEIGHBOUR}", [])
             row.append(_round(context, SIZES[0]))
-    yield _table(f"Seconds, {context.runner.name}", rows)
+    yield table(f"Seconds, {context.runner.name}", rows)
 
 
 def _round(context: Context, workers: int) -> Seconds:
@@ -77,7 +77,7 @@ def _neighbour() -> Iterator[None]:
             yield
 
 
-def _table(title: str, rows: Mapping[str, Sequence[Seconds]]) -> str:
+def table(title: str, rows: Mapping[str, Sequence[Seconds]]) -> str:
     """Return the medians by row, each with its ratio over the first row's."""
     medians = {
         name: [statistics.median(values) for values in zip(*map(astuple, rounds), strict=True)]

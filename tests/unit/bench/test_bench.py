@@ -10,4 +10,6 @@ def test_every_bench_can_be_chosen(capsys):
     with pytest.raises(SystemExit, match="0"):
         bench.main(["--help"])
     printed = capsys.readouterr().out
-    assert all(name in printed for name in ("deploy", "recovery", "scaling", "work", "worker"))
+    assert all(
+        name in printed for name in ("deploy", "growth", "recovery", "scaling", "ssh", "work")
+    )
