@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from bench.context import Context, prepared
 from bench.cycles import cycles
 from bench.deploying import deploying
+from bench.engines import engines
 from bench.floor import floor
 from bench.growth import growth
 from bench.ingress import ingress
@@ -32,6 +33,7 @@ BENCHES: dict[str, Callable[[Context, int], Iterator[str]]] = {
     "scaling": scaling,
     "work": working,
     "worker": worker,
+    "engines": engines,  # last: the nodes keep the newer engine
 }
 
 

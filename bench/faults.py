@@ -205,13 +205,20 @@ def _restart(lab: Lab, node: Node) -> None:
 
 def drain_data_node(lab: Lab) -> None:
     """Drain a data node until its workers are gone, and activate it again."""
-    node = lab.nodes[1]
+    with drained(lab, lab.nodes[1]):
+        pass
+
+
+@contextmanager
+def drained(lab: Lab, node: Node) -> Iterator[None]:
+    """Drain a data node until its workers are gone, and activate it at the end."""
     with closing(docker.DockerClient(lab.docker_host)) as manager:
         (member,) = manager.nodes.list(filters={"name": node.hostname})
         _set_availability(member, "drain")
         try:
             with closing(docker.DockerClient(node.docker_host)) as engine:
                 _wait("node without workers", lambda: not _ids(engine, "dask_worker"))
+            yield
         finally:
             member.reload()
             _set_availability(member, "active")
