@@ -34,6 +34,7 @@ PermitRootLogin prohibit-password
 StrictModes no
 UsePAM no
 PidFile none
+Subsystem sftp internal-sftp
 Match LocalPort {port}
   ForceCommand {folder}/docker-only
 """
