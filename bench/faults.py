@@ -184,6 +184,8 @@ def fill_spill_disk(lab: Lab) -> None:
             networks = worker.attrs["NetworkSettings"]["Networks"]
             address = networks["dask-network"]["IPAddress"]
             run_in_notebook(lab.docker_host, "ballast", BALLAST, SECONDS, f"//{address}:")
+            if b"No space left on device" not in worker.logs():
+                raise RuntimeError("the worker has not tried to spill")
         finally:
             run([*enter, "umount", spill])
 
