@@ -61,21 +61,28 @@ def restart_manager_during_up(context: Context, number: int) -> tuple[float, str
     Returns the seconds from the fault until the cluster is proven, and how the first `up` ended.
     """
     configure(context.config_file, {"workerThreads": 2 - number % 2})
-    with ThreadPoolExecutor() as pool, closing(DockerClient(context.lab.docker_host)) as manager:
-        first = pool.submit(context.runner.run, "up", capture=True)
-        wait_for(
-            "start of the probe",
-            lambda: any("health" in service.name for service in manager.services.list()),
-            seconds=SECONDS,
-        )
-        start = time.monotonic()
-        restart_manager(context.lab)
-        done = first.result()
+    with ThreadPoolExecutor() as pool:
+        struck = pool.submit(_restart_manager_with_probe, context.lab)
+        done = context.runner.run("up", capture=True)
+        start = struck.result()
     if not done.returncode:
         return time.monotonic() - start, "the `up` succeeds"
     print(done.stdout, done.stderr, file=sys.stderr)
     succeed(context.runner, "up")
     return time.monotonic() - start, "the `up` fails, the next `up` succeeds"
+
+
+def _restart_manager_with_probe(lab: Lab) -> float:
+    """Cut the manager's power once the probe runs, and return when."""
+    with closing(DockerClient(lab.docker_host)) as manager:
+        wait_for(
+            "start of the probe",
+            lambda: any("health" in service.name for service in manager.services.list()),
+            seconds=SECONDS,
+        )
+    start = time.monotonic()
+    restart_manager(lab)
+    return start
 
 
 def last_line(error: Exception) -> str:
