@@ -44,10 +44,11 @@ Host {alias} fd00::77
   HostName {host}
   Port {port}
 """
-# The engine's usual socket is in the namespace of its /run, which no other process has.
+# The server has a /run of its own, with the engine's socket in its usual place.
 START = """
-ln -sf "$1/docker.sock" /run/docker.sock
-mkdir -p /run/sshd
+mount -t tmpfs tmpfs /run
+ln -s "$1/docker.sock" /run/docker.sock
+mkdir /run/sshd
 mount --bind "$2/passwd" /etc/passwd
 exec /usr/sbin/sshd -D -f "$2/sshd_config" -E "$2/log"
 """
@@ -116,10 +117,8 @@ def running(node: Node, folder: Path) -> Iterator[Server]:
     ensure_packages(["sshd"])
     server = Server(host=node.address, folder=folder)
     _prepare(server)
-    pid = (node.directory / "run" / "docker.pid").read_text().strip()
-    inside = ["nsenter", f"--target={pid}", "--net", "--mount"]
-    # The server ends with the tests, however they end.
-    bound = [*inside, "unshare", "--mount", "setpriv", "--pdeathsig", "TERM"]
+    # The server ends with this program, however it ends.
+    bound = [*node.inside, "unshare", "--mount", "setpriv", "--pdeathsig", "TERM"]
     start = ["sh", "-c", START, "sh", str(node.directory), str(folder)]
     process = subprocess.Popen([*bound, *start])
     try:
@@ -130,7 +129,6 @@ def running(node: Node, folder: Path) -> Iterator[Server]:
             endpoint.hang_up()
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=20)
-        subprocess.run([*inside, "rm", "-f", "/run/docker.sock"], check=False)
 
 
 def _prepare(server: Server) -> None:
