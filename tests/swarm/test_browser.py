@@ -18,7 +18,7 @@ from tests.swarm.containers import container_of, healthy_ids
 from tests.swarm.ingress import MANAGED_CADDY, joining
 
 DOMAIN = "dask.localhost"  # a browser lets names under it share a cookie
-NAMES = {site: f"{site}.{DOMAIN}" for site in ("notebook", "dashboard")}
+NAMES = {site: f"{site}.{DOMAIN}" for site in ("notebook", "dashboard", "prefect")}
 BACK_SECONDS = 5
 START_SECONDS = 60
 MILLISECONDS = 60_000  # for each step; everything shares two CPUs
@@ -230,6 +230,18 @@ class CommonTests:
             lab.upload(file)
             assert file.read_bytes() == lab.download(file.name)
             assert [] == lab.refused
+
+    def test_prefects_page_works_after_the_same_login(self, ingress, browser):
+        """It asks for no login of its own, no request is refused, and its live events come."""
+        with ingress.open_context(browser) as context:
+            page, refused, opened = context.new_page(), [], []
+            page.on("response", lambda r: r.status >= 400 and refused.append((r.status, r.url)))
+            page.on("websocket", lambda socket: socket.on("framereceived", opened.append))
+            page.goto(f"https://{NAMES['prefect']}/")
+            expect(page.get_by_text("Flow Runs").first).to_be_visible(timeout=MILLISECONDS)
+            until(page, "frame of the events", lambda: opened)
+            assert "login" not in page.url
+            assert [] == refused
 
 
 class TestManaged(CommonTests):
