@@ -188,7 +188,7 @@ def workers_are_new(swarm, before):
     return len(running) == 4 and not running & before
 
 
-def test_a_service_on_caddys_network_gets_nothing(swarm, images, lab):
+def test_a_service_on_caddys_network_gets_nothing(swarm, images, lab, notebook):
     """By name and by both addresses, while the notebook gets everything."""
     master, caddys = ["node.labels.role==master"], MANAGED_CADDY["caddyNetwork"]
     (network,) = swarm.networks.list(names=[caddys])
@@ -202,7 +202,6 @@ def test_a_service_on_caddys_network_gets_nothing(swarm, images, lab):
         for host in ("dask_prefect", addresses[caddys]):
             assert [403] * 5 == knock(stranger, host)
         assert [None] == knock(stranger, addresses["dask-network"])
-        notebook = container_of(engine, "dask_notebook")
         assert [200, 200, 200, 200, 101] == knock(notebook, "dask_prefect")
 
 
