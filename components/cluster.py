@@ -96,13 +96,17 @@ class DaskCluster(pulumi.ComponentResource):
                 workload=workloads.notebook(settings),
                 image=args.site.notebook_image,
                 password=settings.notebook.password,
-                ingress_key=args.ingress.key,
+                ingress_key=args.ingress.keys.get("notebook"),
             ),
             child,
         )
         self.services = (scheduler.service, workers.service, self.notebook.service)
         if settings.prefect.mode == "managed":
-            prefect_args = PrefectArgs(shared=shared, workload=workloads.prefect(settings))
+            prefect_args = PrefectArgs(
+                shared=shared,
+                workload=workloads.prefect(settings),
+                ingress_key=args.ingress.keys.get("prefect"),
+            )
             self.services += (Prefect(f"{name}-prefect", prefect_args, child).service,)
         self.register_outputs(
             {
