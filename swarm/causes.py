@@ -209,8 +209,9 @@ def _unavailable(_: re.Match[str], context: Context) -> Cause:
 def _no_image(_: re.Match[str], context: Context) -> Cause:
     image = _container(context)["Image"]
     return Cause(
-        text=f"image not found: the node cannot get {image}; it is not in the registry, or the "
-        "node cannot reach the registry, or the service has no valid login for it",
+        text=f"image not found: the node cannot get {image}; it is not in the registry, or not "
+        "for the node's platform, or the node cannot reach the registry, or the service has no "
+        "valid login for it",
         fix=f"docker pull {image} on that node shows which",
         permanent=True,
     )
