@@ -24,6 +24,7 @@ PINNED = {"image": f"r.org/dask:1@{DIGEST}", "notebookImage": f"r.org/n:1@{DIGES
 MANAGER = {"Swarm": {"LocalNodeState": "active", "ControlAvailable": True}}
 AMD = {"os": "linux", "architecture": "amd64"}
 ARM = {"os": "linux", "architecture": "arm64", "variant": "v8"}
+ATTESTATION = {"os": "unknown", "architecture": "unknown"}
 NETWORK = {"Name": "caddy-network", "Scope": "swarm", "Driver": "overlay", "Id": "network-id"}
 
 
@@ -334,8 +335,7 @@ class TestImages:
     def test_an_index_is_pinned_for_nodes_of_both_architectures(self, site_of):
         """It may have attestations too; each node pulls what its index has for it."""
         mixed = [*NODES[:2], replace_platform(NODES[2], "aarch64")]
-        attestation = {"os": "unknown", "architecture": "unknown"}
-        engine = FakeEngine(nodes=mixed, platforms=[AMD, ARM, attestation], networks=[])
+        engine = FakeEngine(nodes=mixed, platforms=[AMD, ARM, ATTESTATION], networks=[])
         config = {"caddyMode": "managed", "domain": "localhost", "auth": "basic", "platform": BOTH}
         fit = site_of(engine, image="r.org/dask:1", **config)
         assert f"r.org/dask:1@{DIGEST}" == fit.image
@@ -345,6 +345,7 @@ class TestImages:
         ("platforms", "made"),
         [
             ([AMD], "linux/amd64"),
+            ([AMD, ATTESTATION], "linux/amd64"),
             ([{**ARM, "architecture": "arm"}, AMD], "linux/arm, linux/amd64"),
         ],
     )
@@ -379,6 +380,19 @@ class TestImages:
         problem, _ = find(FakeEngine(platforms=[{"os": "windows", "architecture": "amd64"}]))
         assert "is made for windows/amd64" in problem.found
         assert problem.fix.startswith("docker buildx build --platform linux/amd64 --push")
+
+
+def test_a_local_caddy_is_on_a_node_of_the_right_platform(defaults):
+    """Names under localhost have no address but those of its nodes."""
+    nodes = [
+        replace_platform(node(name, "master"), machine) | {"Status": {"State": "ready", "Addr": a}}
+        for name, machine, a in (("a", "x86_64", "10.0.0.1"), ("b", "aarch64", "10.0.0.2"))
+    ]
+    config = {"caddyMode": "managed", "domain": "localhost", "auth": "basic"}
+    for platform, addresses in (("linux/amd64", nodes[:1]), (BOTH, nodes)):
+        settings = parse_settings(defaults | config | {"platform": platform}, (), {})
+        expected = (*(fit["Status"]["Addr"] for fit in addresses), "127.0.0.1")
+        assert expected == site.ingress_addresses(nodes, settings)
 
 
 class TestNetwork:
