@@ -120,7 +120,7 @@ class DaskCluster(pulumi.ComponentResource):
         return Shared(
             cluster=args.settings.cluster.name,
             image=args.site.image,
-            platform=args.settings.cluster.platform,
+            platforms=args.settings.cluster.platforms,
             packages=args.settings.cluster.packages,
             # A container that still installs packages lives as long as the proof waits for it.
             start_seconds=args.settings.health.deadline if args.settings.cluster.packages else 0,

@@ -84,7 +84,7 @@ def _spec(args: PrefectArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         configs=configs,
         health_check=HealthCheck(port=PORT, path="/api/health"),
         networks=attachments(shared.network, shared.caddy_network_id),
-        platform=shared.platform,
+        platforms=shared.platforms,
         volumes=[Volume(name=volume_name(shared.cluster, "prefect"), target=DATA), DASK_HOME],
     )
 

@@ -88,6 +88,7 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         # The notebook's image, so that the probe has the notebook's versions.
         "image": args.site.notebook_image,
         "constraints": list(settings.shared.control_placement),
+        "platforms": list(settings.cluster.platforms),
         "scheduler_address": cluster.scheduler_address,
         "network_id": cluster.network.id,
         # The probe is a client as the notebook is: it must reach the same servers.

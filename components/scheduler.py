@@ -87,7 +87,7 @@ def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         start_seconds=shared.start_seconds,
         health_check=HealthCheck(port=DASHBOARD_PORT, path="/health"),
         networks=attachments(shared.network, shared.caddy_network_id, aliases=[ALIAS]),
-        platform=shared.platform,
+        platforms=shared.platforms,
         secrets=[*identity.secrets, *shared.pip_config],
         configs=[*configs, *shared.object_store.configs],
         volumes=[DASK_HOME],

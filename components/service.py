@@ -16,7 +16,6 @@ import pulumi
 import pulumi_docker as docker
 
 from components.health_check import HealthCheck, Script
-from config.types import Platform
 from config.workloads import ResourceLimit, Workload
 from swarm.snapshot import DECLARED_HASH_LABEL
 
@@ -103,7 +102,7 @@ class ServiceSpec:
     args: Sequence[str]
     health_check: HealthCheck | Script
     networks: Sequence[Attachment]
-    platform: Platform
+    platforms: Sequence[str]  # such as linux/amd64
     environment: Mapping[str, str] = field(default_factory=dict)
     packages: Sequence[str] = ()
     start_seconds: int = 0  # that the installation of the packages may take
@@ -233,7 +232,7 @@ def service_inputs(spec: ServiceSpec) -> dict[str, Any]:
             # Dask's workers exit with status 0 when they lose the scheduler, so `on-failure` would
             # not restart them. After the window a start counts as a success.
             "restart_policy": {"condition": "any", "delay": "1s", "window": "30s"},
-            "placement": _placement(spec.workload, spec.platform),
+            "placement": _placement(spec.workload, spec.platforms),
             "networks_advanceds": [
                 {"id": attached.network.id, "aliases": list(attached.aliases)}
                 for attached in spec.networks
@@ -342,12 +341,15 @@ def _resources(limit: ResourceLimit) -> dict[str, int]:
     return {"nano_cpus": limit.nano_cpus, "memory_bytes": limit.memory_bytes}
 
 
-def _placement(workload: Workload, platform: Platform) -> dict[str, Any]:
+def _placement(workload: Workload, platforms: Sequence[str]) -> dict[str, Any]:
     return {
         "constraints": list(workload.constraints),
         "max_replicas": workload.per_node,
         # Without it Swarm fills it in, and the next refresh reports a change.
-        "platforms": [{"os": platform.os, "architecture": platform.architecture}],
+        "platforms": [
+            {"os": system, "architecture": architecture}
+            for system, _, architecture in (platform.partition("/") for platform in platforms)
+        ],
     }
 
 

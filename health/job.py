@@ -110,7 +110,13 @@ def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[st
         # happens while the network is new.
         resources=types.Resources(cpu_limit=_CPUS, mem_limit=_MEMORY),
         restart_policy=types.RestartPolicy(condition="on-failure", delay=10**9, max_attempts=2),
-        placement=types.Placement(constraints=list(request.constraints)),
+        placement=types.Placement(
+            constraints=list(request.constraints),
+            platforms=[
+                (architecture, system)
+                for system, _, architecture in (p.partition("/") for p in request.platforms)
+            ],
+        ),
         log_driver=types.DriverConfig("json-file", {"max-size": "1m", "max-file": "1"}),
         networks=[
             types.NetworkAttachmentConfig(network)

@@ -49,10 +49,10 @@ class UsedValue:
 
 def _image(configured: Callable[[Settings], ImageReference | None]) -> Fact:
     def question(settings: Settings) -> str:
-        image, platform = configured(settings), settings.cluster.platform
+        image, platforms = configured(settings), settings.cluster.platforms
         if image is None or image.digest:
             return ""
-        return f"{image} for {platform.os}/{platform.architecture}"
+        return f"{image} for {','.join(platforms)}"
 
     return Fact(
         question=question, default=lambda s: str(image) if (image := configured(s)) else None

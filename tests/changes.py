@@ -85,6 +85,14 @@ CHANGES = [
         tried={"workersPerNode": 3, "workerPlacement": "node.labels.role!=master"},
     ),
     Change(
+        what="Platforms that the images already have, if the nodes of the tasks still match",
+        keys=("platform",),
+        restarts=(),
+        effect=CONTINUES,
+        tried={"platform": "linux/amd64,linux/arm64"},
+        base={"platform": "linux/amd64"},
+    ),
+    Change(
         what="CPUs or memory of the scheduler",
         keys=("schedulerMemory", "schedulerCpus"),
         restarts=(SCHEDULER,),
