@@ -1,8 +1,9 @@
 """The upgrade check as a resource: it comes before running services get other images.
 
-Owns when the check runs: whenever the Swarm runs other images than the configuration names, or the
-network is replaced. The program in `health/upgrade.py` owns what it checks. A first deployment is
-not checked: it has nothing to lose, and its proof compares the versions as soon.
+Owns when the check runs: whenever the Swarm runs other images than the configuration names, or
+replaces the scheduler and may have to wait for computations. The program in `health/upgrade.py`
+owns what it checks. A first deployment is not checked: it has nothing to lose, and its proof
+compares the versions as soon.
 """
 
 import json
@@ -57,7 +58,8 @@ class UpgradeCheck(pulumi.ComponentResource):
 def upgrade_request(args: UpgradeCheckArgs) -> dict[str, Any]:
     """Return the request that `health/upgrade.py` reads, empty if there is nothing to check."""
     settings, site = args.settings, args.site
-    if not (site.changed_images or site.replaces_network):
+    idle_seconds = settings.health.idle_deadline
+    if not (site.changed_images or (site.replaces_scheduler and idle_seconds)):
         return {}
     cluster = settings.cluster
     images = {"image": site.image, "notebookImage": site.notebook_image}
@@ -70,5 +72,5 @@ def upgrade_request(args: UpgradeCheckArgs) -> dict[str, Any]:
         "packages": list(cluster.packages),
         "constraints": list(settings.shared.control_placement),
         "deadline_seconds": settings.health.deadline,
-        "idle_seconds": settings.health.idle_deadline,
+        "idle_seconds": idle_seconds,
     }

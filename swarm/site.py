@@ -42,9 +42,9 @@ class Site:
     `caddy_image` is None unless the stack runs Caddy, `caddy_network_id` unless Caddy is external,
     `network_id` (with `network_subnets`) unless the cluster's network is. `ingress_addresses` are
     for names under localhost, which no name server knows. `changed_images` are the keys of images
-    that running services get. `warnings` are an outage, if the deployment `replaces_network`, the
-    losses by changed images, and problems that do not concern this deployment, if the workers keep
-    `held_hash`. `logins` are the registries that need this machine's login.
+    that running services get. `warnings` are an outage, if the deployment `replaces_network`, what
+    is lost, if it changes images or `replaces_scheduler`, and problems that do not concern it, if
+    the workers keep `held_hash`. `logins` are the registries that need this machine's login.
     """
 
     image: str
@@ -57,6 +57,7 @@ class Site:
     network_subnets: tuple[str, ...] = ()
     other_network_ids: tuple[str, ...] = ()
     replaces_network: bool = False
+    replaces_scheduler: bool = False
     changed_images: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     held_hash: str = ""
@@ -106,7 +107,16 @@ def find(settings: Settings) -> Site:
     pinned = {"image": image, "notebookImage": notebook_image}
     changed = upgrades.changed_images(manager.described, cluster.name, pinned)
     versions = proven_versions(newest(configs, cluster.name))
-    lost = upgrades.warnings(changed, pinned, versions, settings)
+    scheduler = upgrades.replaces_scheduler(
+        manager.described, cluster.name, upgrades.scheduler_hash(settings)
+    )
+    lost = upgrades.warnings(
+        changed,
+        pinned,
+        versions,
+        scheduler=scheduler,
+        idle_seconds=settings.health.idle_deadline,
+    )
     return Site(
         image=image,
         notebook_image=notebook_image,
@@ -116,6 +126,7 @@ def find(settings: Settings) -> Site:
         network_subnets=tuple(manager.networks.subnets) if network_id else (),
         other_network_ids=tuple(other for other in others if other),
         replaces_network=bool(outage),
+        replaces_scheduler=scheduler or bool(outage),
         changed_images=tuple(changed),
         ingress_addresses=ingress_addresses(manager.nodes, settings),
         drifted=drifted,

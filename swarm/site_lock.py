@@ -89,6 +89,7 @@ FACTS: dict[str, Fact] = {
     "drifted": Fact(question=lambda _: "", default=lambda _: ""),
     "held_hash": Fact(question=lambda _: "", default=lambda _: ""),
     "replaces_network": Fact(question=lambda _: "", default=lambda _: False),
+    "replaces_scheduler": Fact(question=lambda _: "", default=lambda _: False),
     "changed_images": Fact(question=lambda _: "", default=lambda _: ()),
     "warnings": Fact(question=lambda _: "", default=lambda _: ()),
     "ingress_addresses": Fact(

@@ -1,11 +1,15 @@
-"""Which images of running services a deployment changes, and what is lost by it; pure."""
+"""What a deployment replaces of the running services, and what is lost by it; pure."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 
 from config.names import service_name
 from config.settings import Settings
+from config.workloads import START_SECONDS
 from swarm.snapshot import Service
 
+SCHEDULER_LABEL = "dask.swarm/scheduler"  # of the scheduler's service, with `scheduler_hash`
 # By the key of the image: the role whose service shows what runs, and the consequence.
 _RUNS = {"image": "scheduler", "notebookImage": "notebook"}
 _LOST = {
@@ -32,25 +36,61 @@ def _image(service: Service) -> str:
     return str(service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"])
 
 
+def scheduler_hash(settings: Settings) -> str:
+    """Return 16 hexadecimal digits of the settings whose change replaces the scheduler's task.
+
+    Of images and networks the Swarm shows what is deployed. The values of `pipConfig` do not
+    count: they may be secrets, and a label shows the hash.
+    """
+    store, packages = settings.object_store, settings.cluster.packages
+    values = {
+        "packages": packages,
+        # A container that installs packages has that long for it.
+        "seconds": max(settings.health.deadline if packages else 0, START_SECONDS),
+        "pip": sorted(settings.cluster.pip_config),
+        "size": [settings.scheduler.cpus, settings.scheduler.memory],
+        "dask": settings.shared.dask_config,
+        "tls": [settings.tls.on, settings.tls.scheduler_ca if settings.tls.on else 0],
+        "caddy": [settings.caddy.mode, settings.caddy.mode != "none" and settings.caddy.network],
+        "s3": store and [store.endpoint, store.region, store.path_style, store.ca_bundle],
+    }
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def replaces_scheduler(services: Iterable[Service], cluster: str, declared_hash: str) -> bool:
+    """Return whether the running scheduler was deployed with another hash of its settings.
+
+    A scheduler of an earlier version of this program has none, and counts as the same.
+    """
+    name = service_name(cluster, "scheduler")
+    labels = [s["Spec"].get("Labels") or {} for s in services if s["Spec"]["Name"] == name]
+    return any(known.get(SCHEDULER_LABEL, declared_hash) != declared_hash for known in labels)
+
+
 def warnings(
     changed: Mapping[str, str],
     images: Mapping[str, str],
     versions: Mapping[str, str],
-    settings: Settings,
+    *,
+    scheduler: bool,
+    idle_seconds: int,
 ) -> list[str]:
-    """Return a warning for each changed image, none without a change.
+    """Return a warning for each changed image, and for a `scheduler` that is replaced without.
 
     `changed` is the result of `changed_images`, `versions` are those at the last proof.
     """
     version = versions.get("distributed")
     before = f" (distributed {version})" if version else ""
-    wait = settings.health.idle_deadline
-    idle = f" The deployment waits up to {wait} s until no task runs." if wait else ""
-    return [
-        f"{key}: {_spell(old, images[key])}{before} becomes {_spell(images[key], old)}: "
-        f"{_LOST[key]}; {STAYS}.{idle}"
+    losses = [
+        f"{key}: {_spell(old, new)}{before} becomes {_spell(new, old)}: {_LOST[key]}"
         for key, old in changed.items()
+        for new in [images[key]]
     ]
+    if scheduler and "image" not in changed:
+        losses.append("the scheduler is replaced, and running computations are lost")
+    wait = f" The deployment waits up to {idle_seconds} s until no task runs."
+    return [f"{loss}; {STAYS}.{wait if idle_seconds else ''}" for loss in losses]
 
 
 def _spell(image: str, other: str) -> str:

@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from tests.changes import CHANGES, SCHEDULER
+from tests.program.test_changes import as_text
+
 CHECK = "dask-upgrade-run"
 
 
@@ -47,9 +50,11 @@ def test_each_deployment_of_another_image_is_checked(run):
     assert first != second
 
 
-def test_another_network_is_no_other_image(run):
-    """There is only the wait for computations."""
-    program = run(found={"replaces_network": True}, idleDeadline="60")
+def test_another_scheduler_is_no_other_image(run):
+    """There is only the wait for computations, and nothing without a deadline for it."""
+    found = {"replaces_scheduler": True}
+    assert {} == request_of(run(found=found))
+    program = run(found=found, idleDeadline="60")
     assert ({}, 60) == tuple(request_of(program)[key] for key in ("images", "idle_seconds"))
     assert "dask" in waiting(program)
 
@@ -60,6 +65,20 @@ def test_resources_are_registered_after_the_check(run, name):
     program = run(found={"changed_images": ("notebookImage",)})
     order = [resource.name for resource in program.resources]
     assert order.index(CHECK) < order.index(name)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.what)
+def test_the_scheduler_is_labelled_with_all_that_replaces_it(run, change):
+    """By the label the next deployment knows whether it replaces the scheduler."""
+    usual = as_text(change.base)
+    label = "dask.swarm/scheduler"
+    before, after = (
+        run(**config).labels("dask_scheduler")[label]
+        for config in (usual, usual | as_text(change.tried))
+    )
+    # The Swarm itself shows which images and network it has.
+    elsewhere = {"image", "networkSubnet"} & {*change.keys}
+    assert (SCHEDULER in change.restarts and not elsewhere) == (before != after)
 
 
 def test_the_check_knows_its_own_cluster(run):

@@ -1,10 +1,8 @@
 """Which images of running services change, and the warning about it."""
 
-from types import SimpleNamespace
-
 import pytest
 
-from swarm.upgrades import changed_images, warnings
+from swarm.upgrades import SCHEDULER_LABEL, changed_images, replaces_scheduler, warnings
 
 OLD, NEW = (
     "host:5000/dask:2026.7.1@sha256:" + "a" * 64,
@@ -25,9 +23,8 @@ def services(cluster="dask", **images):
     ]
 
 
-def warned(changed, images, versions=None, *, idle=0):
-    settings = SimpleNamespace(health=SimpleNamespace(idle_deadline=idle))
-    return warnings(changed, images, versions or {}, settings)
+def warned(changed, images, versions=None, *, scheduler=False, idle=0):
+    return warnings(changed, images, versions or {}, scheduler=scheduler, idle_seconds=idle)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +68,28 @@ def test_images_with_the_same_tag_differ_by_digest():
     assert after in text
     assert "its kernels stop" in text
     assert "waits" not in text
+
+
+@pytest.mark.parametrize(
+    ("label", "replaced"),
+    [
+        ({SCHEDULER_LABEL: "new"}, False),
+        ({SCHEDULER_LABEL: "old"}, True),
+        ({}, False),
+        (None, False),
+    ],
+)
+def test_a_scheduler_with_other_settings_is_replaced(label, replaced):
+    """One without a label is of an earlier version of the program."""
+    (service,) = services(scheduler=OLD)
+    service["Spec"]["Labels"] = label
+    other = {"Spec": {"Name": "dask_worker", "Labels": {SCHEDULER_LABEL: "old"}}}
+    assert replaced == replaces_scheduler([service, other], "dask", "new")
+
+
+def test_a_scheduler_that_is_replaced_for_another_reason_is_named():
+    """Once: a changed image says it already."""
+    (text,) = warned({}, {}, scheduler=True)
+    assert text.startswith("the scheduler is replaced, and running computations are lost; files")
+    assert 1 == len(warned({"image": OLD}, {"image": NEW}, scheduler=True))
+    assert 2 == len(warned({"notebookImage": OLD}, {"notebookImage": NEW}, scheduler=True))

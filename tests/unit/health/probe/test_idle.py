@@ -25,7 +25,7 @@ def scheduler(*answers):
     left = list(answers)
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802
+        def do_GET(self):
             answer = left.pop(0) if len(left) > 1 else left[0]
             known = self.path == "/json/counts.json" and answer is not None
             self.send_response(200 if known else 404)
