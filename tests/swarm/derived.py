@@ -8,6 +8,7 @@ from pathlib import Path
 
 import docker
 
+from lab import registry
 from tests.swarm import wheels
 
 # The release before that of the lab's images; both need the same packages.
@@ -53,13 +54,21 @@ def that_reports_another_version(docker_host, image):
 
 
 def older(docker_host, image):
-    """Return an image in the registry with the real release `OLDER` of Dask."""
+    """Return an image in the registry with the real release `OLDER` of Dask.
+
+    The tag names what it is made from, so that several modules make it once.
+    """
+    name, _, version = image.partition("@")[0].rpartition(":")
+    host, _, repository = name.partition("/")
+    tag = f"{OLDER}-{registry.digest(host, repository, version)[-12:]}"
+    if existing := registry.digest(host, repository, tag):
+        return f"{name}:{tag}@{existing}"
     with tempfile.TemporaryDirectory() as folder:
         names = [f"{package}=={OLDER}" for package in ("dask", "distributed")]
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
         subprocess.run([*pip, *names], check=True, timeout=120)
         files = [(path.name, path.read_bytes()) for path in sorted(Path(folder).iterdir())]
-    return _derived(docker_host, image, OLDER, {}, INSTALL, files)
+    return _derived(docker_host, image, tag, {}, INSTALL, files)
 
 
 def rebuilt(docker_host, image):
