@@ -33,7 +33,9 @@ def changed_images(
 
 
 def _image(service: Service) -> str:
-    return str(service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"])
+    # A service of another stack may run a plugin instead of a container.
+    container = service["Spec"].get("TaskTemplate", {}).get("ContainerSpec") or {}
+    return str(container.get("Image", ""))
 
 
 def scheduler_hash(settings: Settings) -> str:
