@@ -160,13 +160,18 @@ def test_an_upgrade_waits_for_the_computation(deployment, swarm, older, computat
     proven = deployment.runner.outputs()["health"]["versions"]["distributed"]
     config = {"workers": 2, "proof": "quick", "idleDeadline": 120}
     deployment.configure(**deployment.defaults | config | older)
-    with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(deployment.run, "up")
-        wait_for("wait for the computation", lambda: run.done() or "idle" in checks(swarm), 60)
+
+    def stop_while_the_deployment_waits():
+        wait_for("wait for the computation", lambda: "idle" in checks(swarm), 60)
         computation.continue_()
-        assert before == task_ids(swarm)
+        tasks = task_ids(swarm)
         computation.stop()
-        printed = run.result()
+        return tasks
+
+    with ThreadPoolExecutor(1) as pool:
+        stopped = pool.submit(stop_while_the_deployment_waits)
+        printed = deployment.run("up")
+        assert before == stopped.result()
     assert f"dask {derived.OLDER}, distributed {derived.OLDER}; the cluster runs " in printed
     assert f"distributed {proven}\n" in printed
     assert f"(distributed {proven}) becomes " in printed
