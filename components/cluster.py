@@ -25,6 +25,7 @@ from components.workers import Workers, WorkersArgs
 from config import workloads
 from config.settings import Settings
 from swarm.site import Site
+from swarm.upgrades import scheduler_hash
 
 # By it the scheduler and the notebook know which of their addresses is on the cluster's network.
 SUBNETS = "/etc/dask-swarm/subnets.json"
@@ -76,7 +77,11 @@ class DaskCluster(pulumi.ComponentResource):
         shared = self._shared(args, store)
         scheduler = Scheduler(
             f"{name}-scheduler",
-            SchedulerArgs(shared=shared, workload=workloads.scheduler(settings)),
+            SchedulerArgs(
+                shared=shared,
+                workload=workloads.scheduler(settings),
+                settings_hash=scheduler_hash(settings),
+            ),
             child,
         )
         workers = Workers(

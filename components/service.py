@@ -16,7 +16,7 @@ import pulumi
 import pulumi_docker as docker
 
 from components.health_check import HealthCheck, Script
-from config.workloads import ResourceLimit, Workload
+from config.workloads import START_SECONDS, ResourceLimit, Workload
 from swarm.snapshot import DECLARED_HASH_LABEL
 
 USER = "1000:1000"
@@ -34,8 +34,6 @@ class Volume:
     target: str
     name: str | None = None
 
-
-START_SECONDS = 300  # within them a container that does not answer is not unhealthy
 
 # On disk, because a tmpfs takes the container's memory: Dask's workers spill to this directory.
 TMP = Volume(target="/tmp")  # noqa: S108  the containers' own
@@ -112,6 +110,7 @@ class ServiceSpec:
     node_ports: Sequence[int] = ()  # TCP ports that a task takes on its node
     capabilities: Sequence[str] = ()
     search_domains: Sequence[str] = ()  # networks where names without a dot are looked up first
+    labels: Mapping[str, str] = field(default_factory=dict)
     rolling: Rolling = Rolling()
     grace_period: str = "30s"  # from SIGTERM to SIGKILL
 
@@ -145,11 +144,12 @@ def declare_service(
     With `held_hash` the service must stay as it is: no other hash is declared.
     """
     inputs = service_inputs(spec)
-    declared = pulumi.Output.json_dumps([inputs, UPDATER_LABELS], sort_keys=True)
+    own_labels = {**UPDATER_LABELS, **spec.labels}
+    declared = pulumi.Output.json_dumps([inputs, own_labels], sort_keys=True)
     declared_hash = declared.apply(short_hash)
     if held_hash:
         declared_hash = declared_hash.apply(partial(_hold, spec.workload.name, held_hash))
-    values: dict[str, pulumi.Input[str]] = {**UPDATER_LABELS, DECLARED_HASH_LABEL: declared_hash}
+    values: dict[str, pulumi.Input[str]] = {**own_labels, DECLARED_HASH_LABEL: declared_hash}
     labels = [docker.ServiceLabelArgs(label=label, value=text) for label, text in values.items()]
     resource = docker.Service(name, **inputs, labels=labels, opts=_replaced(spec, opts))
     return DeclaredService(

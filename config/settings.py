@@ -313,10 +313,14 @@ class IngressSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class HealthSettings:
-    """How much a deployment must prove, and within how many seconds."""
+    """How much a deployment must prove, and within how many seconds.
+
+    Before a change of an image it waits `idle_deadline` seconds until no task runs.
+    """
 
     proof: Annotated[str, _choice("proof", "full", "quick", example="full")]
     deadline: Annotated[int, Setting("healthDeadline", whole_number(10, 3600), "300")]
+    idle_deadline: Annotated[int, Setting("idleDeadline", whole_number(0, 86400), "600")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,11 +20,12 @@ from requests.exceptions import RequestException
 from config.problems import ConfigError, Problem, ProblemError, set_command
 from config.settings import Settings
 from config.types import PLATFORMS, ImageReference
-from swarm import clusters, drift, ingress, networks, preflight, registry
+from swarm import clusters, drift, ingress, networks, preflight, registry, upgrades
 from swarm.client import SshError, connect
 from swarm.networks import Network
 from swarm.nodes import Node, fits, usable
 from swarm.preflight import Survey
+from swarm.proof_record import newest, proven_versions
 from swarm.snapshot import declared_hash
 
 LOOPBACK = "127.0.0.1"
@@ -40,9 +41,10 @@ class Site:
 
     `caddy_image` is None unless the stack runs Caddy, `caddy_network_id` unless Caddy is external,
     `network_id` (with `network_subnets`) unless the cluster's network is. `ingress_addresses` are
-    for names under localhost, which no name server knows. `warnings` are an outage, if the
-    deployment `replaces_network`, and problems that do not concern this deployment, if the workers
-    keep `held_hash`. `logins` are the registries that need this machine's login.
+    for names under localhost, which no name server knows. `changed_images` are the keys of images
+    that running services get. `warnings` are an outage, if the deployment `replaces_network`, what
+    is lost, if it changes images or `replaces_scheduler`, and problems that do not concern it, if
+    the workers keep `held_hash`. `logins` are the registries that need this machine's login.
     """
 
     image: str
@@ -55,6 +57,8 @@ class Site:
     network_subnets: tuple[str, ...] = ()
     other_network_ids: tuple[str, ...] = ()
     replaces_network: bool = False
+    replaces_scheduler: bool = False
+    changed_images: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     held_hash: str = ""
     logins: tuple[str, ...] = ()
@@ -89,8 +93,9 @@ def find(settings: Settings) -> Site:
         others = [ask(partial(_other_network_id, n, manager)) for n in settings.network.others]
         deployed = preflight.deployed_workers(manager, settings)
         waiting = preflight.waiting_workers(manager, settings, image)
+        configs = engine.configs()  # type: ignore[no-untyped-call]
         drifted = drift.drifted(
-            engine.configs(),  # type: ignore[no-untyped-call]
+            configs,
             manager.described,
             cluster.name,
             can_be_complete=not waiting,
@@ -99,6 +104,19 @@ def find(settings: Settings) -> Site:
     outage = networks.outage(manager.networks, settings.network)
     if problems or image is None or notebook_image is None:
         raise _unfit(cluster.docker_host, problems)
+    pinned = {"image": image, "notebookImage": notebook_image}
+    changed = upgrades.changed_images(manager.described, cluster.name, pinned)
+    versions = proven_versions(newest(configs, cluster.name))
+    scheduler = upgrades.replaces_scheduler(
+        manager.described, cluster.name, upgrades.scheduler_hash(settings)
+    )
+    lost = upgrades.warnings(
+        changed,
+        pinned,
+        versions,
+        scheduler=scheduler,
+        idle_seconds=settings.health.idle_deadline,
+    )
     return Site(
         image=image,
         notebook_image=notebook_image,
@@ -108,10 +126,12 @@ def find(settings: Settings) -> Site:
         network_subnets=tuple(manager.networks.subnets) if network_id else (),
         other_network_ids=tuple(other for other in others if other),
         replaces_network=bool(outage),
+        replaces_scheduler=scheduler or bool(outage),
+        changed_images=tuple(changed),
         ingress_addresses=ingress_addresses(manager.nodes, settings),
         drifted=drifted,
         held_hash=declared_hash(deployed) or "" if waiting and deployed else "",
-        warnings=(*outage, *(f"{p.key}: {p.found}; fix: {p.fix}" for p in waiting)),
+        warnings=(*outage, *lost, *(f"{p.key}: {p.found}; fix: {p.fix}" for p in waiting)),
         logins=needed_logins,
     )
 

@@ -215,7 +215,7 @@ CHANGES = [
         what="Dask's version, in both images",
         keys=("image", "notebookImage"),
         restarts=(SCHEDULER, WORKER, NOTEBOOK),
-        effect=f"{LOST}; the proof fails when the versions differ",
+        effect=f"{LOST}; images with different versions are refused before",
         tried={"image": NEWER, "notebookImage": NEWER},
     ),
     Change(

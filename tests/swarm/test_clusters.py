@@ -1,4 +1,4 @@
-"""Two clusters on one Swarm: neither reaches the other, or changes it."""
+"""Two clusters on one Swarm, with different releases of Dask: neither reaches the other."""
 
 from contextlib import closing
 from itertools import product
@@ -53,9 +53,11 @@ def other(default, new_deployment, swarm):
 
 
 @pytest.fixture(scope="module")
-def both(default, other):
-    """Return both clusters, deployed."""
-    other.configure(**JOINED)
+def both(default, other, lab, images):
+    """Return both clusters, deployed; the other one has an older release of Dask."""
+    keys = ("image", "notebookImage")
+    older = {key: derived.older(lab.docker_host, images[key]) for key in keys}
+    other.configure(**JOINED | older)
     other.run("up")
     return default, other
 
@@ -129,8 +131,10 @@ def test_a_failed_up_changes_nothing_of_the_other_cluster(default, other, swarm,
 
 
 def test_both_clusters_are_proven(both):
-    """Each counts its own worker only."""
-    assert [1, 1] == [cluster.runner.outputs()["health"]["workers"] for cluster in both]
+    """Each counts its own worker only, and has its own release of Dask."""
+    default, other = (cluster.runner.outputs()["health"] for cluster in both)
+    assert (1, 1) == (default["workers"], other["workers"])
+    assert derived.OLDER == other["versions"]["distributed"] != default["versions"]["distributed"]
 
 
 @pytest.mark.parametrize(("source", "target"), [("dask", OTHER), (OTHER, "dask")])
