@@ -160,7 +160,10 @@ def test_the_services_of_the_check_have_the_probes_rights(check):
         assert ("1000:1000", True, ["ALL"], []) == (
             spec["User"], spec["ReadOnly"], spec["CapabilityDrop"], spec["Secrets"],
         )  # fmt: skip
-        assert {"Constraints": ["node.labels.role==master"]} == template["Placement"]
+        assert {
+            "Constraints": ["node.labels.role==master"],
+            "Platforms": [{"Architecture": "amd64", "OS": "linux"}],
+        } == template["Placement"]
         assert "Networks" not in template
 
 
