@@ -1,4 +1,4 @@
-"""The ingress in a real browser: one login, then JupyterLab, the dashboard and Prefect work."""
+"""The ingress in a real browser: one login, then JupyterLab and the dashboard work."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from tests.swarm.containers import container_of, healthy_ids
 from tests.swarm.ingress import MANAGED_CADDY, joining
 
 DOMAIN = "dask.localhost"  # a browser lets names under it share a cookie
-NAMES = {site: f"{site}.{DOMAIN}" for site in ("notebook", "dashboard", "prefect")}
+NAMES = {site: f"{site}.{DOMAIN}" for site in ("notebook", "dashboard")}
 BACK_SECONDS = 5
 START_SECONDS = 60
 MILLISECONDS = 60_000  # for each step; everything shares two CPUs
@@ -230,17 +230,6 @@ class CommonTests:
             lab.upload(file)
             assert file.read_bytes() == lab.download(file.name)
             assert [] == lab.refused
-
-    def test_prefects_page_works_after_the_same_login(self, ingress, browser):
-        """It shows what its API answers, asks for no login of its own, and nothing is refused."""
-        with ingress.open_context(browser) as context:
-            page, refused = context.new_page(), []
-            page.on("response", lambda r: r.status >= 400 and refused.append((r.status, r.url)))
-            for path in ("/", "/v2/settings"):
-                page.goto(f"https://{NAMES['prefect']}{path}", wait_until="networkidle")
-            shown = expect(page.locator("body"))
-            shown.to_contain_text('"home": "/var/tmp/prefect"', timeout=MILLISECONDS)
-            assert [] == refused
 
 
 class TestManaged(CommonTests):

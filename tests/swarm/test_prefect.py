@@ -9,12 +9,14 @@ from uuid import uuid4
 
 import docker
 import pytest
+from playwright.sync_api import expect
 
 from tests.conftest import wait_for
 from tests.swarm.conftest import RUNNERS, specs, task_ids
 from tests.swarm.containers import container_of, notebook_container, run_in
-from tests.swarm.ingress import MANAGED_CADDY
+from tests.swarm.ingress import DOMAIN, MANAGED_CADDY
 from tests.swarm.notebooks import run_example
+from tests.swarm.test_browser import MILLISECONDS, Ingress, browser  # noqa: F401  a fixture
 from tests.swarm.test_networks import attached
 from tools import backup
 
@@ -186,6 +188,18 @@ def workers_are_new(swarm, before):
     tasks = workers.tasks(filters={"desired-state": "running"})
     running = {task["ID"] for task in tasks if task["Status"]["State"] == "running"}
     return len(running) == 4 and not running & before
+
+
+def test_the_page_works_in_a_browser_after_one_login(cluster, browser):  # noqa: F811
+    """It shows what its API answers, asks for no login of its own, and nothing is refused."""
+    with Ingress(cluster, CONFIG).open_context(browser) as context:
+        page, refused = context.new_page(), []
+        page.on("response", lambda r: r.status >= 400 and refused.append((r.status, r.url)))
+        for path in ("/", "/v2/settings"):
+            page.goto(f"https://prefect.{DOMAIN}{path}", wait_until="networkidle")
+        shown = expect(page.locator("body"))
+        shown.to_contain_text('"home": "/var/tmp/prefect"', timeout=MILLISECONDS)
+        assert [] == refused
 
 
 def test_a_service_on_caddys_network_gets_nothing(swarm, images, lab, notebook):
