@@ -29,7 +29,9 @@ path.write_text(path.read_text().replace("\\nVersion: ", "\\nVersion: 9999.1+", 
 """
 # The package's metadata, which the upgrade check reads, stay as they are.
 PRETEND = """
+import os
 from distributed import versions
+os.remove(versions.__cached__)  # Python does not compare it with the source
 with open(versions.__file__, "a") as file:
     file.write('''
 _installed = get_package_info
