@@ -3,6 +3,7 @@
     settings       every config key of the stack, checked          config/settings.py
     site           image digests and networks of the Swarm         swarm/offline.py
     provider       the manager's engine, the registries' logins   components/provider.py
+    upgrade check  tries other images before services get them     components/upgrade.py
     ingress        Caddy, its network and the names of the sites   components/ingress.py
     cluster        network, scheduler, workers, notebook, Prefect  components/cluster.py
     health probe   a client on the network proves the cluster      components/probe.py
@@ -20,15 +21,18 @@ from components.ingress_proof import IngressProof, IngressProofArgs
 from components.probe import HealthProbe, HealthProbeArgs
 from components.provider import declare_provider
 from components.shutdown import Shutdown, ShutdownArgs
+from components.upgrade import UpgradeCheck, UpgradeCheckArgs
 from config.names import prefixed
 from config.settings import Settings
 from swarm.offline import find_site
 
 settings = Settings.load()
 site = find_site(settings)
-swarm = pulumi.ResourceOptions(providers=[declare_provider("swarm", settings, site)])
-
 name = settings.cluster.name
+upgrade = UpgradeCheck(f"{name}-upgrade", UpgradeCheckArgs(settings=settings, site=site))
+provider = declare_provider("swarm", settings, site)
+swarm = pulumi.ResourceOptions(providers=[provider], depends_on=upgrade.first)
+
 ingress = Ingress(prefixed(name, "front"), IngressArgs(settings=settings, site=site), swarm)
 cluster_args = DaskClusterArgs(settings=settings, site=site, ingress=ingress)
 cluster = DaskCluster(name, cluster_args, swarm)

@@ -15,7 +15,10 @@ import bcrypt
 SOURCES = Path(__file__).parent
 BCRYPT_ROUNDS = 12
 AUTHELIA_COOKIE = "authelia_session"
+# Of each site that Caddy sends a key: its file in /run/secrets, for the site and a managed Caddy.
+KEY_FILES = {"notebook": "front_key", "prefect": "prefect_key"}
 
+_NO_KEYS: Mapping[str, str] = {}
 _PLACEHOLDER = re.compile(r"\{\$([A-Z_]+)\}")
 # No blanks, quotes, braces, backslashes or comments: nothing that ends a word or opens a block.
 _PLAIN = re.compile(r"[A-Za-z0-9._~:/@?=&%+,$[\]-]+", re.ASCII)
@@ -29,15 +32,15 @@ class CaddyfileValues:
     `cluster` is the cluster's name. `names` has the DNS name of each site (notebook, dashboard,
     prefect), whose placeholder is `NOTEBOOK_NAME` and so on. Values that the `login` (authelia,
     basic, basic-cookie or none) or the `certificates` (acme or internal) do not use may be empty.
-    `key` is how Caddy gets the ingress key: from a file, in the text or not at all (file, text or
-    none).
+    `keys` has for each site with a key how Caddy gets it: from a file, in the text or not at all
+    (file, text or none).
     """
 
     cluster: str
     names: Mapping[str, str]
     login: str
     certificates: str
-    key: str
+    keys: Mapping[str, str]
     authelia_address: str = ""
     authelia_uri: str = ""
     authelia_cookie: str = AUTHELIA_COOKIE
@@ -61,13 +64,13 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 
 def fragments(
-    values: CaddyfileValues, basic_hash: str = "", ingress_key: str = ""
+    values: CaddyfileValues, basic_hash: str = "", known_keys: Mapping[str, str] = _NO_KEYS
 ) -> dict[str, str]:
     """Return the fragments that any Caddy needs, by their names in `caddy/Caddyfile`."""
     return {
         **sites(values),
         "login.caddy": login(values, basic_hash),
-        "key.caddy": key(values, ingress_key),
+        "key.caddy": keys(values, known_keys),
     }
 
 
@@ -89,10 +92,13 @@ def login(values: CaddyfileValues, basic_hash: str = "") -> str:
     return _render(f"login-{values.login}.caddy", _placeholders(values) | known)
 
 
-def key(values: CaddyfileValues, ingress_key: str = "") -> str:
-    """Return the fragment that opens the notebook; only its text variant holds the key itself."""
-    placeholders = _placeholders(values) | {"INGRESS_KEY": ingress_key}
-    return _render(f"key-{values.key}.caddy", placeholders)
+def keys(values: CaddyfileValues, known_keys: Mapping[str, str] = _NO_KEYS) -> str:
+    """Return the fragment that opens the sites; only text variants hold the `known_keys`."""
+    snippets = []
+    for site, variant in values.keys.items():
+        key = {"SITE": site, "KEY": known_keys.get(site, ""), "KEY_FILE": KEY_FILES[site]}
+        snippets.append(_render(f"key-{variant}.caddy", _placeholders(values) | key))
+    return "\n".join(snippets)
 
 
 def boot() -> str:
@@ -123,6 +129,7 @@ def join(files: Mapping[str, str]) -> str:
 
 def _placeholders(values: CaddyfileValues) -> dict[str, str]:
     fields = asdict(values)
+    del fields["keys"]
     names = {f"{site}_name": name for site, name in fields.pop("names").items()}
     return {name.upper(): value for name, value in (fields | names).items()}
 

@@ -25,6 +25,7 @@ from components.workers import Workers, WorkersArgs
 from config import workloads
 from config.settings import Settings
 from swarm.site import Site
+from swarm.upgrades import scheduler_hash
 
 # By it the scheduler and the notebook know which of their addresses is on the cluster's network.
 SUBNETS = "/etc/dask-swarm/subnets.json"
@@ -76,7 +77,11 @@ class DaskCluster(pulumi.ComponentResource):
         shared = self._shared(args, store)
         scheduler = Scheduler(
             f"{name}-scheduler",
-            SchedulerArgs(shared=shared, workload=workloads.scheduler(settings)),
+            SchedulerArgs(
+                shared=shared,
+                workload=workloads.scheduler(settings),
+                settings_hash=scheduler_hash(settings),
+            ),
             child,
         )
         workers = Workers(
@@ -96,13 +101,17 @@ class DaskCluster(pulumi.ComponentResource):
                 workload=workloads.notebook(settings),
                 image=args.site.notebook_image,
                 password=settings.notebook.password,
-                ingress_key=args.ingress.key,
+                ingress_key=args.ingress.keys.get("notebook"),
             ),
             child,
         )
         self.services = (scheduler.service, workers.service, self.notebook.service)
         if settings.prefect.mode == "managed":
-            prefect_args = PrefectArgs(shared=shared, workload=workloads.prefect(settings))
+            prefect_args = PrefectArgs(
+                shared=shared,
+                workload=workloads.prefect(settings),
+                ingress_key=args.ingress.keys.get("prefect"),
+            )
             self.services += (Prefect(f"{name}-prefect", prefect_args, child).service,)
         self.register_outputs(
             {
@@ -116,7 +125,7 @@ class DaskCluster(pulumi.ComponentResource):
         return Shared(
             cluster=args.settings.cluster.name,
             image=args.site.image,
-            platform=args.settings.cluster.platform,
+            platforms=args.settings.cluster.platforms,
             packages=args.settings.cluster.packages,
             # A container that still installs packages lives as long as the proof waits for it.
             start_seconds=args.settings.health.deadline if args.settings.cluster.packages else 0,

@@ -1,11 +1,12 @@
 """The ingress: notebook, dashboard and Prefect by HTTPS, each by its name, behind a login.
 
-Owns the sites' names, the login, the key by which the notebook trusts Caddy, and the one file of
-an existing Caddy (`external`), which `caddy/install.py` installs. `managed_caddy.py` declares the
-managed Caddy; `caddy/caddyfile.py` owns the text.
+Owns the sites' names, the login, the keys by which notebook and Prefect trust Caddy, and the one
+file of an existing Caddy (`external`), which `caddy/install.py` installs. `managed_caddy.py`
+declares the managed Caddy; `caddy/caddyfile.py` owns the text.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -26,8 +27,7 @@ from config.settings import CaddySettings, IngressSettings, Settings
 from config.types import split_address
 from swarm.site import Site
 
-# In /run/secrets: notebook and Caddy mount the key, only Caddy the session.
-KEY_FILE, SESSION_FILE = "front_key", "front_session"
+SESSION_FILE = "front_session"  # in /run/secrets, where only Caddy mounts it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +42,13 @@ class Ingress(pulumi.ComponentResource):
     """Caddy's part of the stack; without a domain only the network of an existing Caddy.
 
     `urls` has the URL of each site. `user` and `password` are those of a basic login, else empty.
-    `key` is the Swarm secret by which the notebook knows Caddy's requests.
+    `keys` has the Swarm secret by which a site, notebook or prefect, knows Caddy's requests.
     """
 
     network_id: pulumi.Input[str] | None
     networks: tuple[Network, ...] = ()
     services: tuple[DeclaredService, ...] = ()
-    key: MountedFile | None = None
+    keys: Mapping[str, MountedFile]
     urls: dict[str, str]
     user: str = ""
     password: pulumi.Input[str] = ""
@@ -60,7 +60,7 @@ class Ingress(pulumi.ComponentResource):
         # URNs contain types and logical names, so these keep the word `front`.
         super().__init__("dask:swarm:Front", name, None, opts)
         self.network_id = args.site.caddy_network_id
-        self.urls = site_urls(args.settings)
+        self.urls, self.keys = site_urls(args.settings), {}
         if args.settings.ingress:
             child = pulumi.ResourceOptions(parent=self)
             self._declare_sites(name, args, args.settings.ingress, child)
@@ -76,12 +76,15 @@ class Ingress(pulumi.ComponentResource):
         child: pulumi.ResourceOptions,
     ) -> None:
         settings, values = args.settings, caddyfile_values(args.settings, ingress)
-        key = _generated(f"{name}-key", 48, child)
-        self.key = mount_secret(f"{name}-key", KEY_FILE, key, child)
+        keys = {site: _generated(_key_name(name, site), 48, child) for site in values.keys}
+        self.keys = {
+            site: mount_secret(_key_name(name, site), caddyfile.KEY_FILES[site], key, child)
+            for site, key in keys.items()
+        }
         files = {
             **caddyfile.sites(values),
             "login.caddy": self._login(name, values, ingress, child),
-            "key.caddy": _key_fragment(values, key),
+            "key.caddy": _key_fragment(values, keys),
         }
         self.caddyfile = pulumi.Output.all(**files).apply(caddyfile.join)
         if settings.caddy.mode == "managed":
@@ -91,7 +94,7 @@ class Ingress(pulumi.ComponentResource):
                 settings=settings,
                 image=args.site.caddy_image,
                 files={**caddyfile.options(values), **files},
-                secrets=(self.key, session_file),
+                secrets=(*self.keys.values(), session_file),
             )
             caddy = declare_managed_caddy(name, caddy_args, child)
             self.network_id, self.services = caddy.network.id, caddy.services
@@ -142,11 +145,19 @@ def site_urls(settings: Settings) -> dict[str, str]:
     return urls
 
 
-def _key_fragment(values: CaddyfileValues, key: pulumi.Output[str]) -> pulumi.Input[str]:
-    """Return the key's fragment, a secret only if it holds the key itself."""
-    if values.key != "text":
-        return caddyfile.key(values)
-    return key.apply(lambda known: caddyfile.key(values, known))
+def _key_name(name: str, site: str) -> str:
+    """Return the logical name of a site's key."""
+    return f"{name}-key" if site == "notebook" else f"{name}-{site}-key"
+
+
+def _key_fragment(
+    values: CaddyfileValues, keys: Mapping[str, pulumi.Output[str]]
+) -> pulumi.Input[str]:
+    """Return the fragment of the keys, a secret only if it holds a key itself."""
+    texts = {site: key for site, key in keys.items() if values.keys[site] == "text"}
+    if not texts:
+        return caddyfile.keys(values)
+    return pulumi.Output.all(**texts).apply(lambda known: caddyfile.keys(values, known))
 
 
 def _declare_install(
@@ -193,7 +204,7 @@ def caddyfile_values(settings: Settings, ingress: IngressSettings) -> CaddyfileV
         names=site_names(settings),
         login=_login_variant(ingress, settings.caddy),
         certificates="internal" if ingress.is_local else "acme",
-        key=_key_variant(settings),
+        keys=_key_variants(settings),
         authelia_address=address,
         authelia_uri=path + endpoint + legacy,
         authelia_cookie=ingress.authelia_cookie.replace(".", "[.]"),  # in a regular expression
@@ -209,11 +220,11 @@ def _login_variant(ingress: IngressSettings, caddy: CaddySettings) -> str:
     return "basic-cookie" if by_cookie else ingress.auth
 
 
-def _key_variant(settings: Settings) -> str:
-    if settings.notebook_asks:
-        return "none"
+def _key_variants(settings: Settings) -> dict[str, str]:
     # An existing Caddy has no file with the key on its host.
-    return "file" if settings.caddy.mode == "managed" else "text"
+    variant = "file" if settings.caddy.mode == "managed" else "text"
+    keys = {"notebook": "none" if settings.notebook_asks else variant}
+    return keys | ({"prefect": variant} if settings.prefect.mode == "managed" else {})
 
 
 def _password(

@@ -128,7 +128,7 @@ def _spec(
         start_seconds=shared.start_seconds,
         health_check=HealthCheck(port=PORT, path="/api"),
         networks=attachments(shared.network, shared.caddy_network_id, *shared.other_network_ids),
-        platform=shared.platform,
+        platforms=shared.platforms,
         secrets=secrets,
         configs=[*configs, *shared.object_store.configs],
         # If the new notebook server does not start, running kernels must not be lost.

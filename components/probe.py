@@ -13,7 +13,7 @@ from typing import Any
 import pulumi
 import pulumi_docker as docker
 
-from components import notebook, scheduler
+from components import notebook, prefect, scheduler
 from components.certificates import identity_of
 from components.cluster import DaskCluster
 from components.ingress import Ingress
@@ -88,6 +88,7 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         # The notebook's image, so that the probe has the notebook's versions.
         "image": args.site.notebook_image,
         "constraints": list(settings.shared.control_placement),
+        "platforms": list(settings.cluster.platforms),
         "scheduler_address": cluster.scheduler_address,
         "network_id": cluster.network.id,
         # The probe is a client as the notebook is: it must reach the same servers.
@@ -125,6 +126,7 @@ def probe_request(args: HealthProbeArgs) -> dict[str, Any]:
         },
         "packages": list(settings.cluster.packages),
         "closed_ports": _closed_ports(args),
+        "closed_urls": _closed_urls(args),
         "use": settings.health.proof == "full",
         "object_store": {"bucket": store.bucket, "endpoint": store.endpoint}
         if store and store.bucket
@@ -148,6 +150,15 @@ def _closed_ports(args: HealthProbeArgs) -> list[str]:
         f"{service_name(cluster, 'scheduler')}.{caddy_network}:{scheduler.COMM_PORT}",
         f"{service_name(cluster, 'notebook')}.{network_name(cluster)}:{notebook.PORT}",
     ]
+
+
+def _closed_urls(args: HealthProbeArgs) -> list[str]:
+    """Return the URLs of Prefect's page and API on Caddy's network, which only Caddy may use."""
+    settings = args.settings
+    if args.ingress.network_id is None or settings.prefect.mode != "managed":
+        return []
+    service = f"{service_name(settings.cluster.name, 'prefect')}.{settings.caddy.network}"
+    return [f"{prefect.prefect_url(service)}{path}" for path in ("/", "/api/admin/version")]
 
 
 def _certificate(cluster: DaskCluster) -> dict[str, Any]:

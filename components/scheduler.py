@@ -25,6 +25,7 @@ from components.service import (
 )
 from components.shared import DASK_HOME, Shared
 from config.workloads import Workload
+from swarm.upgrades import SCHEDULER_LABEL
 
 ALIAS = "scheduler"
 COMM_PORT = 8786
@@ -39,6 +40,7 @@ class SchedulerArgs:
 
     shared: Shared
     workload: Workload
+    settings_hash: str  # of `swarm.upgrades.scheduler_hash`
 
 
 class Scheduler(pulumi.ComponentResource):
@@ -87,10 +89,11 @@ def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         start_seconds=shared.start_seconds,
         health_check=HealthCheck(port=DASHBOARD_PORT, path="/health"),
         networks=attachments(shared.network, shared.caddy_network_id, aliases=[ALIAS]),
-        platform=shared.platform,
+        platforms=shared.platforms,
         secrets=[*identity.secrets, *shared.pip_config],
         configs=[*configs, *shared.object_store.configs],
         volumes=[DASK_HOME],
+        labels={SCHEDULER_LABEL: args.settings_hash},
         # If the new scheduler does not start, running work must not be lost.
         rolling=Rolling(start_first=True),
     )

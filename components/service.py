@@ -16,8 +16,7 @@ import pulumi
 import pulumi_docker as docker
 
 from components.health_check import HealthCheck, Script
-from config.types import Platform
-from config.workloads import ResourceLimit, Workload
+from config.workloads import START_SECONDS, ResourceLimit, Workload
 from swarm.snapshot import DECLARED_HASH_LABEL
 
 USER = "1000:1000"
@@ -35,8 +34,6 @@ class Volume:
     target: str
     name: str | None = None
 
-
-START_SECONDS = 300  # within them a container that does not answer is not unhealthy
 
 # On disk, because a tmpfs takes the container's memory: Dask's workers spill to this directory.
 TMP = Volume(target="/tmp")  # noqa: S108  the containers' own
@@ -103,7 +100,7 @@ class ServiceSpec:
     args: Sequence[str]
     health_check: HealthCheck | Script
     networks: Sequence[Attachment]
-    platform: Platform
+    platforms: Sequence[str]  # such as linux/amd64
     environment: Mapping[str, str] = field(default_factory=dict)
     packages: Sequence[str] = ()
     start_seconds: int = 0  # that the installation of the packages may take
@@ -113,6 +110,7 @@ class ServiceSpec:
     node_ports: Sequence[int] = ()  # TCP ports that a task takes on its node
     capabilities: Sequence[str] = ()
     search_domains: Sequence[str] = ()  # networks where names without a dot are looked up first
+    labels: Mapping[str, str] = field(default_factory=dict)
     rolling: Rolling = Rolling()
     grace_period: str = "30s"  # from SIGTERM to SIGKILL
 
@@ -146,11 +144,12 @@ def declare_service(
     With `held_hash` the service must stay as it is: no other hash is declared.
     """
     inputs = service_inputs(spec)
-    declared = pulumi.Output.json_dumps([inputs, UPDATER_LABELS], sort_keys=True)
+    own_labels = {**UPDATER_LABELS, **spec.labels}
+    declared = pulumi.Output.json_dumps([inputs, own_labels], sort_keys=True)
     declared_hash = declared.apply(short_hash)
     if held_hash:
         declared_hash = declared_hash.apply(partial(_hold, spec.workload.name, held_hash))
-    values: dict[str, pulumi.Input[str]] = {**UPDATER_LABELS, DECLARED_HASH_LABEL: declared_hash}
+    values: dict[str, pulumi.Input[str]] = {**own_labels, DECLARED_HASH_LABEL: declared_hash}
     labels = [docker.ServiceLabelArgs(label=label, value=text) for label, text in values.items()]
     resource = docker.Service(name, **inputs, labels=labels, opts=_replaced(spec, opts))
     return DeclaredService(
@@ -233,7 +232,7 @@ def service_inputs(spec: ServiceSpec) -> dict[str, Any]:
             # Dask's workers exit with status 0 when they lose the scheduler, so `on-failure` would
             # not restart them. After the window a start counts as a success.
             "restart_policy": {"condition": "any", "delay": "1s", "window": "30s"},
-            "placement": _placement(spec.workload, spec.platform),
+            "placement": _placement(spec.workload, spec.platforms),
             "networks_advanceds": [
                 {"id": attached.network.id, "aliases": list(attached.aliases)}
                 for attached in spec.networks
@@ -342,12 +341,15 @@ def _resources(limit: ResourceLimit) -> dict[str, int]:
     return {"nano_cpus": limit.nano_cpus, "memory_bytes": limit.memory_bytes}
 
 
-def _placement(workload: Workload, platform: Platform) -> dict[str, Any]:
+def _placement(workload: Workload, platforms: Sequence[str]) -> dict[str, Any]:
     return {
         "constraints": list(workload.constraints),
         "max_replicas": workload.per_node,
         # Without it Swarm fills it in, and the next refresh reports a change.
-        "platforms": [{"os": platform.os, "architecture": platform.architecture}],
+        "platforms": [
+            {"os": system, "architecture": architecture}
+            for system, _, architecture in (platform.partition("/") for platform in platforms)
+        ],
     }
 
 

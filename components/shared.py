@@ -9,7 +9,6 @@ from components.certificates import Certificates, Role, identity_of
 from components.dask_config import Config, mount_dask_config
 from components.object_store import ObjectStore
 from components.service import MountedFile, Network, Volume
-from config.types import Platform
 
 # Where pip installs users' packages in the project's own image.
 DASK_HOME = Volume(target="/home/dask")
@@ -25,7 +24,7 @@ class Shared:
 
     cluster: str  # its name
     image: str
-    platform: Platform
+    platforms: Sequence[str]
     packages: Sequence[str]
     start_seconds: int  # that the installation of the packages may take
     pip_config: Sequence[MountedFile]

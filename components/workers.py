@@ -111,7 +111,7 @@ def _spec(args: WorkersArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         networks=attachments(shared.network, *shared.other_network_ids),
         # Another network may have a `scheduler` too, which could be found first.
         search_domains=[network_name(shared.cluster)] if shared.other_network_ids else [],
-        platform=shared.platform,
+        platforms=shared.platforms,
         configs=[*configs, *shared.object_store.configs],
         secrets=[*identity.secrets, *shared.work_secrets],
         volumes=[DASK_HOME],

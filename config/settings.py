@@ -29,7 +29,6 @@ from config.types import (
     ENCRYPTED_OPTION,
     MTU_OPTION,
     ImageReference,
-    Platform,
     absolute_path,
     bucket,
     caddy_image,
@@ -57,7 +56,7 @@ from config.types import (
     password,
     pip_options,
     placement,
-    platform,
+    platforms,
     requirements,
     short_password,
     ssh_host,
@@ -117,7 +116,7 @@ class ClusterSettings:
 
     docker_host: Annotated[str, Setting("dockerHost", docker_host, "ssh://deploy@manager")]
     name: Annotated[str, Setting("clusterName", cluster_name, "blue")]
-    platform: Annotated[Platform, Setting("platform", platform, "linux/amd64")]
+    platforms: Annotated[tuple[str, ...], Setting("platform", platforms, "linux/amd64")]
     image: Annotated[
         ImageReference, Setting("image", dask_image, "ghcr.io/dask/dask:2026.7.1-py3.12")
     ]
@@ -314,10 +313,14 @@ class IngressSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class HealthSettings:
-    """How much a deployment must prove, and within how many seconds."""
+    """How much a deployment must prove, and within how many seconds.
+
+    Before a change of an image it waits `idle_deadline` seconds until no task runs.
+    """
 
     proof: Annotated[str, _choice("proof", "full", "quick", example="full")]
     deadline: Annotated[int, Setting("healthDeadline", whole_number(10, 3600), "300")]
+    idle_deadline: Annotated[int, Setting("idleDeadline", whole_number(0, 86400), "600")]
 
 
 @dataclass(frozen=True, kw_only=True)

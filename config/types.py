@@ -105,14 +105,6 @@ class ImageReference:
         return self.repository + tag + (f"@{self.digest}" if self.digest else "")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Platform:
-    """The platform of images and nodes, e.g. `linux` and `amd64`."""
-
-    os: str
-    architecture: str
-
-
 def whole_number(low: int, high: int) -> Callable[[str], int]:
     """Return a parser for a whole number from `low` to `high`, both included."""
 
@@ -181,10 +173,15 @@ def memory_from(smallest: str, reason: str) -> Callable[[str], int]:
     return parse
 
 
-def platform(text: str) -> Platform:
-    """Parse `os/architecture`."""
-    system, _, architecture = one_of(*PLATFORMS)(text).partition("/")
-    return Platform(os=system, architecture=architecture)
+def platforms(text: str) -> tuple[str, ...]:
+    """Parse platforms, separated by commas, and return each once, in the order of `PLATFORMS`.
+
+    Swarm compares no variants, and its nodes report none: arm64 has v8 only.
+    """
+    names = {part.strip().replace("arm64/v8", "arm64") for part in text.split(",")}
+    if not names <= {*PLATFORMS}:
+        raise ValueError(f"one or more of {', '.join(PLATFORMS)}, separated by commas")
+    return tuple(platform for platform in PLATFORMS if platform in names)
 
 
 def image_reference(text: str) -> ImageReference:

@@ -35,6 +35,7 @@ class ResourceLimit:
 
 # What all services but the workers need to start; up to their limits they share the node.
 SMALL_RESERVATION = ResourceLimit(cpus=Decimal("0.1"), memory_bytes=memory("256MiB"))
+START_SECONDS = 300  # within them a container that does not answer is not unhealthy
 CADDY_LIMIT = ResourceLimit(cpus=Decimal(1), memory_bytes=memory("256MiB"))
 
 

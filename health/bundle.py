@@ -17,25 +17,28 @@ _UNIX = 3
 # Python imports only from archives in files; the import of `main` reads all of the archive.
 # A client that lost its scheduler has threads that would keep the interpreter alive.
 UNPACK = """
-import binascii, bz2, os, sys
+import binascii, bz2, importlib, os, sys
 path = f"/tmp/dask-health-{os.urandom(8).hex()}.zip"
 with open(path, "xb") as file:
     file.write(bz2.decompress(binascii.a2b_base64(sys.argv[1])))
 sys.path.insert(0, path)
 try:
-    from probe.proof import main
+    main = importlib.import_module(f"probe.{sys.argv[2]}").main
 finally:
     os.remove(path)
 sys.path.remove(path)
-main(sys.argv[2])
+main(sys.argv[3])
 os._exit(0)
 """.strip()
 
 
-def command(request: str) -> list[str]:
-    """Return the command that runs a request in JSON; for Python 3.10 and newer."""
+def command(request: str, module: str = "proof") -> list[str]:
+    """Return the command that runs a request in JSON; for Python 3.10 and newer.
+
+    `module` is the module of `probe/` whose `main` reads the request.
+    """
     packed = base64.b64encode(bz2.compress(archive())).decode()
-    return ["python", "-c", UNPACK, packed, request]
+    return ["python", "-c", UNPACK, packed, module, request]
 
 
 def archive() -> bytes:

@@ -1,9 +1,9 @@
-"""The probe's one-shot service: its spec, its run, and the leftovers of earlier runs."""
+"""The one-shot services of probes: their spec, their run, and the leftovers of earlier runs."""
 
 import secrets
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from docker import types
@@ -50,7 +50,10 @@ class ProbeService:
         """Create the service; the probe gives up before the deadline."""
         left = deadline.remaining()
         seconds = max(left - self._timing.margin, 1)
-        arguments = spec(request, self.name, seconds, time.time() + left)
+        self.start(spec(request, self.name, seconds, time.time() + left))
+
+    def start(self, arguments: Mapping[str, Any]) -> None:
+        """Create the service from the arguments of `APIClient.create_service`."""
         self.created = True  # even if the request fails: it may have reached the Swarm
         self.log.follow(self._manager.create(arguments))
 
@@ -66,61 +69,100 @@ class ProbeService:
 
     def remove(self) -> bool:
         """Remove the service; return False if a request to create it may still be under way."""
-        return not self.created or self._manager.remove(self.name)
+        if self.created and self._manager.remove(self.name):
+            self.created = False
+        return not self.created
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """What a one-shot service runs, on which nodes and networks.
+
+    Names without a dot are looked up on the network called `network_name` first, if any. An image
+    that installs `packages` at its start does so as its own user, into its root file system.
+    """
+
+    image: str
+    args: Sequence[str]
+    constraints: Sequence[str]
+    platforms: Sequence[str]
+    networks: Sequence[str] = ()  # ids
+    network_name: str = ""
+    packages: Sequence[str] = ()
+    secrets: Sequence[types.SecretReference] = ()
+    configs: Sequence[types.ConfigReference] = ()
 
 
 def spec(request: Request, name: str, seconds: float, ends_at: float) -> dict[str, Any]:
     """Return the arguments of `APIClient.create_service`; `ends_at` in seconds since 1970."""
     probe = replace(request.probe, deadline_seconds=seconds)
+    networks = (request.network_id, request.caddy_network_id, *request.other_network_ids)
+    container = Container(
+        image=request.image,
+        args=bundle.command(probe.to_json()),
+        constraints=request.constraints,
+        platforms=request.platforms,
+        networks=[network for network in networks if network],
+        network_name=request.network_name,
+        # The probe compares versions, so it needs the notebook's packages.
+        packages=probe.packages,
+        # Readable for the images' usual user and for a root without capabilities.
+        secrets=[
+            types.SecretReference(
+                secret.id, secret.name, filename=secret.file, uid="1000", gid="0", mode=0o440
+            )
+            for secret in request.secrets
+        ],
+        configs=[
+            types.ConfigReference(config.id, config.name, filename=config.file)
+            for config in request.configs
+        ],
+    )
+    return one_shot(container, name, ends_at)
+
+
+def one_shot(container: Container, name: str, ends_at: float) -> dict[str, Any]:
+    """Return the arguments of `APIClient.create_service`; `ends_at` in seconds since 1970."""
+    packages = " ".join(container.packages)
     template = types.TaskTemplate(
         types.ContainerSpec(
-            request.image,
+            container.image,
             # Arguments, not a command: the image keeps its own entrypoint.
-            args=bundle.command(probe.to_json()),
-            # Some images install packages at their start. The probe compares versions, so it
-            # needs the notebook's packages.
-            env={"EXTRA_PIP_PACKAGES": " ".join(probe.packages)} if probe.packages else None,
+            args=[*container.args],
+            # Some images install packages at their start.
+            env={"EXTRA_PIP_PACKAGES": packages} if packages else None,
             stop_grace_period=10**9,
-            # Readable for the images' usual user and for a root without capabilities.
-            secrets=[
-                types.SecretReference(
-                    secret.id, secret.name, filename=secret.file, uid="1000", gid="0", mode=0o440
-                )
-                for secret in request.secrets
-            ],
-            configs=[
-                types.ConfigReference(config.id, config.name, filename=config.file)
-                for config in request.configs
-            ],
+            secrets=[*container.secrets],
+            configs=[*container.configs],
             mounts=[types.Mount(target, source=None) for target in _WRITABLE],
             # The image's own check would ask a notebook that does not run here.
             healthcheck=types.Healthcheck(test=["NONE"]),
             cap_drop=["ALL"],
-            # An image that installs packages does so as its own user, into its root file system.
-            user=None if probe.packages else _USER,
-            read_only=not probe.packages,
+            user=None if packages else _USER,
+            read_only=not packages,
             # Docker asks the node's name servers for services that do not exist yet. These may
             # take long to answer, and meanwhile the service may appear.
             # The same name may be on another network too: the cluster's network comes first.
             dns_config=types.DNSConfig(
-                search=[request.network_name], options=["timeout:1", "attempts:1", "ndots:1"]
-            ),
+                search=[container.network_name],
+                options=["timeout:1", "attempts:1", "ndots:1"],
+            )
+            if container.network_name
+            else None,
         ),
         # The program exits with 0 even if it proves nothing. Only a failed start is retried, which
         # happens while the network is new.
         resources=types.Resources(cpu_limit=_CPUS, mem_limit=_MEMORY),
         restart_policy=types.RestartPolicy(condition="on-failure", delay=10**9, max_attempts=2),
-        placement=types.Placement(constraints=list(request.constraints)),
+        placement=types.Placement(
+            constraints=list(container.constraints),
+            platforms=[
+                (architecture, system)
+                for system, _, architecture in (p.partition("/") for p in container.platforms)
+            ],
+        ),
         log_driver=types.DriverConfig("json-file", {"max-size": "1m", "max-file": "1"}),
-        networks=[
-            types.NetworkAttachmentConfig(network)
-            for network in (
-                request.network_id,
-                request.caddy_network_id,
-                *request.other_network_ids,
-            )
-            if network
-        ],
+        networks=[types.NetworkAttachmentConfig(network) for network in container.networks],
     )
     return {
         "task_template": template,

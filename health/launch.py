@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -36,10 +36,15 @@ class Interrupted(KeyboardInterrupt):
 
 def main(timing: Timing = TIMING) -> int:
     """Run the request on standard input and return the exit code."""
+    return carry_out(lambda text, progress: run(Request.parse(text), progress, timing))
+
+
+def carry_out(program: Callable[[str, Progress], dict[str, Any]]) -> int:
+    """Run a program with the request on standard input; print its result, return the exit code."""
     progress = Progress()
     try:
         with _stoppable():
-            result = run(Request.parse(sys.stdin.read()), progress, timing)
+            result = program(sys.stdin.read(), progress)
     except Interrupted:
         print("interrupted; the probe's service is removed", file=sys.stderr)
         return INTERRUPTED

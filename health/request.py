@@ -28,6 +28,7 @@ class File:
 class Request:
     """What to prove (`probe`), and how the probe runs in the Swarm.
 
+    `platforms` are such as `linux/amd64`, as `constraints` those of the nodes that may run it.
     `services` is service name to declared hash. The health checks of the services in
     `healthy` prove them; the probe proves the others. It is on the cluster's network and, because
     of the notebook, on Caddy's, if any. `probe.deadline_seconds` is for all of it.
@@ -35,6 +36,7 @@ class Request:
 
     image: str
     constraints: tuple[str, ...]
+    platforms: tuple[str, ...]
     network_id: str
     other_network_ids: tuple[str, ...]
     network_name: str
@@ -63,6 +65,7 @@ class Request:
             return cls(
                 image=data.pop("image"),
                 constraints=tuple(data.pop("constraints")),
+                platforms=tuple(data.pop("platforms")),
                 network_id=data.pop("network_id"),
                 other_network_ids=tuple(data.pop("other_network_ids", ())),
                 network_name=data.pop("network_name"),

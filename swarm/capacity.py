@@ -5,35 +5,43 @@ running tasks do not count: they end before their successors start.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from config.problems import Problem, set_command
-from config.types import Platform
+from config.types import PLATFORMS
 from config.workloads import ResourceLimit, Workload
 from swarm.causes import spell_room, spell_size, unmatched
-from swarm.nodes import Node, Task, free, hostname, matches, resources, spell_state, usable
-from swarm.nodes import platform as platform_of
+from swarm.nodes import (
+    Node,
+    Task,
+    fits,
+    free,
+    hostname,
+    resources,
+    spell_platform,
+    spell_state,
+    usable,
+)
 
 Amount = tuple[int, int]  # CPUs in billionths, bytes of memory
-# The kernel's names of architectures, and Docker's.
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def shortages(
     workloads: Iterable[Workload],
-    platform: Platform,
+    platforms: Sequence[str],
     nodes: Sequence[Node],
     tasks: Sequence[Task],
 ) -> list[Problem]:
     """Return what each workload lacks; `tasks` are those of other services."""
     left = {node["ID"]: free(node, tasks) for node in nodes}
-    problems = [_place(workload, platform, nodes, left) for workload in workloads]
+    problems = [_place(workload, platforms, nodes, left) for workload in workloads]
     # Services on the same nodes have the same problem.
     return list(dict.fromkeys(problem for problem in problems if problem))
 
 
 def _place(
-    workload: Workload, platform: Platform, nodes: Sequence[Node], left: dict[str, Amount]
+    workload: Workload, platforms: Sequence[str], nodes: Sequence[Node], left: dict[str, Amount]
 ) -> Problem | None:
     """Take what `workload` reserves from `left`; return the problem if it does not fit."""
     key, constraints = workload.placement_key, workload.constraints
@@ -42,16 +50,16 @@ def _place(
         return Problem(
             key=key, found=cause.text, expected="constraints that some node meets", fix=fix
         )
-    fit = [node for node in nodes if all(matches(node, rule) for rule in constraints)]
-    platforms = sorted({_platform(node) for node in fit} - {""})
-    wanted = f"{platform.os}/{platform.architecture}"
-    fit = [node for node in fit if _platform(node) in ("", wanted)]
+    matching = [node for node in nodes if fits(node, constraints)]
+    fit = [node for node in matching if fits(node, (), platforms)]
+    others = [node for node in matching if node not in fit]
     if not fit:
         return Problem(
             key="platform",
-            found=f"no node of {key} is {wanted}",
-            expected=", ".join(platforms),
-            fix=set_command("platform", platforms[0]),
+            found=f"no node of {key} is {' or '.join(platforms)}",
+            expected=", ".join(sorted({*map(spell_platform, others)})),
+            fix=_allow(others, {*platforms} & {*map(spell_platform, nodes)})
+            or f"{set_command(key, '…')}, for nodes of {' or '.join(platforms)}",
         )
     if problem := _oversized(workload, fit):
         return problem
@@ -59,7 +67,23 @@ def _place(
     placed = _take(workload, [node for node in fit if usable(node)], left)
     if placed == _count(workload):
         return None
-    return _shortage(workload, sorted(fit, key=hostname), before, placed)
+    problem = _shortage(workload, sorted(fit, key=hostname), before, placed)
+    return _with_others(problem, sorted(others, key=hostname), platforms)
+
+
+def _allow(others: Iterable[Node], platforms: Collection[str]) -> str:
+    """Return the command that adds the nodes' platforms; empty if images can have none of them."""
+    added = {*map(spell_platform, others)} & {*PLATFORMS}
+    allowed = [platform for platform in PLATFORMS if platform in {*platforms, *added}]
+    return set_command("platform", ",".join(allowed)) if added else ""
+
+
+def _with_others(problem: Problem, others: Sequence[Node], platforms: Collection[str]) -> Problem:
+    """Return a shortage with the nodes of other platforms, if any, and how to use them."""
+    names = "".join(f"; {hostname(n)} is {spell_platform(n)}, not in platform" for n in others)
+    allow = _allow(others, platforms)
+    fix = f"{problem.fix}, or with images for both {allow}" if allow else problem.fix
+    return replace(problem, found=problem.found + names, fix=fix)
 
 
 def _oversized(workload: Workload, fit: Iterable[Node]) -> Problem | None:
@@ -90,12 +114,6 @@ def _spell_cpus(nano_cpus: int) -> str:
 
 def _spell_memory(size: int) -> str:
     return f"{size // 2**20}MiB"
-
-
-def _platform(node: Node) -> str:
-    """Return `linux/amd64`, or nothing for a node that has not connected yet."""
-    system, machine = platform_of(node)
-    return f"{system}/{ARCHITECTURES.get(machine, machine)}" if system else ""
 
 
 def _count(workload: Workload) -> int:

@@ -12,12 +12,15 @@ from typing import Any
 from swarm.nodes import (
     Node,
     Task,
+    can_run,
+    fits,
     free,
     hostname,
     labels,
     matches,
-    platform,
+    platforms_of,
     resources,
+    spell_platform,
     spell_state,
     usable,
 )
@@ -49,20 +52,24 @@ class Context:
     tasks: Sequence[Task]
 
     @property
+    def placement(self) -> Mapping[str, Any]:
+        """The service's placement, as the API describes it."""
+        placement: Mapping[str, Any] = self.service["Spec"]["TaskTemplate"].get("Placement") or {}
+        return placement
+
+    @property
     def constraints(self) -> list[str]:
         """The service's placement constraints."""
-        placement = self.service["Spec"]["TaskTemplate"].get("Placement") or {}
-        return list(placement.get("Constraints") or [])
+        return list(self.placement.get("Constraints") or [])
 
     @property
     def matching_nodes(self) -> list[Node]:
-        """The nodes that meet all constraints, available or not."""
-        fit = [n for n in self.nodes if all(matches(n, rule) for rule in self.constraints)]
-        return sorted(fit, key=hostname)
+        """The nodes that can run the service, available or not."""
+        return sorted((n for n in self.nodes if can_run(n, self.service)), key=hostname)
 
     @property
     def away(self) -> str:
-        """The states of the nodes that meet all constraints and are not available."""
+        """The states of the nodes that can run the service and are not available."""
         return "; ".join(spell_state(n) for n in self.matching_nodes if not usable(n))
 
 
@@ -139,7 +146,7 @@ def _unmatched(_: re.Match[str], context: Context) -> Cause:
 
 def unmatched(constraints: Sequence[str], nodes: Sequence[Node]) -> Cause | None:
     """Return why no node meets all constraints, None when one does."""
-    if any(all(matches(node, rule) for rule in constraints) for node in nodes):
+    if any(fits(node, constraints) for node in nodes):
         return None
     for constraint in constraints:
         if not any(matches(node, constraint) for node in nodes):
@@ -202,8 +209,9 @@ def _unavailable(_: re.Match[str], context: Context) -> Cause:
 def _no_image(_: re.Match[str], context: Context) -> Cause:
     image = _container(context)["Image"]
     return Cause(
-        text=f"image not found: the node cannot get {image}; it is not in the registry, or the "
-        "node cannot reach the registry, or the service has no valid login for it",
+        text=f"image not found: the node cannot get {image}; it is not in the registry, or not "
+        "for the node's platform, or the node cannot reach the registry, or the service has no "
+        "valid login for it",
         fix=f"docker pull {image} on that node shows which",
         permanent=True,
     )
@@ -239,10 +247,13 @@ def _ended(match: re.Match[str], _: Context) -> Cause:
 
 
 def _platform(_: re.Match[str], context: Context) -> Cause:
-    made = sorted(
-        {"/".join(platform(node)) for node in context.matching_nodes if any(platform(node))}
+    nodes = [node for node in context.nodes if fits(node, context.constraints)]
+    other = ", ".join(sorted({spell_platform(node) for node in nodes} - {""}))
+    wanted = " or ".join(platforms_of(context.placement)) or "what the image is made for"
+    return Cause(
+        text=f"the nodes have another platform than {wanted}: {other}",
+        fix=f"use an image for {other}, and set platform to it",
     )
-    return Cause(text=f"the image is for another platform than the nodes' {', '.join(made)}")
 
 
 def _container(context: Context) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from config.settings import Settings
 from config.workloads import caddy, workloads
 from swarm.manager import cluster_of
 from swarm.networks import services_on
-from swarm.nodes import Node, Task, hostname, matches, usable
+from swarm.nodes import Node, Task, fits, hostname, usable
 from swarm.snapshot import Service, declared_hash
 
 CADDY_PORTS = (80, 443)
@@ -47,11 +47,8 @@ def taken_ports(
     """Return the problem of a managed Caddy without a node whose ports are free."""
     if settings.caddy.mode != "managed":
         return None
-    fit = [
-        node
-        for node in nodes
-        if usable(node) and all(matches(node, rule) for rule in caddy(settings).constraints)
-    ]
+    rules, platforms = caddy(settings).constraints, settings.cluster.platforms
+    fit = [n for n in nodes if usable(n) and fits(n, rules, platforms)]
     own = {workload.name for workload in workloads(settings)}
     taken = _takers([s for s in services if _name(s) not in own], list(tasks), fit)
     if not fit or len(taken) < len(fit):

@@ -1,11 +1,14 @@
 """What a node can run: constraints and resources, over nodes as `GET /nodes` describes them."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 Node = Mapping[str, Any]
 Task = Mapping[str, Any]
+
+# The kernel's names of architectures, and Docker's.
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 _CONSTRAINT = re.compile(r"\s*(?P<attribute>[\w./-]+)\s*(?P<operator>==|!=)\s*(?P<value>.+?)\s*")
 
@@ -20,6 +23,12 @@ def platform(node: Node) -> tuple[str, str]:
     """Return the node's operating system and architecture, empty while they are unknown."""
     known = node["Description"].get("Platform") or {}
     return str(known.get("OS", "")), str(known.get("Architecture", ""))
+
+
+def spell_platform(node: Node) -> str:
+    """Return a node's platform as images have it, `linux/amd64`; empty while it is unknown."""
+    system, machine = platform(node)
+    return f"{system}/{ARCHITECTURES.get(machine, machine)}" if system else ""
 
 
 def labels(node: Node) -> dict[str, str]:
@@ -50,6 +59,26 @@ def matches(node: Node, constraint: str) -> bool:
         raise ValueError(f"not a constraint: {constraint!r}")
     same = _attribute(node, match["attribute"]).casefold() == match["value"].casefold()
     return same if match["operator"] == "==" else not same
+
+
+def fits(node: Node, constraints: Iterable[str], platforms: Collection[str] = ()) -> bool:
+    """Return whether a node, available or not, meets all constraints and has one of the platforms.
+
+    Platforms are such as `linux/amd64`; none means all, and an unknown platform is accepted.
+    """
+    is_made_for = not platforms or spell_platform(node) in ("", *platforms)
+    return is_made_for and all(matches(node, constraint) for constraint in constraints)
+
+
+def can_run(node: Node, service: Mapping[str, Any]) -> bool:
+    """Return whether the placement of a service, as the API describes it, `fits` a node."""
+    placement = service["Spec"]["TaskTemplate"].get("Placement") or {}
+    return fits(node, placement.get("Constraints") or (), platforms_of(placement))
+
+
+def platforms_of(placement: Mapping[str, Any]) -> list[str]:
+    """Return the platforms of a placement as the API describes it; none means all."""
+    return [f"{one['OS']}/{one['Architecture']}" for one in placement.get("Platforms") or ()]
 
 
 def _attribute(node: Node, attribute: str) -> str:

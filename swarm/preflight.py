@@ -209,7 +209,7 @@ def _shortages(manager: Survey, settings: Settings) -> list[Problem]:
     stack = workloads(settings)
     names = {workload.name for workload in stack}
     others = [t for t in manager.tasks if manager.services.get(t["ServiceID"]) not in names]
-    return shortages(stack, settings.cluster.platform, manager.nodes, others)
+    return shortages(stack, settings.cluster.platforms, manager.nodes, others)
 
 
 def _check_versions(manager: Survey) -> Iterator[Problem]:

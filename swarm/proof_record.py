@@ -1,4 +1,7 @@
-"""The proof record: a Swarm config with the spec hash of each service at the last proof."""
+"""The proof record: a Swarm config with what the last proof found.
+
+It has the spec hash of each service, and the versions of Dask and its dependencies.
+"""
 
 import base64
 import json
@@ -7,6 +10,7 @@ from typing import Any
 
 MISSING = "missing"  # key in both, if workers were missing
 SPEC_HASHES = "imprints"  # key in the record and in the launcher's output
+VERSIONS = "versions"  # the same
 
 Config = Mapping[str, Any]
 
@@ -19,7 +23,12 @@ def record_name(cluster: str) -> str:
 def record_data(proof: Mapping[str, Any], attempt: str) -> str:
     """Return the data of a proof's record, for a Swarm config; it differs for each attempt."""
     incomplete = {MISSING: proof[MISSING]} if MISSING in proof else {}
-    record = {"attempt": attempt, SPEC_HASHES: proof.get(SPEC_HASHES, {}), **incomplete}
+    record = {
+        "attempt": attempt,
+        SPEC_HASHES: proof.get(SPEC_HASHES, {}),
+        VERSIONS: proof.get(VERSIONS, {}),
+        **incomplete,
+    }
     text = json.dumps(record, sort_keys=True)
     return base64.b64encode(text.encode()).decode()
 
@@ -44,6 +53,13 @@ def proven_hashes(record: Config | None) -> dict[str, str]:
     if record is None:
         return {}
     return dict(_content(record)[SPEC_HASHES])
+
+
+def proven_versions(record: Config | None) -> dict[str, str]:
+    """Return package to version at the last proof, empty if the record does not have them."""
+    if record is None:
+        return {}
+    return dict(_content(record).get(VERSIONS, {}))
 
 
 def is_incomplete(record: Config) -> bool:

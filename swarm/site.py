@@ -7,7 +7,7 @@ change. Networks are attached by id because a name shows as a change at every re
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +19,13 @@ from requests.exceptions import RequestException
 
 from config.problems import ConfigError, Problem, ProblemError, set_command
 from config.settings import Settings
-from config.types import ImageReference, Platform
-from swarm import clusters, drift, ingress, networks, preflight, registry
+from config.types import PLATFORMS, ImageReference
+from swarm import clusters, drift, ingress, networks, preflight, registry, upgrades
 from swarm.client import SshError, connect
 from swarm.networks import Network
-from swarm.nodes import Node, matches, usable
+from swarm.nodes import Node, fits, usable
 from swarm.preflight import Survey
+from swarm.proof_record import newest, proven_versions
 from swarm.snapshot import declared_hash
 
 LOOPBACK = "127.0.0.1"
@@ -40,9 +41,10 @@ class Site:
 
     `caddy_image` is None unless the stack runs Caddy, `caddy_network_id` unless Caddy is external,
     `network_id` (with `network_subnets`) unless the cluster's network is. `ingress_addresses` are
-    for names under localhost, which no name server knows. `warnings` are an outage, if the
-    deployment `replaces_network`, and problems that do not concern this deployment, if the workers
-    keep `held_hash`. `logins` are the registries that need this machine's login.
+    for names under localhost, which no name server knows. `changed_images` are the keys of images
+    that running services get. `warnings` are an outage, if the deployment `replaces_network`, what
+    is lost, if it changes images or `replaces_scheduler`, and problems that do not concern it, if
+    the workers keep `held_hash`. `logins` are the registries that need this machine's login.
     """
 
     image: str
@@ -55,6 +57,8 @@ class Site:
     network_subnets: tuple[str, ...] = ()
     other_network_ids: tuple[str, ...] = ()
     replaces_network: bool = False
+    replaces_scheduler: bool = False
+    changed_images: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     held_hash: str = ""
     logins: tuple[str, ...] = ()
@@ -78,9 +82,9 @@ def find(settings: Settings) -> Site:
         problems += ingress.problems(
             manager.networks.networks, manager.described, manager.tasks, settings
         )
-        image = ask(lambda: _pinned(engine, "image", cluster.image, cluster.platform))
+        image = ask(lambda: _pinned(engine, "image", cluster.image, cluster.platforms))
         notebook_image = ask(
-            lambda: _pinned(engine, "notebookImage", cluster.notebook_image, cluster.platform)
+            lambda: _pinned(engine, "notebookImage", cluster.notebook_image, cluster.platforms)
         )
         caddy_image = ask(lambda: _caddy_image(engine, settings))
         caddy_network_id = ask(lambda: _caddy_network_id(settings, manager))
@@ -89,8 +93,9 @@ def find(settings: Settings) -> Site:
         others = [ask(partial(_other_network_id, n, manager)) for n in settings.network.others]
         deployed = preflight.deployed_workers(manager, settings)
         waiting = preflight.waiting_workers(manager, settings, image)
+        configs = engine.configs()  # type: ignore[no-untyped-call]
         drifted = drift.drifted(
-            engine.configs(),  # type: ignore[no-untyped-call]
+            configs,
             manager.described,
             cluster.name,
             can_be_complete=not waiting,
@@ -99,6 +104,19 @@ def find(settings: Settings) -> Site:
     outage = networks.outage(manager.networks, settings.network)
     if problems or image is None or notebook_image is None:
         raise _unfit(cluster.docker_host, problems)
+    pinned = {"image": image, "notebookImage": notebook_image}
+    changed = upgrades.changed_images(manager.described, cluster.name, pinned)
+    versions = proven_versions(newest(configs, cluster.name))
+    scheduler = upgrades.replaces_scheduler(
+        manager.described, cluster.name, upgrades.scheduler_hash(settings)
+    )
+    lost = upgrades.warnings(
+        changed,
+        pinned,
+        versions,
+        scheduler=scheduler,
+        idle_seconds=settings.health.idle_deadline,
+    )
     return Site(
         image=image,
         notebook_image=notebook_image,
@@ -108,10 +126,12 @@ def find(settings: Settings) -> Site:
         network_subnets=tuple(manager.networks.subnets) if network_id else (),
         other_network_ids=tuple(other for other in others if other),
         replaces_network=bool(outage),
+        replaces_scheduler=scheduler or bool(outage),
+        changed_images=tuple(changed),
         ingress_addresses=ingress_addresses(manager.nodes, settings),
         drifted=drifted,
         held_hash=declared_hash(deployed) or "" if waiting and deployed else "",
-        warnings=(*outage, *(f"{p.key}: {p.found}; fix: {p.fix}" for p in waiting)),
+        warnings=(*outage, *lost, *(f"{p.key}: {p.found}; fix: {p.fix}" for p in waiting)),
         logins=needed_logins,
     )
 
@@ -156,7 +176,7 @@ def _manager(
 
 
 def _pinned(
-    engine: "docker.APIClient", key: str, image: ImageReference, platform: Platform
+    engine: "docker.APIClient", key: str, image: ImageReference, platforms: Sequence[str]
 ) -> str:
     try:
         distribution = engine.inspect_distribution(str(image))  # type: ignore[no-untyped-call]
@@ -172,7 +192,7 @@ def _pinned(
             fix=f"docker push {image}, docker login, or {key} {image}@sha256:…",
         )
         raise ProblemError(problem) from None
-    _check_platform(key, image, platform, distribution.get("Platforms") or [])
+    _check_platforms(key, image, platforms, distribution.get("Platforms") or [])
     return str(image) if image.digest else f"{image}@{distribution['Descriptor']['digest']}"
 
 
@@ -189,25 +209,38 @@ def _left_to_nodes(key: str, image: ImageReference, error: APIError) -> str:
     raise ProblemError(problem) from None
 
 
-def _check_platform(
-    key: str, image: ImageReference, platform: Platform, described: list[dict[str, str]]
+def _check_platforms(
+    key: str, image: ImageReference, wanted: Sequence[str], described: Sequence[Mapping[str, str]]
 ) -> None:
-    available = [f"{one.get('os')}/{one.get('architecture')}" for one in described]
-    wanted = f"{platform.os}/{platform.architecture}"
-    if available and wanted not in available:
-        problem = Problem(
-            key=key,
-            found=f"{str(image)!r} is made for {', '.join(available)}",
-            expected=f"an image for {wanted}",
-            fix=set_command("platform", available[0]),
-        )
-        raise ProblemError(problem)
+    """Refuse an image that is not made for every platform.
+
+    `described` are the platforms of an index or, from most engines, that of a single image.
+    """
+    named = [f"{one.get('os')}/{one.get('architecture')}" for one in described]
+    # An index may have attestations beside its images.
+    made = [platform for platform in dict.fromkeys(named) if platform != "unknown/unknown"]
+    several = len(wanted) > 1
+    if {*wanted} <= {*made} or not (made or several):
+        return
+    known = [platform for platform in PLATFORMS if platform in made]
+    choice = [platform for platform in known if platform in wanted] or known
+    build = f"docker buildx build --platform {','.join(wanted)} --push, for {image.repository}"
+    fixes = [set_command("platform", ",".join(choice))] if choice else []
+    fixes += [build] if several or not choice else []
+    by_index = ", by the digest of its index" if image.digest and several else ""
+    problem = Problem(
+        key=key,
+        found=f"{str(image)!r} is made for {', '.join(made) or 'one platform'}",
+        expected=f"an image for {' and '.join(wanted)}{by_index}",
+        fix=", or ".join(fixes),
+    )
+    raise ProblemError(problem)
 
 
 def _caddy_image(engine: "docker.APIClient", settings: Settings) -> str | None:
     if settings.caddy.mode != "managed":
         return None
-    return _pinned(engine, "caddyImage", settings.caddy.image, settings.cluster.platform)
+    return _pinned(engine, "caddyImage", settings.caddy.image, settings.cluster.platforms)
 
 
 def _caddy_network_id(settings: Settings, manager: Survey) -> str | None:
@@ -286,8 +319,8 @@ def ingress_addresses(nodes: Sequence[Node], settings: Settings) -> tuple[str, .
     """Return where this machine may reach a Caddy that serves names under localhost."""
     if settings.ingress is None or not settings.ingress.is_local:
         return ()
-    rules = settings.shared.control_placement
-    fit = [node for node in nodes if usable(node) and all(matches(node, rule) for rule in rules)]
+    rules, platforms = settings.shared.control_placement, settings.cluster.platforms
+    fit = [node for node in nodes if usable(node) and fits(node, rules, platforms)]
     addresses = [node.get("Status", {}).get("Addr", "") for node in fit]
     # A laptop's engine publishes ports on the loopback, whatever address its Swarm has.
     return (*(address for address in addresses if address not in NO_ADDRESS), LOOPBACK)

@@ -49,10 +49,10 @@ class UsedValue:
 
 def _image(configured: Callable[[Settings], ImageReference | None]) -> Fact:
     def question(settings: Settings) -> str:
-        image, platform = configured(settings), settings.cluster.platform
+        image, platforms = configured(settings), settings.cluster.platforms
         if image is None or image.digest:
             return ""
-        return f"{image} for {platform.os}/{platform.architecture}"
+        return f"{image} for {','.join(platforms)}"
 
     return Fact(
         question=question, default=lambda s: str(image) if (image := configured(s)) else None
@@ -85,10 +85,12 @@ FACTS: dict[str, Fact] = {
         question=lambda s: ",".join(s.network.others),
         default=lambda s: (NOT_RECORDED,) * len(s.network.others),
     ),
-    # Offline, drift and the existing network cannot be seen.
+    # Offline, drift, the existing network and what runs cannot be seen.
     "drifted": Fact(question=lambda _: "", default=lambda _: ""),
     "held_hash": Fact(question=lambda _: "", default=lambda _: ""),
     "replaces_network": Fact(question=lambda _: "", default=lambda _: False),
+    "replaces_scheduler": Fact(question=lambda _: "", default=lambda _: False),
+    "changed_images": Fact(question=lambda _: "", default=lambda _: ()),
     "warnings": Fact(question=lambda _: "", default=lambda _: ()),
     "ingress_addresses": Fact(
         question=lambda s: ",".join(s.shared.control_placement) if _is_local(s) else "",

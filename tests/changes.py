@@ -85,6 +85,14 @@ CHANGES = [
         tried={"workersPerNode": 3, "workerPlacement": "node.labels.role!=master"},
     ),
     Change(
+        what="Platforms that the images already have, if the nodes of the tasks still match",
+        keys=("platform",),
+        restarts=(),
+        effect=CONTINUES,
+        tried={"platform": "linux/amd64,linux/arm64"},
+        base={"platform": "linux/amd64"},
+    ),
+    Change(
         what="CPUs or memory of the scheduler",
         keys=("schedulerMemory", "schedulerCpus"),
         restarts=(SCHEDULER,),
@@ -207,7 +215,7 @@ CHANGES = [
         what="Dask's version, in both images",
         keys=("image", "notebookImage"),
         restarts=(SCHEDULER, WORKER, NOTEBOOK),
-        effect=f"{LOST}; the proof fails when the versions differ",
+        effect=f"{LOST}; images with different versions are refused before",
         tried={"image": NEWER, "notebookImage": NEWER},
     ),
     Change(

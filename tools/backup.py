@@ -19,7 +19,7 @@ from config.names import network_name
 from swarm import leftovers
 from swarm.causes import error_of, spell_size
 from swarm.manager import MANAGER_ERRORS, Manager
-from swarm.nodes import Node, Task, hostname, matches, usable
+from swarm.nodes import Node, Task, can_run, hostname, usable
 from swarm.progress import Progress
 from swarm.shutdown import end_tasks, unfinished
 from swarm.snapshot import Service, Snapshot, replicas
@@ -298,8 +298,7 @@ def _running(now: Snapshot) -> list[Task]:
 
 def _fitting(service: Service, nodes: Sequence[Node]) -> list[Node]:
     """Return the nodes where Swarm may start a service."""
-    rules = service["Spec"]["TaskTemplate"].get("Placement", {}).get("Constraints") or []
-    return [node for node in nodes if usable(node) and all(matches(node, rule) for rule in rules)]
+    return [node for node in nodes if usable(node) and can_run(node, service)]
 
 
 def _require_one_node(manager: Manager, owner: Owner) -> None:

@@ -25,7 +25,7 @@ from health.job import DEADLINE_LABEL
 from health.reaper import reaper
 from swarm.causes import error_of
 from swarm.manager import MANAGER_ERRORS, PROBE_LABELS, Manager
-from swarm.nodes import Node, hostname, usable
+from swarm.nodes import Node, fits, hostname, platforms_of, spell_platform, usable
 from swarm.progress import Progress
 from swarm.shutdown import end_tasks
 from swarm.snapshot import ENDED, Service
@@ -65,21 +65,25 @@ class Place:
 class Runtime:
     """Where agents run: the network, an image with Python, the files of TLS, if any.
 
+    `platforms` are the image's, such as `linux/amd64`; none means any.
     `secrets` and `configs` are as in the API's spec of a service.
     """
 
     network_id: str
     image: str
+    platforms: Sequence[str]
     secrets: Sequence[Mapping[str, Any]]
     configs: Sequence[Mapping[str, Any]]
 
     @classmethod
     def beside(cls, service: Service, network_id: str) -> "Runtime":
         """Return the runtime of a service of the cluster."""
-        container = service["Spec"]["TaskTemplate"]["ContainerSpec"]
+        template = service["Spec"]["TaskTemplate"]
+        container = template["ContainerSpec"]
         return cls(
             network_id=network_id,
             image=container["Image"],
+            platforms=platforms_of(template.get("Placement") or {}),
             secrets=_named(container.get("Secrets"), FILE_NAME),
             configs=_named(container.get("Configs"), AUTHORITIES),
         )
@@ -199,7 +203,7 @@ def agents(
             stack.enter_context(reaper(name, LIMIT_SECONDS)) for name in (relay, *others)
         ]
         manager = Manager(address)
-        specs = [_relay_spec(relay, runtime, _own_node(manager))]
+        specs = [_relay_spec(relay, runtime, _own_node(manager, runtime))]
         for place, (name, token) in zip(places, tokens.items(), strict=True):
             specs.append(_agent_spec(name, runtime, place, token, read_only=read_only))
         _remove_leftovers(manager, runtime)
@@ -237,7 +241,7 @@ def _command(*arguments: str) -> list[str]:
     return ["python", "-c", _SOURCE.read_text(encoding="utf-8"), *arguments]
 
 
-def _own_node(manager: Manager) -> Node:
+def _own_node(manager: Manager, runtime: Runtime) -> Node:
     """Return the manager's own node, where the relay runs."""
     own = manager.node_id()
     (node,) = [node for node in manager.nodes() if node["ID"] == own]
@@ -246,6 +250,12 @@ def _own_node(manager: Manager) -> Node:
         raise TransferError(
             f"{name}: the manager's node is {node['Spec']['Availability']}, so it runs no service "
             f"that reaches the volumes. Fix: docker node update --availability active {name}"
+        )
+    if not fits(node, (), runtime.platforms):
+        raise TransferError(
+            f"{hostname(node)}: the manager's node is {spell_platform(node)}, but the stack's "
+            f"images are for {', '.join(runtime.platforms)}, so it runs no service that reaches "
+            "the volumes. Fix: images for both platforms, and both in platform; make up"
         )
     return node
 

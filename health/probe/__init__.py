@@ -12,6 +12,11 @@
     notebook.py      the notebook's login; session.py a logged-in user; kernel.py a cell
     flow.py          a Prefect flow, if there is a server
 
+Before an upgrade two other programs run in the same way:
+
+    installed.py     the versions that are installed in an image
+    idle.py          waits until the scheduler has no task
+
 `bundle.py` passes it as arguments to the Python of the notebook's image, 3.10 or newer. So it uses
 only the standard library, distributed and websocket-client. It imports its own modules at once,
 by relative imports, and distributed late.

@@ -26,7 +26,9 @@ PACKAGES = ("prefect", "prefect_dask")
 COMPLETED = "COMPLETED"
 ANSWER_SECONDS = 5
 SILENT_SECONDS = 30  # for a server outside this deployment
-RECORD_SECONDS = 15  # until the server's database has the workers' reports of their tasks
+# Until the server's database has the workers' reports of their tasks. If the server was replaced
+# within half a minute of a flow, the workers first report that flow's tasks once more.
+RECORD_SECONDS = 60
 CHECK_SECONDS = 1  # between two checks of the scheduler
 QUIET = {"PREFECT_LOGGING_LEVEL": "ERROR", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
 

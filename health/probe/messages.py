@@ -73,6 +73,7 @@ _PARTS: dict[str, Any] = {
     "object_store": ObjectStore,
     "tls": Tls,
 }
+_LISTS = ("packages", "closed_ports", "closed_urls")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ class ProbeRequest:
     """What the probe must prove, and its seconds for that.
 
     With `use` the probe also does what users do on the cluster. The `closed_ports` (`host:port`)
-    must refuse connections.
+    must refuse connections, the `closed_urls` requests without the ingress's key.
     """
 
     deadline_seconds: float
@@ -93,12 +94,13 @@ class ProbeRequest:
     object_store: ObjectStore | None = None
     tls: Tls | None = None
     closed_ports: tuple[str, ...] = ()
+    closed_urls: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "ProbeRequest":
         """Return the request in plain data, whose keys are the names of the fields."""
         parts = {key: part(**data[key]) for key, part in _PARTS.items() if data.get(key)}
-        lists = {key: tuple(data[key]) for key in ("packages", "closed_ports") if key in data}
+        lists = {key: tuple(data[key]) for key in _LISTS if key in data}
         return cls(**{**data, **parts, **lists})
 
     @classmethod

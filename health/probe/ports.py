@@ -1,4 +1,4 @@
-"""Ports that must accept connections, and ports that must refuse them."""
+"""Ports that must accept connections, and ports and URLs that must refuse them."""
 
 import socket
 import time
@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from . import UnprovenError
 from .deadline import PAUSE_SECONDS
+from .notebook import FORGED, wait_for_status
 
 CONNECT_SECONDS = 2
 OLD_SECONDS = 20  # for the end of a task that this deployment replaces
@@ -33,6 +34,20 @@ def prove_closed(ports: Iterable[str]) -> None:
                     f"expected {port} to refuse connections on its network: {answer}"
                 )
             time.sleep(PAUSE_SECONDS)
+
+
+def prove_keyed(urls: Iterable[str]) -> None:
+    """Prove that each URL refuses requests without the ingress's key, or with a forged key.
+
+    Raises `UnprovenError` if not.
+    """
+    end = time.monotonic() + OLD_SECONDS
+    for url in urls:
+        for who, headers in (("a request without a key", {}), ("a forged ingress key", FORGED)):
+            while (status := wait_for_status(url, "", headers)) != 403:
+                if time.monotonic() > end:
+                    raise UnprovenError(f"expected {url} to refuse {who} (403), found {status}")
+                time.sleep(PAUSE_SECONDS)
 
 
 def attempt(port: str) -> str:

@@ -13,7 +13,7 @@ from .flow import prove_flow
 from .members import MovedError, check_answers, moved_or, wait_for_members, workers_of
 from .messages import ProbeRequest, say
 from .notebook import compute, wait_for_notebook
-from .ports import prove_closed, wait_for_port
+from .ports import prove_closed, prove_keyed, wait_for_port
 from .tasks import Client
 from .tls import prove_tls, use_certificate, wait_until_admitted
 from .transfers import TRANSFER_BYTES, transfer
@@ -54,6 +54,9 @@ def prove(request: ProbeRequest) -> dict[str, Any]:
             say(progress="running a cell in the notebook")
             proof["cell"] = compute(request.notebook, proof["workers"])
     prove_closed(request.closed_ports)
+    if request.closed_urls:
+        say(progress="asking Prefect on Caddy's network without Caddy's key")
+        prove_keyed(request.closed_urls)
     return proof
 
 

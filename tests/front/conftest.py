@@ -19,7 +19,7 @@ from tornado.netutil import bind_sockets
 from caddy.caddyfile import CaddyfileValues, fragments, options
 from lab.portal import PASSWORD, USER, portal
 from tests.conftest import free_port, wait_for
-from tests.front.services import KEY, upstream
+from tests.front.services import KEY, PREFECT_KEY, upstream
 
 PORTAL = "https://portal.localhost"
 NAMES = {site: f"{site}.localhost" for site in ("notebook", "dashboard", "prefect")}
@@ -179,7 +179,7 @@ class Ingress:
 
     The argument `auth` is the variant of the login's fragment, the attribute is the setting.
 
-    `key` is the variant of the front key's fragment; the file `front_key` holds the key.
+    `key` is the variant of the notebook's key; the file `front_key` holds it.
     `notebook` is the port of a notebook that replaces the stub.
     """
 
@@ -193,18 +193,21 @@ class Ingress:
         opened += [self.upstream, self.portal]
         self.auth, self.key_file = auth.partition("-")[0], folder / "front_key"
         self.key_file.write_text(KEY)
+        (folder / "prefect_key").write_text(PREFECT_KEY)
         (folder / "front_session").write_text(SESSION)
         self.text = CaddyfileValues(
             cluster="dask",
             names=NAMES,
             login=auth,
             certificates="internal",
-            key=key,
+            keys={"notebook": key, "prefect": "text" if key == "text" else "file"},
             authelia_address=f"127.0.0.1:{self.portal.port}",
             authelia_uri=path + endpoint,
             basic_user=USER,
         )
-        self.fragments = fragments(self.text, quick_hash(PASSWORD), KEY)
+        self.fragments = fragments(
+            self.text, quick_hash(PASSWORD), {"notebook": KEY, "prefect": PREFECT_KEY}
+        )
         self.files = options(self.text) | self.fragments
         ports = {
             "dask_notebook 8888": notebook or self.upstream.port,

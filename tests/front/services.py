@@ -10,6 +10,7 @@ from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketHandler
 
 KEY, TOKEN = "front-key", "jupyter-token"
+PREFECT_KEY = "prefect-key"
 JUPYTER_PASSWORD = "jupyter password"
 DASHBOARD_TOKEN = "bokeh.token"
 
@@ -145,9 +146,12 @@ class Session(Stream):
 
 
 class Flows(RequestHandler):
-    """Prefect's page, which needs no login."""
+    """Prefect's page, which needs its key."""
 
     def get(self):
+        if self.request.headers.get("Proxy-Authorization") != PREFECT_KEY:
+            self.send_error(403)
+            return
         self.write("<title>Prefect Server</title>")
 
 

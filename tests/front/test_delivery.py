@@ -29,7 +29,7 @@ TEXT = CaddyfileValues(
     names={"notebook": "notebook.localhost", "dashboard": "dashboard.localhost"},
     login="none",
     certificates="internal",
-    key="none",
+    keys={"notebook": "none"},
 )
 
 

@@ -10,7 +10,7 @@ import pytest
 from caddy.caddyfile import join, login
 from lab.portal import PASSWORD, USER
 from tests.front.conftest import BASIC, NAMES, PORTAL, SESSION, CaddyServer, StubServer, quick_hash
-from tests.front.services import KEY, TOKEN, upstream
+from tests.front.services import KEY, PREFECT_KEY, TOKEN, upstream
 
 EXISTING = """{
 	admin unix//var/tmp/admin.sock
@@ -176,21 +176,23 @@ def received_keys(text):
     return [value for name, value in headers_of(text) if name.lower() == "proxy-authorization"]
 
 
-def test_the_notebook_gets_the_front_key(ingress):
-    """The key replaces the client's header; the dashboard does not get it."""
+@pytest.mark.parametrize(
+    ("site", "keys"), [("notebook", [KEY]), ("dashboard", []), ("prefect", [PREFECT_KEY])]
+)
+def test_each_site_gets_its_own_key(ingress, site, keys):
+    """The key replaces the client's header; the dashboard has none."""
     for headers in ({}, FORGED):
-        _, _, text = ingress.caddy.ask(NAMES["notebook"], headers=headers | ingress.login())
-        assert [KEY] == received_keys(text)
-    _, _, text = ingress.caddy.ask(NAMES["dashboard"], headers=ingress.login())
-    assert [] == received_keys(text)
+        _, _, text = ingress.caddy.ask(NAMES[site], headers=headers | ingress.login())
+        assert keys == received_keys(text)
 
 
 def test_no_key_passes_with_jupyters_own_login(new_ingress):
-    """Caddy sends no key, and drops a client's."""
+    """Caddy sends the notebook no key, and drops a client's; Prefect still gets its key."""
     ingress = new_ingress("basic", key="none")
     for headers in ({}, FORGED):
         _, _, text = ingress.caddy.ask(NAMES["notebook"], headers=headers | ingress.login())
         assert [] == received_keys(text)
+        assert 200 == ingress.caddy.ask(NAMES["prefect"], "/v2/", headers | ingress.login())[0]
 
 
 @pytest.mark.parametrize("ingress", ["authelia", "basic"], indirect=True)
@@ -199,15 +201,18 @@ def test_an_existing_caddy_logs_no_key(ingress, real_caddy, tmp_path):
     ports = {
         "dask_notebook 8888": ingress.upstream.port,
         "dask_scheduler 8787": ingress.upstream.port,
+        "dask_prefect 4200": ingress.upstream.port,
     }
     files = {"Caddyfile": EXISTING, "dask-swarm.caddy": join(ingress.fragments)}
     with closing(CaddyServer(real_caddy, tmp_path, files, ports)) as caddy:
-        # Whether the headers still arrive depends on Caddy's version.
-        with pytest.raises((IncompleteRead, RemoteDisconnected)):
-            caddy.ask(NAMES["notebook"], "/broken", ingress.login())
+        for site in ("notebook", "prefect"):
+            # Whether the headers still arrive depends on Caddy's version.
+            with pytest.raises((IncompleteRead, RemoteDisconnected)):
+                caddy.ask(NAMES[site], "/broken", ingress.login())
         log = caddy.read_log()
-    assert "aborting with incomplete response" in log
+    assert 2 == log.count("aborting with incomplete response")
     assert KEY not in log
+    assert PREFECT_KEY not in log
 
 
 @pytest.mark.parametrize("ingress", ["basic-cookie"], indirect=True)

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from components import prefect
-from tests.program.test_ingress import AUTHELIA, LOCAL, files_of
+from tests.program.test_ingress import AUTHELIA, KEY, LOCAL, files_of
 from tests.program.test_program import request_of
 
 SECRET = "docker:index/secret:Secret"
@@ -23,6 +23,17 @@ def variables(program):
         return {}
     assert {"data"} == secrets[0].secret
     return json.loads(base64.b64decode(secrets[0].inputs["data"]))
+
+
+def services_with_key(program):
+    """Return the names of the services that mount Prefect's key."""
+    specs = [service.inputs for service in program.of_type("docker:index/service:Service")]
+    return {
+        spec["name"]
+        for spec in specs
+        for secret in spec["taskSpec"]["containerSpec"]["secrets"]
+        if secret["fileName"] == "prefect_key"
+    }
 
 
 class TestManaged:
@@ -61,6 +72,25 @@ class TestManaged:
         """By port and path."""
         check = run(**MANAGED).container(SERVICE)["healthcheck"]["tests"]
         assert ["4200", "/api/health"] == check[-2:]
+
+    def test_its_guard_knows_the_clusters_network(self, run):
+        """uvicorn loads the guard, and shows it the client's own address."""
+        container = run(**MANAGED).container(SERVICE)
+        files = [config["fileName"] for config in container["configs"]]
+        assert ["/etc/dask-swarm/prefect_server.py", "/etc/dask-swarm/subnets.json"] == files
+        folder = container["args"][container["args"].index("--app-dir") + 1]
+        assert f"{folder}/prefect_server.py" in files
+        assert "prefect_server:create_guarded_app" in container["args"]
+        assert "--no-proxy-headers" in container["args"]
+
+    @pytest.mark.parametrize("proof", ["full", "quick"])
+    def test_caddys_network_is_proven_to_need_the_key(self, run, proof):
+        """For page and API; without Caddy's network there is nothing to prove."""
+        urls = request_of(run(**MANAGED, proof=proof))["closed_urls"]
+        base = "http://dask_prefect.caddy-network:4200"
+        assert [f"{base}/", f"{base}/api/admin/version"] == urls
+        assert [] == request_of(run(**MANAGED, caddyMode="none"))["closed_urls"]
+        assert [] == request_of(run(**EXTERNAL))["closed_urls"]
 
     def test_its_limits_are_from_the_config(self, run):
         """It reserves what the pre-flight counts for it."""
@@ -131,8 +161,32 @@ class TestIngress:
         text = files_of(program)["prefect.caddy"] if managed else program.outputs["caddyfile"]
         site = text.partition(f"{host} {{")[2]
         assert "import dask_swarm_login" in site
-        assert f"dask_swarm_upstream dask_prefect {prefect.PORT}" in site
+        assert f"dask_swarm_upstream dask_prefect {prefect.PORT} {{\n" in site
+        assert "import dask_swarm_prefect_key" in site
         assert f"https://{host}" == program.outputs["prefect_url"]
+
+    @pytest.mark.parametrize("asks", ["true", "false"])
+    def test_a_managed_caddy_reads_its_key_from_a_swarm_secret(self, run, asks):
+        """Its own key, even if the notebook asks; only Caddy and Prefect mount it."""
+        program = run(**LOCAL, **MANAGED, notebookLogin=asks)
+        assert {"dask_caddy", SERVICE} == services_with_key(program)
+        ids = {s["secretId"] for s in program.container(SERVICE)["secrets"]}
+        assert {"front-prefect-key-id"} == ids
+        text = files_of(program)["key.caddy"].partition("dask_swarm_prefect_key")[2]
+        assert "header_up Proxy-Authorization {file./run/secrets/prefect_key}" in text
+
+    def test_an_existing_caddy_gets_its_key_in_its_text(self, run):
+        """The output is a secret, even if the notebook asks and its key is not in the text."""
+        program = run(**AUTHELIA, **MANAGED, notebookLogin="true")
+        assert {SERVICE} == services_with_key(program)
+        text = program.outputs["caddyfile"].partition("dask_swarm_prefect_key")[2]
+        assert f"header_up Proxy-Authorization {KEY}\n" in text
+        assert "caddyfile" in program.secret_outputs
+
+    @pytest.mark.parametrize("config", [LOCAL, AUTHELIA | MANAGED | {"caddyMode": "none"}])
+    def test_without_server_or_ingress_there_is_no_key(self, run, config):
+        """Nobody on Caddy's network gets in then."""
+        assert not services_with_key(run(**config))
 
     def test_the_ingress_proof_includes_it(self, run):
         """As the other sites."""

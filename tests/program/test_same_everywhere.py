@@ -17,6 +17,7 @@ EVERYTHING = {
     "caddyMode": "managed",
     "acmeEmail": "admin@example.org",
     "dockerHost": "ssh://deploy@manager",
+    "platform": "linux/arm64,linux/amd64",
 }
 # Loaded by every interpreter that has it on its path.
 LATER = """

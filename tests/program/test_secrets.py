@@ -117,7 +117,14 @@ def test_every_secret_setting_is_planted():
 def test_the_secrets_reach_the_services_that_need_them(program):
     """Otherwise these tests would find nothing anywhere."""
     data = [text for secret in program.of_type(SECRET) for text in texts(secret.inputs["data"])]
-    for needed in ("-pip", "-variable", "/s3+key=", "-notebook", "-front-key"):
+    for needed in (
+        "-pip",
+        "-variable",
+        "/s3+key=",
+        "-notebook",
+        "-front-key",
+        "-front-prefect-key",
+    ):
         assert any(MARK + needed in text.replace("dask-", "") for text in data), needed
     stdin = [command.inputs["stdin"] for command in program.of_type(COMMAND)]
     assert any(MARK in text for text in stdin)

@@ -67,6 +67,20 @@ class TestEveryService:
         platforms = program.service(name)["taskSpec"]["placement"]["platforms"]
         assert [{"os": "linux", "architecture": "amd64"}] == platforms
 
+    def test_may_run_on_both_platforms(self, run):
+        """Caddy and the probe too; the order of the list is no change."""
+        config = {"caddyMode": "managed", "domain": "localhost", "auth": "basic"}
+        one = run(**config, prefect="managed", platform="linux/amd64,linux/arm64")
+        other = run(**config, prefect="managed", platform="linux/arm64, linux/amd64,linux/arm64")
+        services = one.of_type("docker:index/service:Service")
+        assert len(SERVICES) + 3 == len(services)
+        architectures = [{"os": "linux", "architecture": name} for name in ("amd64", "arm64")]
+        for service in services:
+            assert architectures == service.inputs["taskSpec"]["placement"]["platforms"]
+        assert ["linux/amd64", "linux/arm64"] == request_of(one)["platforms"]
+        known = [{r.key: r.inputs for r in program.resources} for program in (one, other)]
+        assert known[0] == known[1]
+
     @pytest.mark.parametrize("name", SERVICES)
     def test_has_at_most_one_environment_variable(self, program, name):
         """The provider sends two in random order, which restarts tasks."""
@@ -97,7 +111,10 @@ class TestEveryService:
             labels["shepherd.autodeploy"],
             labels["gantry.services.excluded"],
         )
-        assert 3 == len(labels)
+        assert {"dask.swarm/revision", "dask.swarm/scheduler"} >= labels.keys() - {
+            "shepherd.autodeploy",
+            "gantry.services.excluded",
+        }
 
 
 class TestScheduler:

@@ -1,4 +1,4 @@
-"""Two clusters on one Swarm: neither reaches the other, or changes it."""
+"""Two clusters on one Swarm, with different releases of Dask: neither reaches the other."""
 
 from contextlib import closing
 from itertools import product
@@ -53,9 +53,11 @@ def other(default, new_deployment, swarm):
 
 
 @pytest.fixture(scope="module")
-def both(default, other):
-    """Return both clusters, deployed."""
-    other.configure(**JOINED)
+def both(default, other, lab, images):
+    """Return both clusters, deployed; the other one has an older release of Dask."""
+    keys = ("image", "notebookImage")
+    older = {key: derived.older(lab.docker_host, images[key]) for key in keys}
+    other.configure(**JOINED | older)
     other.run("up")
     return default, other
 
@@ -66,15 +68,24 @@ def tasks_of(swarm, cluster):
     return {task["ID"] for s in services for task in s.tasks({"desired-state": "running"})}
 
 
-def places(lab, cluster):
-    """Return the names and addresses of a cluster's services, each with each port."""
+def hosts_of(lab, cluster):
+    """Return the names of a cluster's services and their addresses on its networks."""
     names = [f"{cluster}_{role}" for role in ROLES]
     hosts = {prefix + name for name in names for prefix in ("", "tasks.")}
     hosts |= {f"{name}.{cluster}-network" for name in names}
-    for _, engine, container in containers(lab, names):
+    for _, _, container in containers(lab, names):
         networks = container.attrs["NetworkSettings"]["Networks"].values()
-        hosts |= {network["IPAddress"] for network in networks} | {gateway(engine, container)}
-    return [f"{host}:{port}" for host, port in product(sorted(hosts), PORTS)]
+        hosts |= {network["IPAddress"] for network in networks}
+    return hosts
+
+
+def gateways(engine, cluster):
+    """Return the addresses of a cluster's containers on the bridge of their node.
+
+    Every node has such a bridge, with the same addresses.
+    """
+    names = [f"{cluster}_{role}" for role in ROLES]
+    return {gateway(engine, found) for name in names for found in containers_of(engine, name)}
 
 
 def containers(lab, names):
@@ -129,19 +140,22 @@ def test_a_failed_up_changes_nothing_of_the_other_cluster(default, other, swarm,
 
 
 def test_both_clusters_are_proven(both):
-    """Each counts its own worker only."""
-    assert [1, 1] == [cluster.runner.outputs()["health"]["workers"] for cluster in both]
+    """Each counts its own worker only, and has its own release of Dask."""
+    default, other = (cluster.runner.outputs()["health"] for cluster in both)
+    assert (1, 1) == (default["workers"], other["workers"])
+    assert derived.OLDER == other["versions"]["distributed"] != default["versions"]["distributed"]
 
 
 @pytest.mark.parametrize(("source", "target"), [("dask", OTHER), (OTHER, "dask")])
 def test_neither_cluster_reaches_the_ports_of_the_other(both, lab, source, target):
     """By name or address, from every service; its own scheduler it reaches."""
-    foreign, own = places(lab, target), f"{source}_scheduler.{source}-network:8786"
+    foreign, own = hosts_of(lab, target), f"{source}_scheduler.{source}-network:8786"
     names = [f"{source}_{role}" for role in ROLES]
-    found = {
-        name: run_in(container, "python", "-c", REACH, own, *foreign).split()
-        for name, _, container in containers(lab, names)
-    }
+    found = {}
+    for name, engine, container in containers(lab, names):
+        hosts = sorted(foreign | gateways(engine, target))
+        places = [f"{host}:{port}" for host, port in product(hosts, PORTS)]
+        found[name] = run_in(container, "python", "-c", REACH, own, *places).split()
     assert {name: [own] for name in names} == found
 
 

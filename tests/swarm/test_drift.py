@@ -35,7 +35,7 @@ def scale_again(swarm):
 def change_environment(swarm):
     """Replace the task, like `docker service update --env-add …`."""
     scheduler = service_of(swarm, "dask_scheduler")
-    env = scheduler.attrs["Spec"]["TaskTemplate"]["ContainerSpec"]["Env"]
+    env = scheduler.attrs["Spec"]["TaskTemplate"]["ContainerSpec"].get("Env", [])
     scheduler.update(env=[*env, "ADDED=by hand"], fetch_current_spec=True)
     return ["dask-scheduler-service"]
 

@@ -51,12 +51,12 @@ def removed(resource):
 
 
 @contextmanager
-def attached(swarm, images, name, network_id, *aliases, args=("sleep", "600")):
+def attached(swarm, images, name, network_id, *aliases, args=("sleep", "600"), **options):
     """Run a service of another stack on a network."""
     service = swarm.services.create(
         images["image"], args=[*args], name=name, stop_grace_period=10**9, init=True,
         networks=[{"Target": network_id, "Aliases": [*aliases]}],
-        endpoint_spec=types.EndpointSpec(mode="dnsrr"),
+        endpoint_spec=types.EndpointSpec(mode="dnsrr"), **options,
     )  # fmt: skip
     try:
         wait_for(f"service {name}", lambda: states(service) == {"running"})

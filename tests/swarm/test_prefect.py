@@ -9,12 +9,15 @@ from uuid import uuid4
 
 import docker
 import pytest
+from playwright.sync_api import expect
 
 from tests.conftest import wait_for
 from tests.swarm.conftest import RUNNERS, specs, task_ids
 from tests.swarm.containers import container_of, notebook_container, run_in
-from tests.swarm.ingress import MANAGED_CADDY
+from tests.swarm.ingress import DOMAIN, MANAGED_CADDY
 from tests.swarm.notebooks import run_example
+from tests.swarm.test_browser import MILLISECONDS, Ingress, browser  # noqa: F401  a fixture
+from tests.swarm.test_networks import attached
 from tools import backup
 
 CONFIG = {**MANAGED_CADDY, "prefect": "managed", "healthDeadline": 280}
@@ -62,6 +65,26 @@ import json, sys, urllib.request
 request = urllib.request.Request(sys.argv[1], sys.argv[2].encode())
 request.add_header("Content-Type", "application/json")
 print(urllib.request.urlopen(request).read().decode())
+"""
+# Prints the answers to requests for page, API and a websocket at a host, None without an answer.
+KNOCK = """
+import json, sys
+from http.client import HTTPConnection
+upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+           "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+forged = {"Proxy-Authorization": "forged", "X-Forwarded-For": "127.0.0.1"}
+tries = [("GET", "/", {}), ("GET", "/api/health", {}), ("POST", "/api/flows/filter", {}),
+         ("POST", "/api/flows/filter", forged), ("GET", "/api/events/out", upgrade)]
+statuses = []
+for method, path, headers in tries:
+    try:
+        connection = HTTPConnection(sys.argv[1], 4200, timeout=2)
+        connection.request(method, path, headers=headers)
+        statuses.append(connection.getresponse().status)
+    except OSError as error:
+        statuses = [None]
+        break
+print(json.dumps(statuses))
 """
 
 
@@ -165,6 +188,40 @@ def workers_are_new(swarm, before):
     tasks = workers.tasks(filters={"desired-state": "running"})
     running = {task["ID"] for task in tasks if task["Status"]["State"] == "running"}
     return len(running) == 4 and not running & before
+
+
+def test_the_page_works_in_a_browser_after_one_login(cluster, browser):  # noqa: F811
+    """It shows what its API answers, asks for no login of its own, and nothing is refused."""
+    with Ingress(cluster, CONFIG).open_context(browser) as context:
+        page, refused = context.new_page(), []
+        page.on("response", lambda r: r.status >= 400 and refused.append((r.status, r.url)))
+        for path in ("/", "/v2/settings"):
+            page.goto(f"https://prefect.{DOMAIN}{path}", wait_until="networkidle")
+        shown = expect(page.locator("body"))
+        shown.to_contain_text('"home": "/var/tmp/prefect"', timeout=MILLISECONDS)
+        assert [] == refused
+
+
+def test_a_service_on_caddys_network_gets_nothing(swarm, images, lab, notebook):
+    """By name and by both addresses, while the notebook gets everything."""
+    master, caddys = ["node.labels.role==master"], MANAGED_CADDY["caddyNetwork"]
+    (network,) = swarm.networks.list(names=[caddys])
+    with (
+        closing(docker.DockerClient(lab.docker_host)) as engine,
+        attached(swarm, images, "stranger", network.id, constraints=master),
+    ):
+        stranger, prefect = (container_of(engine, name) for name in ("stranger", "dask_prefect"))
+        networks = prefect.attrs["NetworkSettings"]["Networks"]
+        addresses = {name: network["IPAddress"] for name, network in networks.items()}
+        for host in ("dask_prefect", addresses[caddys]):
+            assert [403] * 5 == knock(stranger, host)
+        assert [None] == knock(stranger, addresses["dask-network"])
+        assert [200, 200, 200, 200, 101] == knock(notebook, "dask_prefect")
+
+
+def knock(container, host):
+    """Return the statuses of a container's requests to Prefect at a host."""
+    return json.loads(run_in(container, "python", "-c", KNOCK, host))
 
 
 def test_without_the_server_a_flow_is_an_error(swarm, notebook):

@@ -156,6 +156,14 @@ def test_another_platform_is_reported(preview):
     assert {"platform:", "image:", "notebookImage:"} == keys
 
 
+def test_an_image_for_one_platform_is_no_image_for_two(preview):
+    """The nodes are no problem."""
+    lines = preview(platform="linux/amd64,linux/arm64")
+    assert ["image:", "notebookImage:"] == [line.split()[1] for line in lines]
+    assert all("is made for linux/amd64\n" in line for line in lines)
+    assert all("fix: pulumi config set platform linux/amd64, or docker" in line for line in lines)
+
+
 def test_a_network_of_the_manager_alone_is_no_overlay(preview, swarm):
     """Caddy on another node could not reach it."""
     network = swarm.networks.create("local-only", driver="bridge")

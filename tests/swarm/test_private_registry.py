@@ -1,4 +1,7 @@
-"""A login on the machine that deploys is enough for every node, and its password stays hidden."""
+"""A login on the machine that deploys is enough for every node, and its password stays hidden.
+
+The images are indexes, as those of most registries, with an entry for arm64 too.
+"""
 
 import base64
 import json
@@ -8,8 +11,14 @@ import re
 import pytest
 
 from tests.conftest import wait_for
-from tests.swarm import private_registry
-from tests.swarm.conftest import RUNNERS, cluster_services, leftovers, wait_until_gone
+from tests.swarm import index, private_registry
+from tests.swarm.conftest import (
+    RUNNERS,
+    cluster_services,
+    leftovers,
+    task_ids,
+    wait_until_gone,
+)
 from tests.swarm.private_registry import PASSWORD, USER
 from tests.swarm.test_preflight import drained
 
@@ -34,8 +43,9 @@ def private(lab, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(private, images):
-    """Return the config of a small cluster with private images."""
-    named = {key: private.image(images[key]) for key in IMAGES}
+    """Return the config of a small cluster with private images for both architectures."""
+    named = {key: private.image(index.push(images[key])) for key in IMAGES}
+    named["platform"] = "linux/amd64,linux/arm64"
     return named | {"workers": 1, "caddyMode": "none", "proof": "quick"}
 
 
@@ -96,6 +106,33 @@ def test_neither_state_nor_swarm_shows_the_password(cluster, swarm):
     files = [path for path in cluster.config_file.parent.rglob("*") if path.is_file()]
     assert not any(shows_password(path.read_text(errors="replace")) for path in files)
     assert not shows_password(json.dumps([s.attrs for s in cluster_services(swarm)]))
+
+
+def test_the_digest_of_the_index_is_pinned(cluster, config, swarm):
+    """Each node pulls what the index has for it; the order of `platform` is no change."""
+    digests = {swarm.images.get_registry_data(config[key]).id for key in IMAGES}
+    before = {service.name: service.version for service in cluster_services(swarm)}
+    cluster.configure(**config | {"workers": 2, "platform": "linux/arm64, linux/amd64"})
+    cluster.run("up")
+    assert before == {service.name: service.version for service in cluster_services(swarm)}
+    templates = [service.attrs["Spec"]["TaskTemplate"] for service in cluster_services(swarm)]
+    assert digests == {t["ContainerSpec"]["Image"].partition("@")[2] for t in templates}
+    assert [{"amd64", "arm64"}] * 3 == [architectures(template) for template in templates]
+
+
+def test_another_platform_restarts_nothing(cluster, config, swarm):
+    """Only where new tasks may run is changed."""
+    before = task_ids(swarm)
+    cluster.configure(**config | {"workers": 2, "platform": "linux/amd64"})
+    cluster.run("up")
+    assert before == task_ids(swarm)
+    templates = [service.attrs["Spec"]["TaskTemplate"] for service in cluster_services(swarm)]
+    assert [{"amd64"}] * 3 == [architectures(template) for template in templates]
+
+
+def architectures(template):
+    """Return the architectures of a service's nodes."""
+    return {platform["Architecture"] for platform in template["Placement"]["Platforms"]}
 
 
 def shows_password(text):

@@ -225,7 +225,8 @@ def test_mixed_versions_are_rolled_back(cluster, swarm, lab):
     This includes the services that a previous rollback restored to the declared spec.
     """
     before = running_tasks(swarm)
-    image = derived.with_other_version(lab.docker_host, cluster.config["notebookImage"])
+    notebook_image = cluster.config["notebookImage"]
+    image = derived.that_reports_another_version(lab.docker_host, notebook_image)
     printed = cluster.refuse(notebookImage=image)
     assert "expected one version of distributed everywhere" in printed
     assert "rolled back: dask_notebook as before this update" in printed
@@ -236,7 +237,8 @@ def test_mixed_versions_are_rolled_back(cluster, swarm, lab):
 def test_changes_of_an_interrupted_deployment_are_rolled_back(cluster, swarm, lab):
     """The next deployment finds the change as declared, cannot prove it, and undoes it."""
     before = image_of(swarm, "dask_notebook")
-    image = derived.with_other_version(lab.docker_host, cluster.config["notebookImage"])
+    notebook_image = cluster.config["notebookImage"]
+    image = derived.that_reports_another_version(lab.docker_host, notebook_image)
     cluster.deployment.configure(**cluster.config | {"notebookImage": image})
     cluster.deployment.interrupt("up", lambda: image_of(swarm, "dask_notebook") == image)
     assert image == image_of(swarm, "dask_notebook")

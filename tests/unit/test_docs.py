@@ -20,7 +20,7 @@ FOREIGN_MESSAGES = (
     "network with name dask-network already exists",
     "could not open config file from filePath",
 )
-CODE = ("config", "swarm", "caddy", "health", "components", "tools", "lab")
+CODE = ("config", "swarm", "caddy", "health", "components", "tools", "images", "lab")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

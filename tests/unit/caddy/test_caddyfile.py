@@ -15,7 +15,7 @@ from caddy.caddyfile import CaddyfileValues, fill, fragments, join, options
 from components import notebook, prefect, scheduler
 from config.types import split_address, upstream
 
-KEY = "k" * 48
+KEYS = {"notebook": "k" * 48, "prefect": "p" * 48}
 LOGINS = ("authelia", "basic", "basic-cookie", "none")
 HASH = caddyfile.bcrypt_hash("correct horse", "0123456789abcdef" * 2)
 EXAMPLE = CaddyfileValues(
@@ -23,7 +23,7 @@ EXAMPLE = CaddyfileValues(
     names={site: f"{site}.example.org" for site in ("notebook", "dashboard", "prefect")},
     login="authelia",
     certificates="acme",
-    key="text",
+    keys=dict.fromkeys(KEYS, "text"),
     authelia_address="authelia:9091",
     authelia_uri="/api/authz/forward-auth",
     basic_user="dask",
@@ -45,13 +45,16 @@ def caddyfile_values(draw):
     at_port = f"{draw(domain)}:{draw(st.integers(1, 65535).filter(lambda p: p not in (80, 443)))}"
     address = st.sampled_from([at_port, f"http://{at_port}/{first}", f"https://{at}/{first}"])
     server, path = split_address(upstream(draw(address)))
+    variant = draw(st.sampled_from(["file", "text"]))
+    prefect = draw(st.booleans())
     return CaddyfileValues(
         cluster=draw(label),
         names={"notebook": f"{first}.{at}", "dashboard": f"{second}.{at}"}
-        | draw(st.sampled_from([{}, {"prefect": f"{third}.{at}"}])),
+        | ({"prefect": f"{third}.{at}"} if prefect else {}),
         login=draw(st.sampled_from(LOGINS)),
         certificates=draw(st.sampled_from(["acme", "internal"])),
-        key=draw(st.sampled_from(["file", "text", "none"])),
+        keys={"notebook": draw(st.sampled_from([variant, "none"]))}
+        | ({"prefect": variant} if prefect else {}),
         authelia_address=server,
         authelia_uri=path + draw(st.sampled_from(["/api/authz/forward-auth", legacy])),
         authelia_cookie=draw(st.from_regex(r"[A-Za-z0-9_-]{1,30}", fullmatch=True)),
@@ -110,7 +113,7 @@ class TestFill:
         """Caddy would fill it from its environment."""
         for login in LOGINS:
             values = CaddyfileValues(**{**vars(EXAMPLE), "login": login})
-            assert "{$" not in "".join((fragments(values, HASH, KEY) | options(values)).values())
+            assert "{$" not in "".join((fragments(values, HASH, KEYS) | options(values)).values())
 
 
 class TestHash:
@@ -144,7 +147,7 @@ class TestRealCaddy:
     def test_validates_all_rendered_files(self, real_caddy, tmp_path, values):
         """With any values Caddy accepts the Caddyfile."""
         (tmp_path / "prefect.caddy").unlink(missing_ok=True)  # of another example
-        main = write(tmp_path, options(values) | fragments(values, HASH, KEY))
+        main = write(tmp_path, options(values) | fragments(values, HASH, KEYS))
         output, status = run_caddy(
             real_caddy, tmp_path, "validate", "--adapter", "caddyfile", "--config", main
         )
@@ -159,7 +162,7 @@ class TestRealCaddy:
     @example(values=EXAMPLE)
     def test_finds_all_files_well_formatted(self, real_caddy, tmp_path, values):
         """`caddy fmt` changes neither the fragments nor the joined file."""
-        files = fragments(values, HASH, KEY)
+        files = fragments(values, HASH, KEYS)
         files |= {"joined.caddy": join(files), "boot.caddy": caddyfile.boot()} | options(values)
         write(tmp_path, files)
         for name in files:
@@ -172,7 +175,7 @@ class TestRealCaddy:
     def test_only_the_container_reaches_the_health_check(self, real_caddy, tmp_path):
         """Caddy's network has other services; sites have the published ports alone."""
         values = CaddyfileValues(**{**vars(EXAMPLE), "login": "basic"})
-        main = write(tmp_path, options(values) | fragments(values, HASH, KEY))
+        main = write(tmp_path, options(values) | fragments(values, HASH, KEYS))
         output, status = run_caddy(
             real_caddy, tmp_path, "adapt", "--adapter", "caddyfile", "--config", main
         )
@@ -197,7 +200,7 @@ class TestRealCaddy:
         other = CaddyfileValues(**{**vars(values), "cluster": "blue", "names": names})
         files = {"dask-swarm.caddy": values, "blue-swarm.caddy": other}
         (tmp_path / "sites").mkdir()
-        write(tmp_path / "sites", {n: join(fragments(v, HASH, KEY)) for n, v in files.items()})
+        write(tmp_path / "sites", {n: join(fragments(v, HASH, KEYS)) for n, v in files.items()})
         output, status = run_caddy(
             real_caddy, tmp_path, "validate", "--adapter", "caddyfile", "--config", main
         )
@@ -206,8 +209,8 @@ class TestRealCaddy:
 
 def test_the_upstreams_are_the_services():
     """The fragments name the services and ports that the components declare."""
-    files = fragments(EXAMPLE, HASH, KEY)
+    files = fragments(EXAMPLE, HASH, KEYS)
     assert f" dask_notebook {notebook.PORT} {{\n" in files["notebook.caddy"]
     assert f"dask_scheduler {scheduler.DASHBOARD_PORT}\n" in files["dashboard.caddy"]
-    assert f"dask_prefect {prefect.PORT}\n" in files["prefect.caddy"]
+    assert f"dask_prefect {prefect.PORT} {{\n" in files["prefect.caddy"]
     assert f"http://dask_notebook:{notebook.PORT}" == notebook.notebook_url("dask_notebook")

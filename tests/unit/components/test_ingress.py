@@ -47,21 +47,25 @@ def test_a_site_without_an_ingress_has_the_address_of_its_service(settings):
 
 
 @pytest.mark.parametrize(
-    ("config", "login", "certificates", "key"),
+    ("config", "login", "certificates", "key", "prefect_key"),
     [
-        (AUTHELIA, "authelia", "acme", "text"),
-        (AUTHELIA | {"auth": "basic"}, "basic", "acme", "text"),
-        (AUTHELIA | {"notebookLogin": "true"}, "authelia", "acme", "none"),
-        (MANAGED, "basic-cookie", "internal", "file"),
-        (MANAGED | {"notebookLogin": "true"}, "basic-cookie", "internal", "none"),
-        (MANAGED | {"auth": "none"}, "none", "internal", "none"),
-        ({"domain": "localhost", "auth": "none"}, "none", "internal", "none"),
+        (AUTHELIA, "authelia", "acme", "text", "text"),
+        (AUTHELIA | {"auth": "basic"}, "basic", "acme", "text", "text"),
+        (AUTHELIA | {"notebookLogin": "true"}, "authelia", "acme", "none", "text"),
+        (MANAGED, "basic-cookie", "internal", "file", "file"),
+        (MANAGED | {"notebookLogin": "true"}, "basic-cookie", "internal", "none", "file"),
+        (MANAGED | {"auth": "none"}, "none", "internal", "none", "file"),
+        ({"domain": "localhost", "auth": "none"}, "none", "internal", "none", "text"),
     ],
 )
-def test_the_variants_follow_from_login_and_caddy(values, config, login, certificates, key):
-    """Without a login at the ingress Caddy never opens the notebook."""
+def test_the_variants_follow_from_login_and_caddy(
+    values, config, login, certificates, key, prefect_key
+):
+    """Without a login at the ingress Caddy never opens the notebook; Prefect has no login."""
     made = values(**config)
-    assert (login, certificates, key) == (made.login, made.certificates, made.key)
+    assert (login, certificates, {"notebook": key}) == (made.login, made.certificates, made.keys)
+    keys = {"notebook": key, "prefect": prefect_key}
+    assert keys == values(**config, prefect="managed").keys
 
 
 def test_authelia_is_asked_at_its_endpoint(values):

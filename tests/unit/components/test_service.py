@@ -6,7 +6,6 @@ import pytest
 
 from components.health_check import HealthCheck
 from components.service import ServiceSpec, service_inputs, spell_duration
-from config.types import Platform
 from config.workloads import ResourceLimit, Workload
 
 LIMIT = ResourceLimit(cpus=Decimal(1), memory_bytes=2**30)
@@ -20,7 +19,7 @@ def spec(**changed):
         "args": [],
         "health_check": HealthCheck(port=80, path="/"),
         "networks": [],
-        "platform": Platform(os="linux", architecture="amd64"),
+        "platforms": ["linux/amd64"],
     }
     return ServiceSpec(**usual | changed)
 

@@ -43,7 +43,7 @@ def rendered(settings):
         yield object_store.object_store_variables(settings.object_store)
     if settings.ingress:
         values = caddyfile_values(settings, settings.ingress)
-        yield caddyfile.fragments(values, HASH, "key")
+        yield caddyfile.fragments(values, HASH, dict.fromkeys(values.keys, "key"))
         yield settings.caddy.mode != "managed" or caddyfile.options(values)
 
 

@@ -71,6 +71,25 @@ class TestImageReference:
             types.image_reference(text)
 
 
+class TestPlatforms:
+    @given(
+        st.lists(st.sampled_from(["linux/amd64", " linux/arm64", "linux/arm64/v8 "]), min_size=1)
+    )
+    def test_order_and_repeats_do_not_matter(self, names):
+        """Otherwise they would show as a change of every service; Swarm knows no v8."""
+        architectures = sorted({name.split("/")[1].strip() for name in names})
+        expected = tuple(f"linux/{architecture}" for architecture in architectures)
+        assert expected == types.platforms(",".join(names))
+
+    @pytest.mark.parametrize(
+        "text", ["", "linux", "linux/amd64,", "linux/arm/v7", "linux/amd64/v8", '["linux/amd64"]']
+    )
+    def test_other_platforms_are_refused(self, text):
+        """Dask's images exist for neither, and Pulumi refuses a list."""
+        with pytest.raises(ValueError, match="linux/amd64, linux/arm64, separated by commas"):
+            types.platforms(text)
+
+
 class TestPlacement:
     def test_constraints_are_split_and_normalised(self):
         """Several constraints are separated by commas; spaces do not matter."""
@@ -181,7 +200,7 @@ def test_no_text_breaks_a_parser(text):
         types.requirements,
         types.docker_host,
         types.network_name,
-        types.platform,
+        types.platforms,
         types.whole_number(1, 9),
         types.upstream,
     ]

@@ -17,6 +17,7 @@ from health import bundle, job
 from health.probe.messages import MARK
 from health.probe.tasks import submit, wait
 from health.probe.transfers import accepts_connection
+from health.probe.versions import by_owner, common_versions, queried_packages
 from health.request import Request
 from tests.conftest import wait_for
 from tests.unit.health.test_request import REQUEST
@@ -124,6 +125,16 @@ def test_the_bundled_program_works(address, outside):
     assert {"pytest"} == proof.pop("packages").keys()
     counts = {"workers": 2, "threads": 2, "memory_bytes": 2 * GIB, "tasks": 2}
     assert counts | {"transfer_bytes": 4 * 2**20, "members": [one, other]} == proof
+
+
+def test_the_versions_of_an_image_are_those_that_the_proof_compares(address, outside):
+    """The program of the upgrade check imports nothing of Dask, and finds the same."""
+    command = bundle.command("", "installed")
+    run = subprocess.run(command, check=True, capture_output=True, text=True, **outside)
+    versions = json.loads(run.stdout.removeprefix(MARK))["proof"]
+    with distributed.Client(address, set_as_default=False) as client:
+        reported = by_owner(client.get_versions(packages=queried_packages([])))
+    assert common_versions(reported) == versions
 
 
 def test_a_worker_can_test_a_port(address):

@@ -186,6 +186,30 @@ def test_known_errors_are_translated(error, cause):
     assert "failed on data-1, 3 times" in message
 
 
+def test_a_platform_that_no_node_has_is_explained():
+    """Nodes without the label, and of another platform, cannot help."""
+    placement = TEMPLATE["Placement"] | {"Platforms": [{"OS": "linux", "Architecture": "arm64"}]}
+    error = "no suitable node (unsupported platform on 1 node)"
+    pending = task("pending", error, where=None)
+    message = reported(pending, template=TEMPLATE | {"Placement": placement})
+    assert "cause: the nodes have another platform than linux/arm64: linux/amd64" in message
+    assert "fix:   use an image for linux/amd64, and set platform to it" in message
+
+
+def test_an_absent_node_of_another_platform_is_not_waited_for():
+    """Its return would not help."""
+    placement = TEMPLATE["Placement"] | {"Platforms": [{"OS": "linux", "Architecture": "amd64"}]}
+    other = node("data-2", "data-worker", availability="drain")
+    other["Description"]["Platform"]["Architecture"] = "aarch64"
+    gone = node("data-1", "data-worker", availability="drain")
+    error = "no suitable node (2 nodes not available for new tasks)"
+    pending = task("pending", error, where=None)
+    template = TEMPLATE | {"Placement": placement}
+    message = reported(pending, nodes=[other, gone], template=template)
+    assert "data-1 is ready, drain" in message
+    assert "data-2" not in message
+
+
 def test_an_unknown_error_is_reported_unchanged():
     """The report does not guess a cause."""
     message = reported(*failed("something new"))

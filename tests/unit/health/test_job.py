@@ -35,6 +35,15 @@ def test_the_program_is_an_argument():
     assert container(request())["Command"] is None
 
 
+def test_the_probe_runs_where_its_image_does():
+    """A node of the right label may have another architecture."""
+    placement = job.spec(request(), "dask_health-1", 170, NOW)["task_template"]["Placement"]
+    assert ["node.labels.role==master"] == placement["Constraints"]
+    assert [
+        {"OS": "linux", "Architecture": architecture} for architecture in ("amd64", "arm64")
+    ] == placement["Platforms"]
+
+
 def test_the_probe_has_the_packages_of_the_notebook():
     """The official images install them at start, and the probe compares their versions."""
     assert ["EXTRA_PIP_PACKAGES=prefect s3fs>=2026.1"] == container(request())["Env"]

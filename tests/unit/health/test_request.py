@@ -17,6 +17,7 @@ REQUEST = {
     "image": "registry:5000/dask-notebook:1@sha256:0",
     "healthy": [],
     "constraints": ["node.labels.role==master"],
+    "platforms": ["linux/amd64", "linux/arm64"],
     "scheduler_address": "tcp://scheduler:8786",
     "network_id": "n1",
     "network_name": "dask-network",

@@ -47,7 +47,7 @@ def missing(defaults):
 
     def find(nodes=NODES, tasks=(), **config):
         settings = parse_settings(defaults | config, (), {})
-        return shortages(workloads(settings), settings.cluster.platform, nodes, tasks)
+        return shortages(workloads(settings), settings.cluster.platforms, nodes, tasks)
 
     return find
 
@@ -202,6 +202,55 @@ def test_another_platform_is_named(missing):
     assert ("platform", "linux/arm64") == (problem.key, problem.expected)
     assert "no node of workerPlacement is linux/amd64" == problem.found
     assert "pulumi config set platform linux/arm64" == problem.fix
+
+
+BOTH = "linux/amd64,linux/arm64"
+
+
+@pytest.fixture
+def mixed():
+    """Return the nodes, of which the last has another architecture."""
+    return [*NODES[:2], replace_platform(NODES[2], "aarch64")]
+
+
+def test_nodes_of_every_listed_platform_count(missing, mixed):
+    """Two workers on each data node, whatever its architecture."""
+    assert [] == missing(nodes=mixed, platform=BOTH)
+    assert [] == missing(nodes=NODES, platform=BOTH)
+    (problem,) = missing(nodes=mixed, platform=BOTH, workers="5")
+    assert "at most 4 of this size" == problem.expected
+    assert "platform" not in problem.found + problem.fix
+
+
+def test_a_node_of_another_platform_is_named_where_it_is_missing(missing, mixed):
+    """It has room, but its platform is not listed; the other fix still helps."""
+    (problem,) = missing(nodes=mixed)
+    assert "workers" == problem.key
+    assert problem.found.endswith("; data-2 is linux/arm64, not in platform")
+    assert "at most 2 of this size" == problem.expected
+    first, second = problem.fix.split(", or with images for both ")
+    assert "pulumi config set workersPerNode 4" == first
+    assert f"pulumi config set platform {BOTH}" == second
+
+
+def test_the_fix_keeps_the_platforms_of_the_other_services(missing):
+    """Scheduler and notebook run on the master, and the workers elsewhere."""
+    arm = [NODES[0], *(replace_platform(described, "aarch64") for described in NODES[1:])]
+    (problem,) = missing(nodes=arm)
+    assert "no node of workerPlacement is linux/amd64" == problem.found
+    assert f"pulumi config set platform {BOTH}" == problem.fix
+    assert [] == missing(nodes=arm, platform=BOTH)
+
+
+def test_nodes_that_no_platform_names_need_another_placement(missing):
+    """Swarm compares architectures, so an image for arm64 does not run on a 32-bit node."""
+    old = [NODES[0], *(replace_platform(described, "armv7l") for described in NODES[1:])]
+    (problem,) = missing(nodes=old, platform=BOTH)
+    assert "no node of workerPlacement is linux/amd64 or linux/arm64" == problem.found
+    assert "linux/armv7l" == problem.expected
+    assert "pulumi config set workerPlacement …, for nodes of linux/amd64 or linux/arm64" == (
+        problem.fix
+    )
 
 
 def replace_platform(described, machine):

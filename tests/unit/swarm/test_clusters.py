@@ -4,7 +4,7 @@ import pytest
 
 from config.settings import parse_settings
 from swarm.clusters import shared_network, taken_ports
-from tests.unit.swarm.test_capacity import NODES, task
+from tests.unit.swarm.test_capacity import BOTH, NODES, replace_platform, task
 
 MANAGED = {
     "caddyMode": "managed",
@@ -63,6 +63,14 @@ class TestTakenPorts:
             in problem.found
         )
         assert "pulumi config set caddyMode external" == problem.fix
+
+    def test_a_node_of_another_platform_is_not_free(self, settings):
+        """Caddy's image has nothing for it."""
+        caddy = service("dask_caddy", ports=(80, 443))
+        nodes, tasks = [FIT[0], replace_platform(FIT[1], "aarch64")], [task(FIT[0]["ID"])]
+        tasks = [task | {"ServiceID": "dask_caddy-id"} for task in tasks]
+        assert taken_ports([caddy], tasks, nodes, settings(**MANAGED))
+        assert taken_ports([caddy], tasks, nodes, settings(**MANAGED, platform=BOTH)) is None
 
     def test_a_port_of_the_routing_mesh_is_taken_on_every_node(self, settings):
         """It has no task of its own on most of them."""

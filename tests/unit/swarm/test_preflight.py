@@ -15,18 +15,24 @@ from swarm.client import SshError
 from swarm.preflight import Survey, clock_difference, problems, survey
 from swarm.snapshot import DECLARED_HASH_LABEL
 from swarm.ssh import SshFailure
-from tests.unit.swarm.test_capacity import NODES, node, task
+from tests.unit.swarm.test_capacity import BOTH, NODES, node, replace_platform, task
 
 HOST = "ssh://deploy@manager"
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 DIGEST = "sha256:" + "a" * 64
 PINNED = {"image": f"r.org/dask:1@{DIGEST}", "notebookImage": f"r.org/n:1@{DIGEST}"}
 MANAGER = {"Swarm": {"LocalNodeState": "active", "ControlAvailable": True}}
+AMD = {"os": "linux", "architecture": "amd64"}
+ARM = {"os": "linux", "architecture": "arm64", "variant": "v8"}
+ATTESTATION = {"os": "unknown", "architecture": "unknown"}
 NETWORK = {"Name": "caddy-network", "Scope": "swarm", "Driver": "overlay", "Id": "network-id"}
 
 
 class FakeEngine:
-    """The answers of a manager; `image_error` is what its registry raises, if anything."""
+    """The answers of a manager; `image_error` is what its registry raises, if anything.
+
+    `platforms` are those of every image; a list of several is an index's.
+    """
 
     api_version = "1.41"
 
@@ -37,6 +43,7 @@ class FakeEngine:
             "tasks": [],
             "services": [],
             "networks": [NETWORK],
+            "platforms": [AMD],
         } | answers
 
     def info(self):
@@ -65,8 +72,7 @@ class FakeEngine:
         error = self.answers.get("image_error")
         if error or (auth_config == {} and "private" in image):
             raise error or refusal(APIError, "unauthorized", 401)
-        platforms = [{"os": "linux", "architecture": "amd64"}]
-        return {"Descriptor": {"digest": DIGEST}, "Platforms": platforms}
+        return {"Descriptor": {"digest": DIGEST}, "Platforms": self.answers["platforms"]}
 
 
 def refusal(kind, text, status=500):
@@ -325,6 +331,68 @@ class TestImages:
         """An image for amd64 on nodes of arm64, with or without a digest."""
         problems = find(FakeEngine(), platform="linux/arm64", image=f"r.org/dask:1@{DIGEST}")
         assert any("image" == p.key and "linux/amd64" in p.found for p in problems)
+
+    def test_an_index_is_pinned_for_nodes_of_both_architectures(self, site_of):
+        """It may have attestations too; each node pulls what its index has for it."""
+        mixed = [*NODES[:2], replace_platform(NODES[2], "aarch64")]
+        engine = FakeEngine(nodes=mixed, platforms=[AMD, ARM, ATTESTATION], networks=[])
+        config = {"caddyMode": "managed", "domain": "localhost", "auth": "basic", "platform": BOTH}
+        fit = site_of(engine, image="r.org/dask:1", **config)
+        assert f"r.org/dask:1@{DIGEST}" == fit.image
+        assert fit.caddy_image.endswith(DIGEST)
+
+    @pytest.mark.parametrize(
+        ("platforms", "made"),
+        [
+            ([AMD], "linux/amd64"),
+            ([AMD, ATTESTATION], "linux/amd64"),
+            ([{**ARM, "architecture": "arm"}, AMD], "linux/arm, linux/amd64"),
+        ],
+    )
+    def test_an_image_that_lacks_a_platform_is_refused(self, find, platforms, made):
+        """Each image with its key; it would fail on some nodes only."""
+        config = {"caddyMode": "managed", "domain": "localhost", "auth": "basic", "platform": BOTH}
+        engine = FakeEngine(platforms=platforms, networks=[])
+        problems = find(engine, image="r.org/dask:1", **config)
+        assert ["image", "notebookImage", "caddyImage"] == [problem.key for problem in problems]
+        assert f"'r.org/dask:1' is made for {made}" == problems[0].found
+        assert "an image for linux/amd64 and linux/arm64" == problems[0].expected
+        choose, build = problems[0].fix.split(", or ")
+        assert "pulumi config set platform linux/amd64" == choose
+        assert f"docker buildx build --platform {BOTH} --push, for r.org/dask" == build
+
+    @pytest.mark.parametrize("platforms", [None, []])
+    def test_an_image_whose_platform_is_unknown_is_no_index(self, find, platforms):
+        """Older engines do not know the platform of a single image in OCI's form."""
+        engine = FakeEngine(platforms=platforms)
+        assert [] == find(engine)
+        problem, _ = find(engine, platform=BOTH)
+        assert problem.found.endswith("is made for one platform")
+        assert problem.fix.startswith("docker buildx build ")
+
+    def test_the_digest_of_one_entry_is_not_that_of_its_index(self, find):
+        """Both have the same name."""
+        problem, _ = find(FakeEngine(), platform=BOTH, **PINNED)
+        assert problem.expected.endswith(", by the digest of its index")
+
+    def test_no_platform_is_suggested_that_the_program_refuses(self, find):
+        """The image must be built again."""
+        problem, _ = find(FakeEngine(platforms=[{"os": "windows", "architecture": "amd64"}]))
+        assert "is made for windows/amd64" in problem.found
+        assert problem.fix.startswith("docker buildx build --platform linux/amd64 --push")
+
+
+def test_a_local_caddy_is_on_a_node_of_the_right_platform(defaults):
+    """Names under localhost have no address but those of its nodes."""
+    nodes = [
+        replace_platform(node(name, "master"), machine) | {"Status": {"State": "ready", "Addr": a}}
+        for name, machine, a in (("a", "x86_64", "10.0.0.1"), ("b", "aarch64", "10.0.0.2"))
+    ]
+    config = {"caddyMode": "managed", "domain": "localhost", "auth": "basic"}
+    for platform, addresses in (("linux/amd64", nodes[:1]), (BOTH, nodes)):
+        settings = parse_settings(defaults | config | {"platform": platform}, (), {})
+        expected = (*(fit["Status"]["Addr"] for fit in addresses), "127.0.0.1")
+        assert expected == site.ingress_addresses(nodes, settings)
 
 
 class TestNetwork:

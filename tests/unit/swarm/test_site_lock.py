@@ -68,6 +68,13 @@ def test_people_can_read_the_file(settings, tmp_path):
     assert image == json.loads(text)["image"]
 
 
+def test_the_digest_for_other_platforms_is_another_answer(settings):
+    """The order of the list makes no other question."""
+    both = settings(platform="linux/arm64,linux/amd64")
+    (asked,) = {a["asked"] for k, a in site_lock.record_of(both, SITE).items() if k == "image"}
+    assert "image:1 for linux/amd64,linux/arm64" == asked
+
+
 def test_an_answer_to_another_question_is_not_used(settings):
     """A new tag does not get the old tag's digest; the value has a fix."""
     record = site_lock.record_of(settings(), SITE)

@@ -68,7 +68,10 @@ class Swarm:
                 "Mode": {"Replicated": {"Replicas": self.replicas[name]}},
                 "TaskTemplate": {
                     "ContainerSpec": {"Mounts": mounts, **files},
-                    "Placement": {"Constraints": [MASTER]},
+                    "Placement": {
+                        "Constraints": [MASTER],
+                        "Platforms": [{"OS": "linux", "Architecture": "amd64"}],
+                    },
                 },
             },
         }
@@ -271,6 +274,15 @@ def test_a_killed_restore_leaves_a_service_that_the_next_restore_starts(swarm, r
     swarm.replicas["dask_notebook"] = 0
     backup.restore(runner, folder, "prod")
     assert 1 == swarm.replicas["dask_notebook"]
+
+
+def test_a_node_of_another_platform_has_no_volume(swarm, runner, folder):
+    """Swarm starts the service nowhere else."""
+    other = node("c")
+    other["Description"]["Platform"] = {"OS": "linux", "Architecture": "aarch64"}
+    swarm.node_list.append(other)
+    backup.restore(runner, folder, "prod")
+    assert "swap dask_caddy" in swarm.steps
 
 
 class TestNothingIsTouched:

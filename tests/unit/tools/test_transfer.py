@@ -136,12 +136,31 @@ def test_a_command_is_attached_through_ssh(tmp_path, monkeypatch):
             attached.read(1)
 
 
-def test_a_drained_manager_is_named():
+def own_node(runtime, **changed):
+    manager = SimpleNamespace(node_id=lambda: "n1", nodes=lambda: [NODE | changed])
+    return transfer._own_node(manager, runtime)
+
+
+def test_a_drained_manager_is_named(runtime):
     """Its node would run no relay."""
-    drained = {**NODE, "Spec": {"Availability": "drain"}}
-    manager = SimpleNamespace(node_id=lambda: "n1", nodes=lambda: [drained])
     with pytest.raises(TransferError, match=r"a: the manager's node is drain.* active a$"):
-        transfer._own_node(manager)
+        own_node(runtime, Spec={"Availability": "drain"})
+
+
+@pytest.mark.parametrize("made", [["amd64"], ["amd64", "arm64"]])
+def test_a_manager_of_another_platform_is_named(made):
+    """It cannot run the stack's images, unless they are for both."""
+    placement = {"Platforms": [{"OS": "linux", "Architecture": name} for name in made]}
+    known = service()
+    known["Spec"]["TaskTemplate"]["Placement"] = placement
+    arm = {"Hostname": "a", "Platform": {"OS": "linux", "Architecture": "aarch64"}}
+    runtime = Runtime.beside(known, "net")
+    if "arm64" in made:
+        assert "n1" == own_node(runtime, Description=arm)["ID"]
+        return
+    message = r"a: the manager's node is linux/arm64, but .* linux/amd64, so .* Fix: images for"
+    with pytest.raises(TransferError, match=message):
+        own_node(runtime, Description=arm)
 
 
 def task(state, **status):

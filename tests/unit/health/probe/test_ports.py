@@ -1,6 +1,8 @@
-"""Ports that must refuse connections, with real sockets."""
+"""Ports and URLs that must refuse their clients, with real sockets."""
 
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -40,3 +42,51 @@ def test_a_port_that_cannot_be_tried_proves_nothing(monkeypatch):
     monkeypatch.setattr(ports, "OLD_SECONDS", 0.1)
     with pytest.raises(UnprovenError, match="it cannot be tried"):
         ports.prove_closed(["absent.invalid:8786"])
+
+
+class Keyed(BaseHTTPRequestHandler):
+    """Answers in turn with these statuses, then with the last of them; `asked` has the keys."""
+
+    def do_GET(self):
+        self.server.asked.append((self.path, self.headers["Proxy-Authorization"]))
+        statuses = self.server.statuses
+        self.send_response(statuses.pop(0) if len(statuses) > 1 else statuses[0])
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def keyed():
+    """Return a server with a URL, which refuses every request by default."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Keyed) as server:
+        server.asked, server.statuses = [], [403]
+        server.url = f"http://127.0.0.1:{server.server_port}/api"
+        threading.Thread(target=server.serve_forever, args=[0.01]).start()
+        yield server
+        server.shutdown()
+
+
+def test_a_url_that_needs_a_key_is_proven(keyed):
+    """Without a key and with a forged key."""
+    ports.prove_keyed([keyed.url])
+    assert [("/api", None), ("/api", "forged")] == keyed.asked
+
+
+@pytest.mark.parametrize(
+    ("statuses", "who"), [([200], "a request without a key"), ([403, 200], "a forged ingress key")]
+)
+def test_an_open_url_is_found(keyed, monkeypatch, statuses, who):
+    """The message has the URL, the request and the answer."""
+    monkeypatch.setattr(ports, "OLD_SECONDS", 0.1)
+    keyed.statuses = statuses
+    with pytest.raises(UnprovenError, match=rf"{keyed.url} to refuse {who} \(403\), found 200"):
+        ports.prove_keyed([keyed.url])
+
+
+def test_a_server_that_is_replaced_may_still_answer(keyed, monkeypatch):
+    """Its task has some time to end."""
+    monkeypatch.setattr(ports, "PAUSE_SECONDS", 0)
+    keyed.statuses = [200, 403]
+    ports.prove_keyed([keyed.url])

@@ -141,7 +141,7 @@ def test_the_notebook_is_proven_after_the_cluster(monkeypatch, cell):
     """Its login, and on request a cell on the workers that there are."""
     done, asked = [], []
     names = ("wait_for_port", "connect", "prove_cluster", "wait_for_notebook", "compute")
-    for step in (*names, "prove_closed"):
+    for step in (*names, "prove_closed", "prove_keyed"):
         client = SimpleNamespace(close=lambda **_: done.append("close"))
         answer = client if step == "connect" else {"workers": 4}
         monkeypatch.setattr(
@@ -154,9 +154,15 @@ def test_the_notebook_is_proven_after_the_cluster(monkeypatch, cell):
     notebook = {"url": "http://x", "kind": "token", "secret_file": "f", "cell": cell}
     proof.prove(
         ProbeRequest.parse(
-            request(SimpleNamespace(scheduler_address="tcp://x:1"), notebook=notebook)
+            request(
+                SimpleNamespace(scheduler_address="tcp://x:1"),
+                notebook=notebook,
+                closed_ports=["x:1"],
+                closed_urls=["http://x"],
+            )
         )
     )
     steps = ["wait_for_port", "connect", "prove_cluster", "close", "wait_for_notebook"]
-    assert [*steps, *(["compute"] if cell else []), "prove_closed"] == done
+    assert [*steps, *(["compute"] if cell else []), "prove_closed", "prove_keyed"] == done
+    assert [(("x:1",),), (("http://x",),)] == [asked[-2][1], asked[-1][1]]
     assert not cell or 4 == dict(asked)["compute"][1]

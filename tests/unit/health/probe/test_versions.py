@@ -27,6 +27,15 @@ def test_common_versions_are_returned():
     assert expected == common_versions(owners)
 
 
+def test_workers_may_have_another_architecture():
+    """Only versions must be equal."""
+    owners = {
+        machine: versions() | {"host": {"machine": machine, "OS-release": machine}}
+        for machine in ("x86_64", "aarch64")
+    }
+    assert "1" == common_versions(owners)["numpy"]
+
+
 def test_scheduler_workers_and_client_are_compared():
     """The client runs the notebook's image."""
     reported = {"scheduler": 1, "client": 2, "workers": {"tcp://1": 3}}
