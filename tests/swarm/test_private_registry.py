@@ -45,6 +45,7 @@ def private(lab, tmp_path_factory):
 def config(private, images):
     """Return the config of a small cluster with private images for both architectures."""
     named = {key: private.image(index.push(images[key])) for key in IMAGES}
+    named["platform"] = "linux/amd64,linux/arm64"
     return named | {"workers": 1, "caddyMode": "none", "proof": "quick"}
 
 
@@ -107,22 +108,31 @@ def test_neither_state_nor_swarm_shows_the_password(cluster, swarm):
     assert not shows_password(json.dumps([s.attrs for s in cluster_services(swarm)]))
 
 
-def test_another_platform_is_allowed_without_a_restart(cluster, config, swarm):
-    """Each node pulls what the index has for it; the order of the list is no change."""
-    before = task_ids(swarm)
-    cluster.configure(**config | {"workers": 2, "platform": "linux/amd64,linux/arm64"})
-    cluster.run("up")
-    assert before == task_ids(swarm)
+def test_the_digest_of_the_index_is_pinned(cluster, config, swarm):
+    """Each node pulls what the index has for it; the order of `platform` is no change."""
     digests = {swarm.images.get_registry_data(config[key]).id for key in IMAGES}
-    templates = [service.attrs["Spec"]["TaskTemplate"] for service in cluster_services(swarm)]
-    assert digests == {t["ContainerSpec"]["Image"].partition("@")[2] for t in templates}
-    for template in templates:
-        platforms = template["Placement"]["Platforms"]
-        assert {"amd64", "arm64"} == {platform["Architecture"] for platform in platforms}
-    updated = {service.name: service.version for service in cluster_services(swarm)}
+    before = {service.name: service.version for service in cluster_services(swarm)}
     cluster.configure(**config | {"workers": 2, "platform": "linux/arm64, linux/amd64"})
     cluster.run("up")
-    assert updated == {service.name: service.version for service in cluster_services(swarm)}
+    assert before == {service.name: service.version for service in cluster_services(swarm)}
+    templates = [service.attrs["Spec"]["TaskTemplate"] for service in cluster_services(swarm)]
+    assert digests == {t["ContainerSpec"]["Image"].partition("@")[2] for t in templates}
+    assert [{"amd64", "arm64"}] * 3 == [architectures(template) for template in templates]
+
+
+def test_another_platform_restarts_nothing(cluster, config, swarm):
+    """Only where new tasks may run is changed."""
+    before = task_ids(swarm)
+    cluster.configure(**config | {"workers": 2, "platform": "linux/amd64"})
+    cluster.run("up")
+    assert before == task_ids(swarm)
+    templates = [service.attrs["Spec"]["TaskTemplate"] for service in cluster_services(swarm)]
+    assert [{"amd64"}] * 3 == [architectures(template) for template in templates]
+
+
+def architectures(template):
+    """Return the architectures of a service's nodes."""
+    return {platform["Architecture"] for platform in template["Placement"]["Platforms"]}
 
 
 def shows_password(text):
