@@ -100,6 +100,7 @@ class DaskCluster(pulumi.ComponentResource):
                 shared=shared,
                 workload=workloads.notebook(settings),
                 image=args.site.notebook_image,
+                image_platforms=args.site.notebook_image_platforms,
                 password=settings.notebook.password,
                 ingress_key=args.ingress.keys.get("notebook"),
             ),
@@ -126,6 +127,7 @@ class DaskCluster(pulumi.ComponentResource):
             cluster=args.settings.cluster.name,
             image=args.site.image,
             platforms=args.settings.cluster.platforms,
+            image_platforms=args.site.image_platforms,
             packages=args.settings.cluster.packages,
             # A container that still installs packages lives as long as the proof waits for it.
             start_seconds=args.settings.health.deadline if args.settings.cluster.packages else 0,

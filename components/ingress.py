@@ -93,6 +93,7 @@ class Ingress(pulumi.ComponentResource):
             caddy_args = ManagedCaddyArgs(
                 settings=settings,
                 image=args.site.caddy_image,
+                image_platforms=args.site.caddy_image_platforms,
                 files={**caddyfile.options(values), **files},
                 secrets=(*self.keys.values(), session_file),
             )

@@ -43,11 +43,13 @@ CAPABILITIES = ("NET_BIND_SERVICE",)
 class ManagedCaddyArgs:
     """The settings of the stack, Caddy's image, its files by their names in `caddy/`, its secrets.
 
+    `image_platforms` are the image's, as the registry names them.
     Caddy mounts the secrets even when no file uses them, so that new files never restart it.
     """
 
     settings: Settings
     image: str | None
+    image_platforms: Sequence[str]
     files: Mapping[str, pulumi.Input[str]]
     secrets: Sequence[MountedFile]
 
@@ -80,7 +82,7 @@ def declare_managed_caddy(
     files = {"reloader.sh": caddyfile.reloader(), **args.files}
     configs = [_config(name, file, text, opts) for file, text in files.items()]
     caddy = _caddy(args, args.image, network, boot)
-    reloader = _reloader(args.settings, args.image, configs)
+    reloader = _reloader(args, args.image, configs)
     return ManagedCaddy(
         network=network,
         services=(
@@ -107,6 +109,7 @@ def _caddy(args: ManagedCaddyArgs, image: str, network: Network, boot: MountedFi
         health_check=HealthCheck(port=HEALTH_PORT, path="/", by_wget=True),
         networks=attachments(network),
         platforms=args.settings.cluster.platforms,
+        image_platforms=args.image_platforms,
         configs=[boot],
         secrets=args.secrets,
         volumes=[_data(args.settings)],
@@ -119,16 +122,17 @@ def _data(settings: Settings) -> Volume:
     return Volume(name=volume_name(settings.cluster.name, "caddy-data"), target=DATA)
 
 
-def _reloader(settings: Settings, image: str, files: list[MountedFile]) -> ServiceSpec:
+def _reloader(args: ManagedCaddyArgs, image: str, files: list[MountedFile]) -> ServiceSpec:
     return ServiceSpec(
-        workload=workloads.caddy_reloader(settings),
+        workload=workloads.caddy_reloader(args.settings),
         image=image,
         args=["sh", SCRIPT],
         health_check=Script(command=["sh", SCRIPT, "healthy"]),
         networks=[],
-        platforms=settings.cluster.platforms,
+        platforms=args.settings.cluster.platforms,
+        image_platforms=args.image_platforms,
         configs=files,
-        volumes=[_data(settings)],
+        volumes=[_data(args.settings)],
         capabilities=CAPABILITIES,
         # Once the reloader is healthy, Caddy has accepted the Caddyfile.
         rolling=Rolling(monitor="1s"),

@@ -41,12 +41,14 @@ HOME = "/home/jovyan"
 class NotebookArgs:
     """What the notebook shares with the cluster, its workload, image, password and ingress key.
 
+    `image_platforms` are its image's, as the registry names them.
     With an empty `password` a token is generated.
     """
 
     shared: Shared
     workload: Workload
     image: str
+    image_platforms: Sequence[str]
     password: str
     ingress_key: MountedFile | None
 
@@ -129,6 +131,7 @@ def _spec(
         health_check=HealthCheck(port=PORT, path="/api"),
         networks=attachments(shared.network, shared.caddy_network_id, *shared.other_network_ids),
         platforms=shared.platforms,
+        image_platforms=args.image_platforms,
         secrets=secrets,
         configs=[*configs, *shared.object_store.configs],
         # If the new notebook server does not start, running kernels must not be lost.

@@ -85,6 +85,7 @@ def _spec(args: PrefectArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         health_check=HealthCheck(port=PORT, path="/api/health"),
         networks=attachments(shared.network, shared.caddy_network_id),
         platforms=shared.platforms,
+        image_platforms=shared.image_platforms,
         volumes=[Volume(name=volume_name(shared.cluster, "prefect"), target=DATA), DASK_HOME],
     )
 

@@ -90,6 +90,7 @@ def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         health_check=HealthCheck(port=DASHBOARD_PORT, path="/health"),
         networks=attachments(shared.network, shared.caddy_network_id, aliases=[ALIAS]),
         platforms=shared.platforms,
+        image_platforms=shared.image_platforms,
         secrets=[*identity.secrets, *shared.pip_config],
         configs=[*configs, *shared.object_store.configs],
         volumes=[DASK_HOME],

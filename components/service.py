@@ -17,6 +17,7 @@ import pulumi_docker as docker
 
 from components.health_check import HealthCheck, Script
 from config.workloads import START_SECONDS, ResourceLimit, Workload
+from swarm.nodes import platform_constraints
 from swarm.snapshot import DECLARED_HASH_LABEL
 
 USER = "1000:1000"
@@ -100,7 +101,8 @@ class ServiceSpec:
     args: Sequence[str]
     health_check: HealthCheck | Script
     networks: Sequence[Attachment]
-    platforms: Sequence[str]  # such as linux/amd64
+    platforms: Sequence[str]  # where tasks may run, such as linux/amd64
+    image_platforms: Sequence[str] = ()  # all that the registry names for the image
     environment: Mapping[str, str] = field(default_factory=dict)
     packages: Sequence[str] = ()
     start_seconds: int = 0  # that the installation of the packages may take
@@ -232,7 +234,7 @@ def service_inputs(spec: ServiceSpec) -> dict[str, Any]:
             # Dask's workers exit with status 0 when they lose the scheduler, so `on-failure` would
             # not restart them. After the window a start counts as a success.
             "restart_policy": {"condition": "any", "delay": "1s", "window": "30s"},
-            "placement": _placement(spec.workload, spec.platforms),
+            "placement": _placement(spec),
             "networks_advanceds": [
                 {"id": attached.network.id, "aliases": list(attached.aliases)}
                 for attached in spec.networks
@@ -341,15 +343,18 @@ def _resources(limit: ResourceLimit) -> dict[str, int]:
     return {"nano_cpus": limit.nano_cpus, "memory_bytes": limit.memory_bytes}
 
 
-def _placement(workload: Workload, platforms: Sequence[str]) -> dict[str, Any]:
+def _placement(spec: ServiceSpec) -> dict[str, Any]:
+    rules = platform_constraints(spec.platforms, spec.image_platforms)
+    # The provider creates a service with all platforms of its image, whatever is declared.
+    # Other platforms would show as a change at the next refresh.
+    platforms = sorted({*spec.image_platforms}) or spec.platforms
+    parts = [platform.partition("/") for platform in platforms]
+    # The provider drops this name, because 32-bit nodes have other names.
+    named = [(system, "" if name == "arm" else name) for system, _, name in parts]
     return {
-        "constraints": list(workload.constraints),
-        "max_replicas": workload.per_node,
-        # Without it Swarm fills it in, and the next refresh reports a change.
-        "platforms": [
-            {"os": system, "architecture": architecture}
-            for system, _, architecture in (platform.partition("/") for platform in platforms)
-        ],
+        "constraints": list(dict.fromkeys([*spec.workload.constraints, *rules])),
+        "max_replicas": spec.workload.per_node,
+        "platforms": [{"os": system, "architecture": name} for system, name in named],
     }
 
 

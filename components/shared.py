@@ -25,6 +25,7 @@ class Shared:
     cluster: str  # its name
     image: str
     platforms: Sequence[str]
+    image_platforms: Sequence[str]  # of the image, as its registry names them
     packages: Sequence[str]
     start_seconds: int  # that the installation of the packages may take
     pip_config: Sequence[MountedFile]

@@ -112,6 +112,7 @@ def _spec(args: WorkersArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         # Another network may have a `scheduler` too, which could be found first.
         search_domains=[network_name(shared.cluster)] if shared.other_network_ids else [],
         platforms=shared.platforms,
+        image_platforms=shared.image_platforms,
         configs=[*configs, *shared.object_store.configs],
         secrets=[*identity.secrets, *shared.work_secrets],
         volumes=[DASK_HOME],

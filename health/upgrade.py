@@ -29,6 +29,7 @@ from health.timing import TIMING, Deadline, Timing
 from health.watch import Observer
 from swarm import UnfitError
 from swarm.manager import MANAGER_ERRORS, Manager, cluster_of
+from swarm.nodes import platforms_of
 from swarm.progress import Progress
 from swarm.proof_record import newest, proven_versions, record_name
 
@@ -197,7 +198,7 @@ class _Check:
             image=template["ContainerSpec"]["Image"],
             args=bundle.command(json.dumps(asks), "idle"),
             constraints=placement.get("Constraints") or [],
-            platforms=[f"{p['OS']}/{p['Architecture']}" for p in placement.get("Platforms") or []],
+            platforms=platforms_of(placement),
             networks=[
                 network["Id"]
                 for network in self._manager.objects("network")

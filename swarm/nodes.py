@@ -9,6 +9,9 @@ Task = Mapping[str, Any]
 
 # The kernel's names of architectures, and Docker's.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+# The kernel's names of the other machines that official images are made for.
+_OTHER_MACHINES = ("armv6l", "armv7l", "i686", "ppc64le", "riscv64", "s390x")
+ATTESTATION = "unknown/unknown"  # an entry of an index that is no image
 
 _CONSTRAINT = re.compile(r"\s*(?P<attribute>[\w./-]+)\s*(?P<operator>==|!=)\s*(?P<value>.+?)\s*")
 
@@ -70,6 +73,21 @@ def fits(node: Node, constraints: Iterable[str], platforms: Collection[str] = ()
     return is_made_for and all(matches(node, constraint) for constraint in constraints)
 
 
+def platform_constraints(platforms: Collection[str], of_image: Collection[str]) -> list[str]:
+    """Return the constraints that keep tasks on nodes of `platforms`, such as `linux/amd64`.
+
+    They are needed where the image has more, because Swarm places tasks by those `of_image`.
+    """
+    if {*of_image} <= {*platforms, ATTESTATION}:
+        return []
+    machines = [name for name, known in ARCHITECTURES.items() if f"linux/{known}" in platforms]
+    if len(machines) == 1:
+        rules = [f"node.platform.arch=={machines[0]}"]
+    else:  # constraints have no "or"
+        rules = [f"node.platform.arch!={other}" for other in _OTHER_MACHINES]
+    return ["node.platform.os==linux", *rules]
+
+
 def can_run(node: Node, service: Mapping[str, Any]) -> bool:
     """Return whether the placement of a service, as the API describes it, `fits` a node."""
     placement = service["Spec"]["TaskTemplate"].get("Placement") or {}
@@ -78,7 +96,10 @@ def can_run(node: Node, service: Mapping[str, Any]) -> bool:
 
 def platforms_of(placement: Mapping[str, Any]) -> list[str]:
     """Return the platforms of a placement as the API describes it; none means all."""
-    return [f"{one['OS']}/{one['Architecture']}" for one in placement.get("Platforms") or ()]
+    described = placement.get("Platforms") or ()
+    # Docker's client leaves out the architecture of 32-bit ARM, because the nodes' names differ.
+    named = [f"{one.get('OS', '')}/{one.get('Architecture', '')}" for one in described]
+    return [platform for platform in named if platform != ATTESTATION]
 
 
 def _attribute(node: Node, attribute: str) -> str:

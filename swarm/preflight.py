@@ -24,7 +24,7 @@ from swarm import networks
 from swarm.capacity import shortages
 from swarm.clusters import taken_ports
 from swarm.networks import Networks
-from swarm.nodes import Node, Task, hostname, resources
+from swarm.nodes import Node, Task, hostname, platform_constraints, resources
 from swarm.snapshot import Service, replicas
 
 OLDEST_API = "1.41"
@@ -154,14 +154,17 @@ def problems(
     ]
 
 
-def waiting_workers(manager: Survey, settings: Settings, image: str | None) -> list[Problem]:
+def waiting_workers(
+    manager: Survey, settings: Settings, image: str | None, platforms: Sequence[str] = ()
+) -> list[Problem]:
     """Return the shortage of deployed workers that wait for a node to come back.
 
     A deployment that leaves the workers as they are can do without them, if some run. `image` is
-    the workers', pinned.
+    the workers', pinned, and has these `platforms`.
     """
     service = deployed_workers(manager, settings)
-    if service is None or not _is_deployed(service, workers(settings), image):
+    rules = platform_constraints(settings.cluster.platforms, platforms)
+    if service is None or not _is_deployed(service, workers(settings), image, rules):
         return []
     if not any(t["ServiceID"] == service["ID"] and t.get("NodeID") for t in manager.tasks):
         return []
@@ -180,13 +183,15 @@ def deployed_workers(manager: Survey, settings: Settings) -> Service | None:
     return next((s for s in manager.described if s["Spec"]["Name"] == name), None)
 
 
-def _is_deployed(service: Service, workload: Workload, image: str | None) -> bool:
+def _is_deployed(
+    service: Service, workload: Workload, image: str | None, rules: Sequence[str]
+) -> bool:
     template = service["Spec"]["TaskTemplate"]
     placement, sizes = template.get("Placement") or {}, template.get("Resources") or {}
     return (
         replicas(service) == workload.replicas
         and template["ContainerSpec"]["Image"] == image
-        and placement.get("Constraints") == list(workload.constraints)
+        and {*(placement.get("Constraints") or ())} == {*workload.constraints, *rules}
         and placement.get("MaxReplicas", 0) == workload.per_node
         and resources(sizes.get("Limits")) == _amount(workload.limit)
         and resources(sizes.get("Reservations")) == _amount(workload.reservation)

@@ -7,11 +7,11 @@ change. Networks are attached by id because a name shows as a change at every re
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import docker
 from docker.errors import APIError, DockerException
@@ -23,7 +23,7 @@ from config.types import PLATFORMS, ImageReference
 from swarm import clusters, drift, ingress, networks, preflight, registry, upgrades
 from swarm.client import SshError, connect
 from swarm.networks import Network
-from swarm.nodes import Node, fits, usable
+from swarm.nodes import ATTESTATION, Node, fits, usable
 from swarm.preflight import Survey
 from swarm.proof_record import newest, proven_versions
 from swarm.snapshot import declared_hash
@@ -35,6 +35,13 @@ ANSWER_SECONDS = 30  # a registry behind the manager answers within them or not 
 _T = TypeVar("_T")
 
 
+class Pinned(NamedTuple):
+    """An image with its digest, and all platforms that its registry names."""
+
+    reference: str
+    platforms: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Site:
     """Images as `repository:tag@sha256:…`, external networks by id, the services that drifted.
@@ -44,7 +51,8 @@ class Site:
     for names under localhost, which no name server knows. `changed_images` are the keys of images
     that running services get. `warnings` are an outage, if the deployment `replaces_network`, what
     is lost, if it changes images or `replaces_scheduler`, and problems that do not concern it, if
-    the workers keep `held_hash`. `logins` are the registries that need this machine's login.
+    the workers keep `held_hash`. `logins` are the registries that need this machine's login. The
+    platforms of an image are all that its registry names, with attestations; none if unknown.
     """
 
     image: str
@@ -62,6 +70,9 @@ class Site:
     warnings: tuple[str, ...] = ()
     held_hash: str = ""
     logins: tuple[str, ...] = ()
+    image_platforms: tuple[str, ...] = ()
+    notebook_image_platforms: tuple[str, ...] = ()
+    caddy_image_platforms: tuple[str, ...] = ()
 
 
 def find(settings: Settings) -> Site:
@@ -92,7 +103,7 @@ def find(settings: Settings) -> Site:
         network_id = ask(lambda: _network_id(settings, manager))
         others = [ask(partial(_other_network_id, n, manager)) for n in settings.network.others]
         deployed = preflight.deployed_workers(manager, settings)
-        waiting = preflight.waiting_workers(manager, settings, image)
+        waiting = preflight.waiting_workers(manager, settings, *(image or (None,)))
         configs = engine.configs()  # type: ignore[no-untyped-call]
         drifted = drift.drifted(
             configs,
@@ -104,7 +115,7 @@ def find(settings: Settings) -> Site:
     outage = networks.outage(manager.networks, settings.network)
     if problems or image is None or notebook_image is None:
         raise _unfit(cluster.docker_host, problems)
-    pinned = {"image": image, "notebookImage": notebook_image}
+    pinned = {"image": image.reference, "notebookImage": notebook_image.reference}
     changed = upgrades.changed_images(manager.described, cluster.name, pinned)
     versions = proven_versions(newest(configs, cluster.name))
     scheduler = upgrades.replaces_scheduler(
@@ -118,9 +129,12 @@ def find(settings: Settings) -> Site:
         idle_seconds=settings.health.idle_deadline,
     )
     return Site(
-        image=image,
-        notebook_image=notebook_image,
-        caddy_image=caddy_image,
+        image=image.reference,
+        notebook_image=notebook_image.reference,
+        caddy_image=caddy_image.reference if caddy_image else None,
+        image_platforms=image.platforms,
+        notebook_image_platforms=notebook_image.platforms,
+        caddy_image_platforms=caddy_image.platforms if caddy_image else (),
         caddy_network_id=caddy_network_id,
         network_id=network_id,
         network_subnets=tuple(manager.networks.subnets) if network_id else (),
@@ -177,14 +191,14 @@ def _manager(
 
 def _pinned(
     engine: "docker.APIClient", key: str, image: ImageReference, platforms: Sequence[str]
-) -> str:
+) -> Pinned:
     try:
         distribution = engine.inspect_distribution(str(image))  # type: ignore[no-untyped-call]
     except APIError as error:
         if refusal := registry.refusal(key, image, error):
             raise ProblemError(refusal) from None
         if image.digest:
-            return _left_to_nodes(key, image, error)
+            return Pinned(_left_to_nodes(key, image, error))
         problem = Problem(
             key=key,
             found=f"{str(image)!r} cannot be resolved to a digest ({error.explanation})",
@@ -192,8 +206,11 @@ def _pinned(
             fix=f"docker push {image}, docker login, or {key} {image}@sha256:…",
         )
         raise ProblemError(problem) from None
-    _check_platforms(key, image, platforms, distribution.get("Platforms") or [])
-    return str(image) if image.digest else f"{image}@{distribution['Descriptor']['digest']}"
+    described = distribution.get("Platforms") or []
+    made = sorted({f"{one.get('os', '')}/{one.get('architecture', '')}" for one in described})
+    _check_platforms(key, image, platforms, [p for p in made if p != ATTESTATION])
+    reference = str(image) if image.digest else f"{image}@{distribution['Descriptor']['digest']}"
+    return Pinned(reference, tuple(made))
 
 
 def _left_to_nodes(key: str, image: ImageReference, error: APIError) -> str:
@@ -210,15 +227,12 @@ def _left_to_nodes(key: str, image: ImageReference, error: APIError) -> str:
 
 
 def _check_platforms(
-    key: str, image: ImageReference, wanted: Sequence[str], described: Sequence[Mapping[str, str]]
+    key: str, image: ImageReference, wanted: Sequence[str], made: Sequence[str]
 ) -> None:
     """Refuse an image that is not made for every platform.
 
-    `described` are the platforms of an index or, from most engines, that of a single image.
+    `made` are the platforms of an index or, from most engines, that of a single image.
     """
-    named = [f"{one.get('os')}/{one.get('architecture')}" for one in described]
-    # An index may have attestations beside its images.
-    made = [platform for platform in dict.fromkeys(named) if platform != "unknown/unknown"]
     several = len(wanted) > 1
     if {*wanted} <= {*made} or not (made or several):
         return
@@ -237,7 +251,7 @@ def _check_platforms(
     raise ProblemError(problem)
 
 
-def _caddy_image(engine: "docker.APIClient", settings: Settings) -> str | None:
+def _caddy_image(engine: "docker.APIClient", settings: Settings) -> Pinned | None:
     if settings.caddy.mode != "managed":
         return None
     return _pinned(engine, "caddyImage", settings.caddy.image, settings.cluster.platforms)

@@ -59,6 +59,17 @@ def _image(configured: Callable[[Settings], ImageReference | None]) -> Fact:
     )
 
 
+def _platforms(configured: Callable[[Settings], ImageReference | None]) -> Fact:
+    return Fact(
+        question=lambda s: str(image) if (image := configured(s)) else "",
+        default=lambda s: s.cluster.platforms if configured(s) else (),
+    )
+
+
+def _caddy_image(settings: Settings) -> ImageReference | None:
+    return settings.caddy.image if settings.caddy.mode == "managed" else None
+
+
 def _is_local(settings: Settings) -> bool:
     return settings.ingress is not None and settings.ingress.is_local
 
@@ -66,7 +77,10 @@ def _is_local(settings: Settings) -> bool:
 FACTS: dict[str, Fact] = {
     "image": _image(lambda s: s.cluster.image),
     "notebook_image": _image(lambda s: s.cluster.notebook_image),
-    "caddy_image": _image(lambda s: s.caddy.image if s.caddy.mode == "managed" else None),
+    "caddy_image": _image(_caddy_image),
+    "image_platforms": _platforms(lambda s: s.cluster.image),
+    "notebook_image_platforms": _platforms(lambda s: s.cluster.notebook_image),
+    "caddy_image_platforms": _platforms(_caddy_image),
     "caddy_network_id": Fact(
         question=lambda s: s.caddy.network if s.caddy.mode == "external" else "",
         default=lambda s: NOT_RECORDED if s.caddy.mode == "external" else None,

@@ -39,13 +39,12 @@ def test_it_uses_the_record(run, preview, messages, tmp_path, monkeypatch):
     """Recorded at the Swarm, the same facts are used without it: nothing would change."""
     monkeypatch.setenv("DASK_SWARM_RECORD", "1")
     deployed = run()
-    assert (
-        "recorded: caddyNetworkId, image, notebookImage in recorded.test.json" in messages["info"]
-    )
+    facts = "caddyNetworkId, image, imagePlatforms, notebookImage, notebookImagePlatforms"
+    assert f"recorded: {facts} in recorded.test.json" in messages["info"]
     previewed = preview()
     assert services(deployed) == services(previewed)
     assert [] == messages["warn"]
-    assert 3 == sum("recorded in recorded.test.json" in line for line in messages["info"])
+    assert 5 == sum("recorded in recorded.test.json" in line for line in messages["info"])
 
 
 def test_a_deployment_warns_when_the_record_is_old(run, messages, tmp_path, monkeypatch):
@@ -56,7 +55,8 @@ def test_a_deployment_warns_when_the_record_is_old(run, messages, tmp_path, monk
     run()
     (line,) = messages["warn"]
     assert line.startswith("recorded.test.json is behind the Swarm")
-    assert line.endswith("caddyNetworkId, image, notebookImage; fix: make record STACK=test")
+    facts = "caddyNetworkId, image, imagePlatforms, notebookImage, notebookImagePlatforms"
+    assert line.endswith(f"{facts}; fix: make record STACK=test")
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,24 @@ class TestEveryService:
         known = [{r.key: r.inputs for r in program.resources} for program in (one, other)]
         assert known[0] == known[1]
 
+    def test_has_all_platforms_of_its_own_image(self, run):
+        """The provider stores them, and the second deployment would show a change."""
+        config = {"caddyMode": "managed", "domain": "localhost", "auth": "basic"}
+        found = {
+            "image_platforms": ("linux/amd64", "linux/arm64"),
+            "notebook_image_platforms": ("linux/amd64", "unknown/unknown"),
+            "caddy_image_platforms": ("linux/amd64", "linux/s390x"),
+        }
+        program = run(**config, prefect="managed", found=found)
+        excluding = {"node.platform.os==linux", "node.platform.arch==x86_64"}
+        for service in program.of_type("docker:index/service:Service"):
+            name = service.inputs["name"].removeprefix("dask_")
+            image = {"notebook": "notebook_image", "caddy": "caddy_image"}.get(name.split("_")[0])
+            placement = service.inputs["taskSpec"]["placement"]
+            named = [f"{one['os']}/{one['architecture']}" for one in placement["platforms"]]
+            assert [*found[f"{image or 'image'}_platforms"]] == named
+            assert (name != "notebook") == (excluding <= {*placement["constraints"]})
+
     @pytest.mark.parametrize("name", SERVICES)
     def test_has_at_most_one_environment_variable(self, program, name):
         """The provider sends two in random order, which restarts tasks."""

@@ -157,7 +157,7 @@ def test_a_preview_offline_shows_only_what_would_change(cluster, monkeypatch, re
     # Only the provider changes: offline it has no engine.
     assert "1 update," in before or "~ 1 to update\n" in before
     assert "replace" not in before
-    assert 3 == before.count(", recorded in recorded.test.json")
+    assert 5 == before.count(", recorded in recorded.test.json")
     cluster.configure(workers=3)
     try:
         after = cluster.run("preview", *offline)

@@ -194,6 +194,11 @@ def test_a_platform_that_no_node_has_is_explained():
     message = reported(pending, template=TEMPLATE | {"Placement": placement})
     assert "cause: the nodes have another platform than linux/arm64: linux/amd64" in message
     assert "fix:   use an image for linux/amd64, and set platform to it" in message
+    # As Docker's client sends an image for 32-bit ARM, and an attestation.
+    others = [{"OS": "linux"}, {"OS": "unknown", "Architecture": "unknown"}]
+    placement["Platforms"] = others + placement["Platforms"]
+    message = reported(pending, template=TEMPLATE | {"Placement": placement})
+    assert "another platform than linux/ or linux/arm64: linux/amd64" in message
 
 
 def test_an_absent_node_of_another_platform_is_not_waited_for():

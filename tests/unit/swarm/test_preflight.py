@@ -340,13 +340,19 @@ class TestImages:
         fit = site_of(engine, image="r.org/dask:1", **config)
         assert f"r.org/dask:1@{DIGEST}" == fit.image
         assert fit.caddy_image.endswith(DIGEST)
+        named = ("linux/amd64", "linux/arm64", "unknown/unknown")
+        assert [named] * 3 == [
+            fit.image_platforms,
+            fit.notebook_image_platforms,
+            fit.caddy_image_platforms,
+        ]
 
     @pytest.mark.parametrize(
         ("platforms", "made"),
         [
             ([AMD], "linux/amd64"),
             ([AMD, ATTESTATION], "linux/amd64"),
-            ([{**ARM, "architecture": "arm"}, AMD], "linux/arm, linux/amd64"),
+            ([{**ARM, "architecture": "arm"}, AMD], "linux/amd64, linux/arm"),
         ],
     )
     def test_an_image_that_lacks_a_platform_is_refused(self, find, platforms, made):
@@ -478,6 +484,16 @@ def test_workers_that_wait_for_a_node_are_no_problem_of_other_changes(find):
     assert warning.startswith("workers: 2 of 4 workers fit now; each reserves 0.5 CPU and 1GiB")
     assert "data-2 is down, active (since 2026-11-20 03:10 UTC)" in warning
     assert warning.endswith("; fix: sudo systemctl start docker, on data-2")
+
+
+def test_a_service_that_excludes_nodes_of_its_image_is_as_declared(find):
+    """The provider sends constraints in an order of its own."""
+    rules = ["node.platform.arch==x86_64", "node.labels.role==data-worker"]
+    placement = {"Constraints": [*rules, "node.platform.os==linux"]}
+    service = deployed_workers(placement=placement)
+    assert [] == find(half_up(service, platforms=[AMD, ARM, ATTESTATION]))
+    assert "hash" == find.site.held_hash
+    assert find(half_up(service))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,9 @@ SITE = Site(
     caddy_image="caddy:2.11.9" + DIGEST,
     caddy_network_id="network-id",
     ingress_addresses=("10.77.0.11", "127.0.0.1"),
+    image_platforms=("linux/amd64", "linux/arm64"),
+    notebook_image_platforms=("linux/amd64",),
+    caddy_image_platforms=("linux/amd64", "unknown/unknown"),
 )
 
 
@@ -41,7 +44,7 @@ def test_every_fact_of_the_site_can_be_recorded():
 @pytest.mark.parametrize(
     ("config", "not_looked_up"),
     [
-        ({}, {"caddy_image": None, "ingress_addresses": ()}),
+        ({}, {"caddy_image": None, "caddy_image_platforms": (), "ingress_addresses": ()}),
         (
             {"caddyMode": "managed", "domain": "localhost", "auth": "basic"},
             {"caddy_network_id": None},
@@ -63,7 +66,8 @@ def test_people_can_read_the_file(settings, tmp_path):
     site_lock.write(tmp_path / NAME, site_lock.record_of(settings(), SITE))
     text = (tmp_path / NAME).read_text()
     assert text.endswith("}\n")
-    assert ["caddyNetworkId", "image", "notebookImage"] == list(json.loads(text))
+    images = ["image", "imagePlatforms", "notebookImage", "notebookImagePlatforms"]
+    assert ["caddyNetworkId", *images] == list(json.loads(text))
     image = {"asked": "image:1 for linux/amd64", "found": "image:1" + DIGEST}
     assert image == json.loads(text)["image"]
 
@@ -93,9 +97,14 @@ def test_without_a_record_every_value_has_a_fix(settings):
 
 
 def test_an_image_with_its_digest_needs_no_record(settings):
-    """The configured value is right."""
-    values = used(settings(image="image:1" + DIGEST), {})
+    """The configured value is right; the platforms of its index must be looked up."""
+    chosen = settings(image="image:1" + DIGEST)
+    values = used(chosen, {})
     assert ("configured", "") == (values["image"].source, values["image"].fix)
+    assert "make record STACK=prod" == values["imagePlatforms"].fix
+    record = site_lock.record_of(chosen, SITE)
+    assert "image:1" + DIGEST == record["imagePlatforms"]["asked"]
+    assert "linux/amd64, linux/arm64" == used(chosen, record)["imagePlatforms"].value
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"image": "x"}', '{"image": {"found": "x"}}'])
@@ -108,7 +117,7 @@ def test_a_broken_record_is_one_clear_error(tmp_path, text):
 
 def test_an_outdated_record_names_the_keys(settings):
     """A moved tag shows at the next deployment; without a record nothing is outdated."""
-    old = site_lock.record_of(settings(), SITE)
+    old = json.loads(json.dumps(site_lock.record_of(settings(), SITE)))
     moved = site_lock.record_of(settings(), replace(SITE, image="image:1@sha256:" + "b" * 64))
     assert ["image"] == site_lock.outdated(old, moved)
     assert [] == site_lock.outdated(old, old)
