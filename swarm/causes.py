@@ -16,6 +16,7 @@ from swarm.nodes import (
     fits,
     free,
     hostname,
+    label_of,
     labels,
     matches,
     platforms_of,
@@ -159,10 +160,10 @@ def unmatched(constraints: Sequence[str], nodes: Sequence[Node]) -> Cause | None
 
 
 def _unmet(constraint: str, nodes: Iterable[Node]) -> Cause:
-    label = re.fullmatch(r"\s*node\.labels\.([\w./-]+)\s*==\s*(.+?)\s*", constraint)
+    label = label_of(constraint)
     if label is None:
         return Cause(text=f"no node meets {constraint}; {_labels_by_node(nodes)}", permanent=True)
-    wanted = f"{label[1]}={label[2]}"
+    wanted = "=".join(label)
     return Cause(
         text=f"no node carries label {wanted}; {_labels_by_node(nodes)}",
         fix=f"docker node update --label-add {wanted} <node>",

@@ -152,6 +152,17 @@ def test_a_missing_label_is_reported_once_with_its_fix(missing):
     assert "docker node update --label-add role=boss <node>" == problem.fix
 
 
+def test_a_node_that_only_lacks_the_label_is_named(missing):
+    """A label is easily forgotten; a node with another role is no mistake."""
+    plain, away = node("data-2"), node("data-3", state="down")
+    plain["Spec"]["Labels"], away["Spec"]["Labels"] = {}, {}
+    (problem,) = missing(nodes=[*NODES[:2], plain, away])
+    assert problem.found.endswith("unreserved; data-2 has no label role=data-worker")
+    first, second = problem.fix.split(", or ")
+    assert "pulumi config set workersPerNode 4" == first
+    assert "docker node update --label-add role=data-worker data-2" == second
+
+
 @pytest.mark.parametrize(
     ("away", "fix"),
     [
