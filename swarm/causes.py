@@ -127,8 +127,10 @@ def waits_for_node(task: Task, context: Context) -> bool:
 
 
 def spell_size(number: int) -> str:
-    """Return bytes as `1GiB`, `1.5GiB` or `512MiB`."""
+    """Return bytes as `1GiB`, `1.5GiB`, `512MiB` or `3.4KiB`; nothing is `0MiB`."""
     unit, factor = ("GiB", 2**30) if number >= 2**30 else ("MiB", 2**20)
+    if 0 < number < 2**20:
+        unit, factor = "KiB", 2**10
     return f"{number / factor:.4g}{unit}"
 
 
