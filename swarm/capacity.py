@@ -18,6 +18,7 @@ from swarm.nodes import (
     fits,
     free,
     hostname,
+    missing_label,
     resources,
     spell_platform,
     spell_state,
@@ -68,6 +69,8 @@ def _place(
     if placed == _count(workload):
         return None
     problem = _shortage(workload, sorted(fit, key=hostname), before, placed)
+    could = [node for node in nodes if usable(node) and fits(node, (), platforms)]
+    problem = _with_unlabelled(problem, constraints, sorted(could, key=hostname))
     return _with_others(problem, sorted(others, key=hostname), platforms)
 
 
@@ -76,6 +79,19 @@ def _allow(others: Iterable[Node], platforms: Collection[str]) -> str:
     added = {*map(spell_platform, others)} & {*PLATFORMS}
     allowed = [platform for platform in PLATFORMS if platform in {*platforms, *added}]
     return set_command("platform", ",".join(allowed)) if added else ""
+
+
+def _with_unlabelled(
+    problem: Problem, constraints: Sequence[str], nodes: Sequence[Node]
+) -> Problem:
+    """Return a shortage with the nodes that only lack a label, if any, and how to add it."""
+    lacking = [(hostname(n), label) for n in nodes if (label := missing_label(n, constraints))]
+    if not lacking:
+        return problem
+    names = "".join(f"; {name} has no label {label}" for name, label in lacking)
+    name, label = lacking[0]
+    fix = f"{problem.fix}, or docker node update --label-add {label} {name}"
+    return replace(problem, found=problem.found + names, fix=fix)
 
 
 def _with_others(problem: Problem, others: Sequence[Node], platforms: Collection[str]) -> Problem:

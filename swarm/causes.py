@@ -16,6 +16,7 @@ from swarm.nodes import (
     fits,
     free,
     hostname,
+    label_of,
     labels,
     matches,
     platforms_of,
@@ -126,8 +127,10 @@ def waits_for_node(task: Task, context: Context) -> bool:
 
 
 def spell_size(number: int) -> str:
-    """Return bytes as `1GiB`, `1.5GiB` or `512MiB`."""
+    """Return bytes as `1GiB`, `1.5GiB`, `512MiB` or `3.4KiB`; nothing is `0MiB`."""
     unit, factor = ("GiB", 2**30) if number >= 2**30 else ("MiB", 2**20)
+    if 0 < number < 2**20:
+        unit, factor = "KiB", 2**10
     return f"{number / factor:.4g}{unit}"
 
 
@@ -159,10 +162,10 @@ def unmatched(constraints: Sequence[str], nodes: Sequence[Node]) -> Cause | None
 
 
 def _unmet(constraint: str, nodes: Iterable[Node]) -> Cause:
-    label = re.fullmatch(r"\s*node\.labels\.([\w./-]+)\s*==\s*(.+?)\s*", constraint)
+    label = label_of(constraint)
     if label is None:
         return Cause(text=f"no node meets {constraint}; {_labels_by_node(nodes)}", permanent=True)
-    wanted = f"{label[1]}={label[2]}"
+    wanted = "=".join(label)
     return Cause(
         text=f"no node carries label {wanted}; {_labels_by_node(nodes)}",
         fix=f"docker node update --label-add {wanted} <node>",

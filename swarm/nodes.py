@@ -13,6 +13,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _OTHER_MACHINES = ("armv6l", "armv7l", "i686", "ppc64le", "riscv64", "s390x")
 ATTESTATION = "unknown/unknown"  # an entry of an index that is no image
 
+_LABEL = re.compile(r"\s*node\.labels\.([\w./-]+)\s*==\s*(.+?)\s*")
 _CONSTRAINT = re.compile(r"\s*(?P<attribute>[\w./-]+)\s*(?P<operator>==|!=)\s*(?P<value>.+?)\s*")
 
 
@@ -37,6 +38,22 @@ def spell_platform(node: Node) -> str:
 def labels(node: Node) -> dict[str, str]:
     """Return the labels that `docker node update --label-add` sets."""
     return dict(node["Spec"].get("Labels") or {})
+
+
+def label_of(constraint: str) -> tuple[str, str] | None:
+    """Return the label that a constraint asks for and its value, None for other constraints."""
+    label = _LABEL.fullmatch(constraint)
+    return (label[1], label[2]) if label else None
+
+
+def missing_label(node: Node, constraints: Iterable[str]) -> str:
+    """Return the label, as `role=master`, that is all a node lacks to meet the constraints.
+
+    Empty if there is none, or the node has the label with another value.
+    """
+    unmet = [constraint for constraint in constraints if not matches(node, constraint)]
+    label = label_of(unmet[0]) if len(unmet) == 1 else None
+    return "=".join(label) if label and label[0] not in labels(node) else ""
 
 
 def usable(node: Node) -> bool:

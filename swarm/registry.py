@@ -105,15 +105,23 @@ def _check_login(registry: str, login: Mapping[str, str]) -> None:
 
 
 def refusal(key: str, image: ImageReference, error: APIError) -> Problem | None:
-    """Return the problem of an image that its registry shows only with a login."""
+    """Return the problem of an image that its registry shows only with another login, or with any.
+
+    Raises `ProblemError` if this machine's login cannot be read.
+    """
     registry = registry_at(_address(image))
     if not REFUSED.search(str(error.explanation)):
         return None
+    if find_login(_address(image)):
+        state = "its registry does not accept this machine's login for it"
+        expected = "a login with the right password, of a user who may read the image"
+    else:
+        state = "its registry wants a login that this machine does not have"
+        expected = "a login on this machine; the nodes get it with each service"
     return Problem(
         key=key,
-        found=f"{str(image)!r} cannot be pulled: its registry wants a login that this machine "
-        f"does not have ({error.explanation})",
-        expected="a login on this machine; the nodes get it with each service",
+        found=f"{str(image)!r} cannot be pulled: {state} ({error.explanation})",
+        expected=expected,
         fix="docker login" if registry == HUB else f"docker login {registry}",
     )
 

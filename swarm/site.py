@@ -180,11 +180,13 @@ def _manager(
         )
         raise _unfit(host, [problem]) from None
     except (DockerException, RequestException) as error:
+        here = host.startswith("unix://")
+        other = f", or {set_command('dockerHost', 'ssh://<user>@<manager>')}" if here else ""
         problem = Problem(
             key="dockerHost",
             found=f"{host!r} does not answer ({error})",
             expected="the address of a running engine",
-            fix=f"docker --host {host} info",
+            fix=f"docker --host {host} info{other}",
         )
         raise _unfit(host, [problem]) from None
 
@@ -203,7 +205,7 @@ def _pinned(
             key=key,
             found=f"{str(image)!r} cannot be resolved to a digest ({error.explanation})",
             expected="an image in a registry that the manager can reach, or one with its digest",
-            fix=f"docker push {image}, docker login, or {key} {image}@sha256:…",
+            fix=f"docker push {image}, docker login, or {set_command(key, f'{image}@sha256:…')}",
         )
         raise ProblemError(problem) from None
     described = distribution.get("Platforms") or []

@@ -19,6 +19,10 @@ FOREIGN_MESSAGES = (
     *("name conflicts with an existing object", "service dask_", "already exists"),
     "network with name dask-network already exists",
     "could not open config file from filePath",
+    *(
+        "PULUMI_ACCESS_TOKEN must be set for login",
+        "passphrase must be set with PULUMI_CONFIG_PASSPHRASE",
+    ),
 )
 CODE = ("config", "swarm", "caddy", "health", "components", "tools", "images", "lab")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

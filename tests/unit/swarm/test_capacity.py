@@ -5,6 +5,7 @@ import pytest
 from config.settings import parse_settings
 from config.workloads import workloads
 from swarm.capacity import shortages
+from swarm.causes import spell_size
 
 GIB = 2**30
 
@@ -152,6 +153,17 @@ def test_a_missing_label_is_reported_once_with_its_fix(missing):
     assert "docker node update --label-add role=boss <node>" == problem.fix
 
 
+def test_a_node_that_only_lacks_the_label_is_named(missing):
+    """A label is easily forgotten; a node with another role is no mistake."""
+    plain, away = node("data-2"), node("data-3", state="down")
+    plain["Spec"]["Labels"], away["Spec"]["Labels"] = {}, {}
+    (problem,) = missing(nodes=[*NODES[:2], plain, away])
+    assert problem.found.endswith("unreserved; data-2 has no label role=data-worker")
+    first, second = problem.fix.split(", or ")
+    assert "pulumi config set workersPerNode 4" == first
+    assert "docker node update --label-add role=data-worker data-2" == second
+
+
 @pytest.mark.parametrize(
     ("away", "fix"),
     [
@@ -258,3 +270,12 @@ def replace_platform(described, machine):
         "Platform": {"OS": "linux", "Architecture": machine},
     }
     return described | {"Description": description}
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0MiB"), (3482, "3.4KiB"), (512 * 2**20, "512MiB"), (3 * 2**29, "1.5GiB")],
+)
+def test_a_size_has_the_unit_that_fits(size, text):
+    """A backup of an empty home is a few KiB."""
+    assert text == spell_size(size)

@@ -154,11 +154,23 @@ def test_a_login_that_cannot_be_read_is_refused(docker_config, content):
         "denied: requested access to the resource is denied",
     ],
 )
-def test_a_refused_image_asks_for_a_login(image, fix, text):
+def test_a_refused_image_asks_for_a_login(docker_config, image, fix, text):
     """The registries word it differently."""
     error = APIError(text, SimpleNamespace(status_code=403), text)
     problem = registry.refusal("image", image_reference(str(image)), error)
     assert ("image", fix) == (problem.key, problem.fix)
+    assert "wants a login that this machine does not have" in problem.found
+
+
+def test_a_refused_login_is_not_called_missing(docker_config):
+    """Its password is wrong or has changed, or its user may not read the image."""
+    docker_config(LOGIN)
+    text = "unauthorized: authentication required"
+    error = APIError(text, SimpleNamespace(status_code=401), text)
+    problem = registry.refusal("image", PRIVATE, error)
+    assert "its registry does not accept this machine's login for it" in problem.found
+    assert f"docker login {HOST}" == problem.fix
+    assert "planted-password" not in str(problem)
 
 
 def test_another_error_is_no_refusal():
