@@ -30,6 +30,7 @@ from swarm.snapshot import declared_hash
 
 LOOPBACK = "127.0.0.1"
 NO_ADDRESS = {"", "0.0.0.0", LOOPBACK}  # noqa: S104  the address of a node that has none
+UNREACHED = re.compile(r"(?i)\bdial\b|lookup|timeout|timed out|refused|unreachable|no such host")
 ANSWER_SECONDS = 30  # a registry behind the manager answers within them or not at all
 
 _T = TypeVar("_T")
@@ -201,11 +202,14 @@ def _pinned(
             raise ProblemError(refusal) from None
         if image.digest:
             return Pinned(_left_to_nodes(key, image, error))
+        # A registry that does not answer knows neither the image nor a login.
+        silent = UNREACHED.search(str(error.explanation))
+        push, pull = f"docker push {image}, docker login", f"docker pull {image}, on the manager"
         problem = Problem(
             key=key,
             found=f"{str(image)!r} cannot be resolved to a digest ({error.explanation})",
             expected="an image in a registry that the manager can reach, or one with its digest",
-            fix=f"docker push {image}, docker login, or {set_command(key, f'{image}@sha256:…')}",
+            fix=f"{pull if silent else push}, or {set_command(key, f'{image}@sha256:…')}",
         )
         raise ProblemError(problem) from None
     described = distribution.get("Platforms") or []

@@ -292,6 +292,20 @@ class TestImages:
         assert ["image", "notebookImage"] == [problem.key for problem in problems]
         assert "cannot be resolved to a digest (manifest unknown" in problems[0].found
 
+    @pytest.mark.parametrize(
+        ("error", "fix"),
+        [
+            ("manifest unknown", "docker push ghcr.io/"),
+            ("dial tcp: lookup ghcr.io on 10.0.0.2:53: no such host", "docker pull ghcr.io/"),
+            ("Client.Timeout exceeded while awaiting headers", "docker pull ghcr.io/"),
+        ],
+    )
+    def test_an_image_is_pushed_only_to_a_registry_that_answers(self, find, error, fix):
+        """Otherwise the manager itself shows what is in the way."""
+        problem, _ = find(FakeEngine(image_error=refusal(APIError, error)))
+        assert problem.fix.startswith(fix)
+        assert ", or pulumi config set image ghcr.io/" in problem.fix
+
     def test_a_digest_that_its_registry_does_not_have_is_refused(self, find):
         """It would fail on every node."""
         problem, _ = find(FakeEngine(image_error=self.UNKNOWN), image=f"r.org/dask:1@{DIGEST}")
