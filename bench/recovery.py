@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from docker.errors import DockerException
@@ -68,8 +68,10 @@ def observed(lab: Lab) -> Generator[tuple[float, Members], None, None]:
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as program:
             try:
                 for line in program.stdout or ():
-                    state = json.loads(line)
-                    yield state["at"], frozenset(state["members"])
+                    # The end of the notebook leaves a part of a line.
+                    with suppress(json.JSONDecodeError):
+                        state = json.loads(line)
+                        yield state["at"], frozenset(state["members"])
             finally:
                 program.kill()  # its end closes the observer's input, and so ends the observer
         yield time.time(), frozenset()
