@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from contextlib import suppress
@@ -22,7 +23,14 @@ from pathlib import Path
 
 import dask
 from distributed import Nanny
-from distributed.comm import connect, get_address_host
+from distributed.comm import (
+    connect,
+    get_address_host,
+    parse_address,
+    parse_host_port,
+    unparse_address,
+    unparse_host_port,
+)
 from distributed.comm.core import FatalCommClosedError
 from distributed.core import Status
 
@@ -111,20 +119,31 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 async def accepted_from(nanny: Nanny) -> str:
     """Return from which address the scheduler accepts a connection, empty if it does not.
 
-    During an update the old scheduler may have other certificates, or none.
+    During an update its name stands for the old and the new scheduler, and the old scheduler may
+    have other certificates, or none. The nanny can get either, so both must accept.
     """
+    address = ""
     try:
-        comm = await connect(
-            nanny.scheduler_addr, timeout=CONNECT_SECONDS, **nanny.connection_args
-        )
+        for scheduler in await addresses_of(nanny.scheduler_addr):
+            comm = await connect(scheduler, timeout=CONNECT_SECONDS, **nanny.connection_args)
+            address = get_address_host(comm.local_address)
+            comm.abort()
     except FatalCommClosedError as error:
         warn_once(f"{nanny.scheduler_addr}: {error}")
         return ""
     except (OSError, asyncio.TimeoutError):  # noqa: UP041  another class in Python 3.10
         return ""
-    address = get_address_host(comm.local_address)
-    comm.abort()
     return address
+
+
+async def addresses_of(scheduler: str) -> set[str]:
+    """Return all addresses that the name in a scheduler's address stands for."""
+    scheme, place = parse_address(scheduler)
+    host, port = parse_host_port(place)
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    places = {unparse_host_port(address[0], port) for *_, address in found}
+    return {unparse_address(scheme, place) for place in places}
 
 
 async def stay_on_schedulers_network(nanny: Nanny, address: str) -> None:

@@ -105,7 +105,7 @@ def joining(edge):
 @contextmanager
 def existing_caddy(lab, swarm, images):
     """Yield the folder of a Caddy with another site, on the lab's master."""
-    folder = lab.directory / "edge"
+    folder = lab.master.directory / "edge"  # which every engine of a node sees
     (folder / "sites").mkdir(parents=True)
     (folder / "Caddyfile").write_text(MAIN)
     program = (ROOT / "lab/portal.py").read_text()

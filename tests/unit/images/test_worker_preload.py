@@ -566,3 +566,17 @@ def test_the_address_is_that_of_a_connection_to_the_scheduler(client):
     assert "127.0.0.1" == asyncio.run(nanny_preload.accepted_from(nanny))
     nanny.scheduler_addr = f"tcp://127.0.0.1:{free_port()}"
     assert "" == asyncio.run(nanny_preload.accepted_from(nanny))
+
+
+def test_the_old_and_the_new_scheduler_must_accept(client, monkeypatch):
+    """The nanny's own connection goes to either; the old scheduler may have other certificates."""
+    port = client.scheduler.address.rpartition(":")[2]
+    nanny = SimpleNamespace(scheduler_addr=f"tcp://scheduler:{port}", connection_args={})
+    for hosts, address in ((["127.0.0.1"], "127.0.0.1"), (["127.0.0.1", "127.0.0.2"], "")):
+        answers = [(0, 0, 0, "", (host, int(port))) for host in hosts]
+
+        async def getaddrinfo(*_, answers=answers, **__):
+            return answers
+
+        monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+        assert address == asyncio.run(nanny_preload.accepted_from(nanny))
