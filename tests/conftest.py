@@ -20,6 +20,7 @@ settings.register_profile(
 settings.load_profile("any-machine")
 
 ROOT = Path(__file__).parent.parent
+given_ports = set()
 
 
 def run_async(coroutine):
@@ -41,9 +42,13 @@ def wait_for(what, condition, seconds=60, pause=0.1):
 
 
 def free_port():
-    """Return a port of the loopback that no program listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+    """Return a port of the loopback that no program listens on, another port at each call."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        if port not in given_ports:
+            given_ports.add(port)
+            return port
 
 
 @pytest.fixture(scope="session")
