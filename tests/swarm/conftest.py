@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -31,24 +32,46 @@ if (WORKER := os.environ.get("PYTEST_XDIST_WORKER", "gw0")) != "gw0":
     os.environ["DASK_SWARM_LAB"] = WORKER  # a lab of its own
 RUNNERS = ["rehearsal", "pulumi"] if installed_cli() else ["rehearsal"]
 DRAIN_SECONDS = 90
+STARTED_LABS = "DASK_SWARM_STARTED_LABS"  # a folder, with a file for each lab
 
 
-def lab_command(command):
-    """Run `python -m lab <command>` and show its progress."""
-    done = subprocess.run([sys.executable, "-m", "lab", command], cwd=ROOT, check=False)
+def pytest_configure(config):
+    """Have the first process end the labs that any process has started.
+
+    An interrupted process has a few seconds for its end; a lab needs a minute.
+    """
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.TemporaryDirectory()
+        os.environ[STARTED_LABS] = folder.name
+        config.add_cleanup(folder.cleanup)
+        config.add_cleanup(partial(end_labs, Path(folder.name)))  # the last is the first to run
+
+
+def end_labs(folder):
+    """Remove the labs that are named in a folder's files, side by side."""
+    labs = [replace(chosen_lab(), name=file.read_text()) for file in folder.iterdir()]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(partial(lab_command, "down"), labs))
+
+
+def lab_command(command, lab):
+    """Run `python -m lab <command>` for a lab and show its progress."""
+    chosen = {"DASK_SWARM_LAB": lab.name, "DASK_SWARM_LAB_ENGINE": lab.engine}
+    done = subprocess.run(
+        [sys.executable, "-m", "lab", command], cwd=ROOT, check=False, env=os.environ | chosen
+    )
     if done.returncode:
         pytest.fail(f"python -m lab {command} ended with {done.returncode}")
 
 
 @pytest.fixture(scope="session")
 def lab():
-    """Start the lab, and stop it at the end if it was down before."""
+    """Start the lab if it is down; the end of the first process stops it again."""
     lab = chosen_lab()
-    was_up = lab.master.socket.exists()
-    lab_command("up")
-    yield lab
-    if not was_up:
-        lab_command("down")
+    if not lab.master.socket.exists():
+        Path(os.environ[STARTED_LABS], WORKER).write_text(lab.name)
+    lab_command("up", lab)
+    return lab
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def stopped(node, lab):
         wait_for("down node", lambda: state_of(node) == "down")
         yield
     finally:
-        lab_command("up")
+        lab_command("up", lab)
         wait_for("ready node", lambda: state_of(node) == "ready")
 
 
