@@ -104,6 +104,10 @@ class Server:
         """Return the commands that were run on the manager."""
         return set((self.folder / "commands").read_text().splitlines())
 
+    def forget_commands(self) -> None:
+        """Begin the list of commands again."""
+        (self.folder / "commands").write_text("")
+
     def hang_up(self) -> None:
         """Close the connection that ssh keeps for the next command."""
         call = self.command("ssh", "-F", "swarm/ssh_config", "-O", "exit", self.address)

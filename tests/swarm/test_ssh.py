@@ -84,6 +84,7 @@ def remote(request, control_host, deployed, swarm):
     before = control_host.logins()
     # The rehearsal deploys to the lab's own addresses only.
     named = {"dockerHost": f"ssh://{sshd.USER}@{sshd.ALIAS}"} if request.param == "pulumi" else {}
+    control_host.forget_commands()  # of other suites
     config = {"workers": 1, "caddyMode": "none"} | named
     with deployed(request.param, control_host, **config) as deployment:
         yield deployment
