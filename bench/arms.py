@@ -3,7 +3,8 @@
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -122,6 +123,17 @@ class Repeating:
 
     def undo(self) -> None:
         """Nothing was changed."""
+
+
+@contextmanager
+def done(arm: Arm) -> Iterator[float]:
+    """Run an arm, yield the seconds that it took, and undo it, also after a failure."""
+    start = time.monotonic()
+    try:
+        arm.run()
+        yield time.monotonic() - start
+    finally:
+        arm.undo()
 
 
 def succeed(runner: Runner, action: str, *options: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import docker
 import yaml
 
-from bench.arms import Arm, Baseline, Deploying
+from bench.arms import Arm, Baseline, Deploying, done
 from lab.config import dev_images
 from lab.layout import Lab, chosen_lab
 from lab.runners import RehearsalRunner
@@ -49,12 +49,8 @@ class Context:
     def deployed(self, stack: Arm) -> Iterator[float]:
         """Deploy a stack on the lab after the last stack is gone, yield its seconds, undo it."""
         wait_until_empty(self.lab)
-        start = time.monotonic()
-        try:
-            stack.run()
-            yield time.monotonic() - start
-        finally:
-            stack.undo()
+        with done(stack) as seconds:
+            yield seconds
 
 
 @contextmanager

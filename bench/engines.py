@@ -12,10 +12,9 @@ import docker
 
 from bench.arms import succeed
 from bench.context import Context
-from bench.faults import drained
+from bench.faults import drained, restart
 from bench.recovery import WORKERS
 from bench.under_computation import under_computation
-from lab import cluster, processes
 from lab.layout import DEBIAN, Lab, Node
 
 BLOCKS, TASKS = 48, 96
@@ -51,8 +50,7 @@ def upgrade_drained(lab: Lab, node: Node) -> None:
 
 def upgrade(lab: Lab, node: Node) -> None:
     """End a node's engine, and start the newer engine on its files."""
-    processes.end(node.cgroup)
-    cluster.raise_nodes(replace(lab, engine=DEBIAN))
+    restart(replace(lab, engine=DEBIAN), node)
 
 
 def version(node: Node) -> str:

@@ -192,15 +192,16 @@ def fill_spill_disk(lab: Lab) -> None:
 
 def restart_data_node(lab: Lab) -> None:
     """Cut a data node's power, and switch the node on again."""
-    _restart(lab, lab.nodes[1])
+    restart(lab, lab.nodes[1])
 
 
 def restart_manager(lab: Lab) -> None:
     """Cut the manager's power, and switch it on again."""
-    _restart(lab, lab.master)
+    restart(lab, lab.master)
 
 
-def _restart(lab: Lab, node: Node) -> None:
+def restart(lab: Lab, node: Node) -> None:
+    """End all programs of a node at once, and start what the lab has there."""
     processes.end(node.cgroup)
     cluster.raise_nodes(lab)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 
-from bench.arms import succeed
+from bench.arms import Deploying, done, succeed
 from bench.context import Context, configure, prepared, wait_until_empty
 
 SIZES = (4, 16, 64)
@@ -61,12 +61,8 @@ def _cluster(context: Context, workers: int) -> Iterator[float]:
     """Deploy a cluster, yield the seconds of its `up`, and destroy it."""
     placed = {"workers": workers, "workersPerNode": workers // NODES}
     configure(context.config_file, SMALL | placed)
-    start = time.monotonic()
-    try:
-        succeed(context.runner, "up")
-        yield time.monotonic() - start
-    finally:
-        succeed(context.runner, "destroy")
+    with done(Deploying(runner=context.runner)) as seconds:
+        yield seconds
 
 
 @contextmanager

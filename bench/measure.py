@@ -3,10 +3,9 @@
 import re
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 
-from bench.arms import Arm
+from bench.arms import Arm, done
 
 
 def measure(
@@ -17,18 +16,10 @@ def measure(
     for number in range(1, rounds + 1):
         for arm in arms:
             before_each()
-            seconds[arm.name].append(_timed(arm))
+            with done(arm) as taken:
+                seconds[arm.name].append(taken)
             print(f"round {number}: {arm.name} {seconds[arm.name][-1]:.1f} s", file=sys.stderr)
     return seconds
-
-
-def _timed(arm: Arm) -> float:
-    start = time.monotonic()
-    try:
-        arm.run()
-        return time.monotonic() - start
-    finally:
-        arm.undo()
 
 
 def report(title: str, seconds: dict[str, list[float]]) -> str:

@@ -32,7 +32,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 class Guard:
     """An ASGI application that passes on requests from `trusted` networks or with the `key`.
 
-    Other requests get 403. An empty key admits nobody.
+    Other requests get 403. An empty key opens nothing.
     """
 
     def __init__(self, app: App, trusted: Iterable[IPv4Network], key: bytes) -> None:

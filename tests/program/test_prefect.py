@@ -185,7 +185,7 @@ class TestIngress:
 
     @pytest.mark.parametrize("config", [LOCAL, AUTHELIA | MANAGED | {"caddyMode": "none"}])
     def test_without_server_or_ingress_there_is_no_key(self, run, config):
-        """Nobody on Caddy's network gets in then."""
+        """No service on Caddy's network gets in then."""
         assert not services_with_key(run(**config))
 
     def test_the_ingress_proof_includes_it(self, run):

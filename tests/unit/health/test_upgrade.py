@@ -240,7 +240,7 @@ def test_it_waits_for_computations_after_the_versions(check):
 
 
 def test_different_images_are_refused_before_the_wait(check):
-    """A wait for nothing helps nobody."""
+    """There is nothing to wait for."""
     swarm = Swarm(image=report(OTHER), notebook=report(SAME), idle=report({"idle": True}))
     assert 1 == check(swarm, idle_seconds=30)[0]
     assert "idle" not in [key for key, *_ in swarm.created]

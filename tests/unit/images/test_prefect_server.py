@@ -89,7 +89,7 @@ def test_nothing_else_gets_an_answer_of_prefect(new_guard, client, keys):
 
 @pytest.mark.parametrize("key", [None, "", "\n"])
 def test_without_a_key_only_work_gets_in(new_guard, key):
-    """An empty key is nobody's."""
+    """An empty key opens nothing."""
     guard = new_guard(key)
     assert [{"answered": "http"}] == ask(guard, OURS)
     for keys in ((), ("",)):

@@ -88,7 +88,7 @@ def test_a_scheduler_with_other_settings_is_replaced(label, replaced):
 
 
 def test_a_scheduler_that_is_replaced_for_another_reason_is_named():
-    """Once: a changed image says it already."""
+    """Once: the warning of a changed image has it already."""
     (text,) = warned({}, {}, scheduler=True)
     assert text.startswith("the scheduler is replaced, and running computations are lost; files")
     assert 1 == len(warned({"image": OLD}, {"image": NEW}, scheduler=True))
