@@ -23,6 +23,7 @@ from config.workloads import ResourceLimit, Workload, workers, workloads
 from swarm import networks
 from swarm.capacity import shortages
 from swarm.clusters import taken_ports
+from swarm.images import Pinned
 from swarm.networks import Networks
 from swarm.nodes import Node, Task, hostname, platform_constraints, resources
 from swarm.snapshot import Service, replicas
@@ -154,17 +155,17 @@ def problems(
     ]
 
 
-def waiting_workers(
-    manager: Survey, settings: Settings, image: str | None, platforms: Sequence[str] = ()
-) -> list[Problem]:
+def waiting_workers(manager: Survey, settings: Settings, image: Pinned | None) -> list[Problem]:
     """Return the shortage of deployed workers that wait for a node to come back.
 
     A deployment that leaves the workers as they are can do without them, if some run. `image` is
-    the workers', pinned, and has these `platforms`.
+    the workers'.
     """
     service = deployed_workers(manager, settings)
-    rules = platform_constraints(settings.cluster.platforms, platforms)
-    if service is None or not _is_deployed(service, workers(settings), image, rules):
+    if service is None or image is None:
+        return []
+    rules = platform_constraints(settings.cluster.platforms, image.platforms)
+    if not _is_deployed(service, workers(settings), image.reference, rules):
         return []
     if not any(t["ServiceID"] == service["ID"] and t.get("NodeID") for t in manager.tasks):
         return []
@@ -183,9 +184,7 @@ def deployed_workers(manager: Survey, settings: Settings) -> Service | None:
     return next((s for s in manager.described if s["Spec"]["Name"] == name), None)
 
 
-def _is_deployed(
-    service: Service, workload: Workload, image: str | None, rules: Sequence[str]
-) -> bool:
+def _is_deployed(service: Service, workload: Workload, image: str, rules: Sequence[str]) -> bool:
     template = service["Spec"]["TaskTemplate"]
     placement, sizes = template.get("Placement") or {}, template.get("Resources") or {}
     return (

@@ -1,46 +1,37 @@
 """What the program looks up on the Swarm before it declares anything; it only reads.
 
-Owns the digest of an image's tag, the ids of external networks and the services that drifted
-since they were proven. `preflight.py` checks the rest, `registry.py` the logins; all problems are
-reported together. Images are pinned by digest because Swarm would resolve a tag again at every
-change. Networks are attached by id because a name shows as a change at every refresh.
+Owns the ids of external networks. `images.py` finds the digests of tags, `drift.py` the services
+that drifted since they were proven; `preflight.py` checks the rest, `registry.py` the logins. All
+problems are reported together. Networks are attached by id because a name shows as a change at
+every refresh.
 """
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import docker
-from docker.errors import APIError, DockerException
+from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from config.problems import ConfigError, Problem, ProblemError, set_command
 from config.settings import Settings
-from config.types import PLATFORMS, ImageReference
-from swarm import clusters, drift, ingress, networks, preflight, registry, upgrades
+from config.types import ImageReference
+from swarm import clusters, drift, images, ingress, networks, preflight, registry, upgrades
 from swarm.client import SshError, connect
 from swarm.networks import Network
-from swarm.nodes import ATTESTATION, Node, fits, usable
+from swarm.nodes import Node, fits, usable
 from swarm.preflight import Survey
 from swarm.proof_record import newest, proven_versions
 from swarm.snapshot import declared_hash
 
 LOOPBACK = "127.0.0.1"
 NO_ADDRESS = {"", "0.0.0.0", LOOPBACK}  # noqa: S104  the address of a node that has none
-UNREACHED = re.compile(r"(?i)\bdial\b|lookup|timeout|timed out|refused|unreachable|no such host")
 ANSWER_SECONDS = 30  # a registry behind the manager answers within them or not at all
 
 _T = TypeVar("_T")
-
-
-class Pinned(NamedTuple):
-    """An image with its digest, and all platforms that its registry names."""
-
-    reference: str
-    platforms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,24 +78,23 @@ def find(settings: Settings) -> Site:
             problems.append(error.problem)
             return None
 
-    cluster, images = settings.cluster, all_images(settings)
-    with _manager(cluster.docker_host, images) as (engine, logins):
+    cluster, all_images = settings.cluster, images.of_stack(settings)
+    with _manager(cluster.docker_host, all_images.values()) as (engine, logins):
         manager = preflight.survey(engine, cluster.docker_host, cluster.name)
-        needed_logins = registry.needed_logins(engine, images, logins)
+        needed_logins = registry.needed_logins(engine, all_images.values(), logins)
         problems += ingress.problems(
             manager.networks.networks, manager.described, manager.tasks, settings
         )
-        image = ask(lambda: _pinned(engine, "image", cluster.image, cluster.platforms))
-        notebook_image = ask(
-            lambda: _pinned(engine, "notebookImage", cluster.notebook_image, cluster.platforms)
-        )
-        caddy_image = ask(lambda: _caddy_image(engine, settings))
+        answers = {
+            key: ask(partial(images.pin, engine, key, image, cluster.platforms))
+            for key, image in all_images.items()
+        }
         caddy_network_id = ask(lambda: _caddy_network_id(settings, manager))
         ask(lambda: _refuse_shared_network(settings, manager))
         network_id = ask(lambda: _network_id(settings, manager))
         others = [ask(partial(_other_network_id, n, manager)) for n in settings.network.others]
         deployed = preflight.deployed_workers(manager, settings)
-        waiting = preflight.waiting_workers(manager, settings, *(image or (None,)))
+        waiting = preflight.waiting_workers(manager, settings, answers["image"])
         configs = engine.configs()  # type: ignore[no-untyped-call]
         drifted = drift.drifted(
             configs,
@@ -114,17 +104,20 @@ def find(settings: Settings) -> Site:
         )
     problems[:0] = preflight.problems(manager, settings, waiting)
     outage = networks.outage(manager.networks, settings.network)
-    if problems or image is None or notebook_image is None:
+    if problems:
         raise _unfit(cluster.docker_host, problems)
-    pinned = {"image": image.reference, "notebookImage": notebook_image.reference}
-    changed = upgrades.changed_images(manager.described, cluster.name, pinned)
+    pinned = {key: image for key, image in answers.items() if image}
+    image, notebook_image = pinned["image"], pinned["notebookImage"]
+    caddy_image = pinned.get("caddyImage")
+    compared = {"image": image.reference, "notebookImage": notebook_image.reference}
+    changed = upgrades.changed_images(manager.described, cluster.name, compared)
     versions = proven_versions(newest(configs, cluster.name))
     scheduler = upgrades.replaces_scheduler(
         manager.described, cluster.name, upgrades.scheduler_hash(settings)
     )
     lost = upgrades.warnings(
         changed,
-        pinned,
+        compared,
         versions,
         scheduler=scheduler,
         idle_seconds=settings.health.idle_deadline,
@@ -151,23 +144,16 @@ def find(settings: Settings) -> Site:
     )
 
 
-def all_images(settings: Settings) -> list[ImageReference]:
-    """Return the images of all services."""
-    managed = settings.caddy.mode == "managed"
-    cluster = settings.cluster
-    return [cluster.image, cluster.notebook_image, *([settings.caddy.image] if managed else [])]
-
-
 def _unfit(host: str, problems: Sequence[Problem]) -> ConfigError:
     return ConfigError(f"The Swarm at {host} does not fit the configuration", problems)
 
 
 @contextmanager
 def _manager(
-    host: str, images: Sequence[ImageReference]
+    host: str, all_images: Iterable[ImageReference]
 ) -> "Iterator[tuple[docker.APIClient, registry.Logins]]":
     try:
-        logins = registry.find_logins(images)  # first, because the client reads them too
+        logins = registry.find_logins(all_images)  # first, because the client reads them too
         with connect(host, seconds=ANSWER_SECONDS) as engine:
             yield engine, logins
     except ProblemError as error:
@@ -190,77 +176,6 @@ def _manager(
             fix=f"docker --host {host} info{other}",
         )
         raise _unfit(host, [problem]) from None
-
-
-def _pinned(
-    engine: "docker.APIClient", key: str, image: ImageReference, platforms: Sequence[str]
-) -> Pinned:
-    try:
-        distribution = engine.inspect_distribution(str(image))  # type: ignore[no-untyped-call]
-    except APIError as error:
-        if refusal := registry.refusal(key, image, error):
-            raise ProblemError(refusal) from None
-        if image.digest:
-            return Pinned(_left_to_nodes(key, image, error))
-        # A registry that does not answer knows neither the image nor a login.
-        silent = UNREACHED.search(str(error.explanation))
-        push, pull = f"docker push {image}, docker login", f"docker pull {image}, on the manager"
-        problem = Problem(
-            key=key,
-            found=f"{str(image)!r} cannot be resolved to a digest ({error.explanation})",
-            expected="an image in a registry that the manager can reach, or one with its digest",
-            fix=f"{pull if silent else push}, or {set_command(key, f'{image}@sha256:…')}",
-        )
-        raise ProblemError(problem) from None
-    described = distribution.get("Platforms") or []
-    made = sorted({f"{one.get('os', '')}/{one.get('architecture', '')}" for one in described})
-    _check_platforms(key, image, platforms, [p for p in made if p != ATTESTATION])
-    reference = str(image) if image.digest else f"{image}@{distribution['Descriptor']['digest']}"
-    return Pinned(reference, tuple(made))
-
-
-def _left_to_nodes(key: str, image: ImageReference, error: APIError) -> str:
-    """Return a pinned image that the manager cannot see, unless its registry does not have it."""
-    if not re.search("manifest unknown|name unknown", str(error.explanation)):
-        return str(image)
-    problem = Problem(
-        key=key,
-        found=f"{str(image)!r} is not in its registry ({error.explanation})",
-        expected="a digest that the registry has",
-        fix=set_command(key, f"{image.repository}:{image.tag or '<tag>'}"),
-    )
-    raise ProblemError(problem) from None
-
-
-def _check_platforms(
-    key: str, image: ImageReference, wanted: Sequence[str], made: Sequence[str]
-) -> None:
-    """Refuse an image that is not made for every platform.
-
-    `made` are the platforms of an index or, from most engines, that of a single image.
-    """
-    several = len(wanted) > 1
-    if {*wanted} <= {*made} or not (made or several):
-        return
-    known = [platform for platform in PLATFORMS if platform in made]
-    choice = [platform for platform in known if platform in wanted] or known
-    build = f"docker buildx build --platform {','.join(wanted)} --push, for {image.repository}"
-    fixes = [set_command("platform", ",".join(choice))] if choice else []
-    fixes += [build] if several or not choice else []
-    by_index = ", by the digest of its index" if image.digest and several else ""
-    problem = Problem(
-        key=key,
-        found=f"{str(image)!r} is made for {', '.join(made) or 'one platform'}",
-        expected=f"an image for {' and '.join(wanted)}{by_index}",
-        fix=", or ".join(fixes),
-    )
-    raise ProblemError(problem)
-
-
-def _caddy_image(engine: "docker.APIClient", settings: Settings) -> Pinned | None:
-    if settings.caddy.mode != "managed":
-        return None
-    return _pinned(engine, "caddyImage", settings.caddy.image, settings.cluster.platforms)
 
 
 def _caddy_network_id(settings: Settings, manager: Survey) -> str | None:
