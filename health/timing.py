@@ -10,6 +10,7 @@ class Timing:
 
     appear: float = 45  # for a declared service to be created or updated
     lead: float = 3  # an update may reach the Swarm this long before its proof starts
+    crowded: float = 3  # Swarm has this long to end surplus tasks of a service by itself
     unplaced: float = 20  # a task may wait for a node this long before the nodes are examined
     examine_pause: float = 5
     # An election of another manager takes 10 s to 20 s after the last message of the old one

@@ -1,6 +1,7 @@
 """Watches one proof: the rollout of the declared services, the probe's progress, and the time."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from swarm.causes import error_of
 from swarm.manager import MANAGER_ERRORS, Manager
 from swarm.progress import Progress
 from swarm.proof_record import MISSING, SPEC_HASHES, newest, proven_hashes, record_name
-from swarm.snapshot import STALE, Snapshot, spec_hash, undeclared, unsettled
+from swarm.snapshot import CROWDED, STALE, Snapshot, spec_hash, undeclared, unsettled
 
 
 class Watch:
@@ -46,7 +47,9 @@ class Watch:
         self._appear_by = deadline.sub(timing.appear)
         reserved = self._rollback.reserved_seconds(deadline.limit, timing)
         self._prove_by = deadline.earlier(reserved)
+        self._timing = timing
         self._waiting: dict[str, str] = {}
+        self._crowded: dict[str, Deadline] = {}
         self._missing = ""
 
     def result(self) -> dict[str, Any]:
@@ -89,7 +92,7 @@ class Watch:
         """Return the probe's last message, once the services are as declared."""
         log = self._probe.log
         for service in self._rollback.paused:
-            self._manager.resume(service)
+            self._manager.resend(service)
         while True:
             self._look()
             if not self._probe.created and self._can_start_probe():
@@ -120,6 +123,27 @@ class Watch:
         # The tasks of a service that is not updated yet belong to an earlier deployment.
         self._observer.check_tasks(n for n in now.services if self._waiting.get(n) != STALE)
         self._probe.check(now)
+        self._end_surplus_tasks()
+
+    def _end_surplus_tasks(self) -> None:
+        """Have Swarm end surplus tasks that it has not ended by itself.
+
+        If a task fails while its service is being updated, Swarm may replace it twice. Of two
+        schedulers each gets a part of the workers and clients. Swarm should end a task at the end
+        of the update, but sometimes misses that (https://github.com/moby/swarmkit,
+        manager/orchestrator/update/updater.go, Supervisor.Update); then any change of the service
+        makes it look again.
+        """
+        crowded = [name for name, state in self._waiting.items() if state == CROWDED]
+        new = Deadline.after(self._timing.crowded)
+        self._crowded = {name: self._crowded.get(name, new) for name in crowded}
+        for name in [name for name in crowded if self._crowded[name].passed]:
+            self._progress.log(
+                f"{name} {CROWDED}; sending its spec again, so that Swarm ends them"
+            )
+            self._crowded[name] = new
+            with suppress(*MANAGER_ERRORS):  # it may have changed meanwhile
+                self._manager.resend(self._observer.now.services[name])
 
     def _can_start_probe(self) -> bool:
         # The probe may start while services are being created. Beside existing services that are

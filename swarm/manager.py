@@ -95,8 +95,8 @@ class Manager:
         """Give a service its previous spec; raises when the service has changed meanwhile."""
         self._update(service, rollback="previous")
 
-    def resume(self, service: Mapping[str, Any]) -> None:
-        """Send a service's own spec again, which makes Swarm continue a paused update."""
+    def resend(self, service: Mapping[str, Any]) -> None:
+        """Send a service its own spec: Swarm resumes a paused update, and counts the tasks."""
         self._update(service)
 
     def _update(self, service: Mapping[str, Any], **options: str) -> None:

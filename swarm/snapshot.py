@@ -22,6 +22,7 @@ ENDED = ("complete", "failed", "rejected", "shutdown", "orphaned", "remove")
 ABSENT = "does not exist yet"
 STALE = "is not updated yet"
 STARTING = "is starting"
+CROWDED = "runs more tasks than declared"
 
 Service = Mapping[str, Any]
 
@@ -95,7 +96,10 @@ def _state(now: Snapshot, start: Snapshot, name: str, declared: str) -> str:
     if state in ("updating", "rollback_started"):
         return "is being updated"
     running = [task for task in now.tasks_of(name) if task["DesiredState"] == "running"]
-    return "still runs old tasks" if any(outdated(t, service) for t in running) else ""
+    if any(outdated(task, service) for task in running):
+        return "still runs old tasks"
+    is_replicated = "Replicated" in service["Spec"]["Mode"]
+    return CROWDED if is_replicated and len(running) > replicas(service) else ""
 
 
 def update_of(service: Service | None) -> Mapping[str, Any]:

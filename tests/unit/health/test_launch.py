@@ -73,7 +73,7 @@ class Swarm:
         self.lines = lines
         self.services = {"dask_worker": service("dask_worker")} if services is None else services
         self.tasks_known = [task("dask_worker")] if tasks is None else tasks
-        self.removed, self.rolled_back, self.resumed = [], [], []
+        self.removed, self.rolled_back, self.resent = [], [], []
         self.records, self.probes = [], {}
         self.created = threading.Event()
         self.followed = threading.Event()
@@ -102,8 +102,8 @@ class Swarm:
         status = {"State": "rollback_started", "Message": "manually requested rollback"}
         self.services[existing["Spec"]["Name"]] = existing | former | {"UpdateStatus": status}
 
-    def resume(self, existing):
-        self.resumed.append(existing["Spec"]["Name"])
+    def resend(self, existing):
+        self.resent.append(existing["Spec"]["Name"])
         del self.services[existing["Spec"]["Name"]]["UpdateStatus"]
 
     def tasks(self):
@@ -363,7 +363,22 @@ def test_a_paused_rollback_is_resumed(launched):
     services = {"dask_worker": updated("dask_worker") | {"UpdateStatus": status}}
     swarm = Swarm([{"proof": PROOF}], services)
     code, _, err = launched(swarm)
-    assert (0, ["dask_worker"]) == (code, swarm.resumed), err
+    assert (0, ["dask_worker"]) == (code, swarm.resent), err
+
+
+def test_swarm_is_asked_to_end_surplus_tasks(launched):
+    """With two schedulers no proof begins, because each knows a part of the workers."""
+
+    class Crowded(Swarm):
+        def resend(self, existing):
+            assert not self.created.is_set()
+            self.resent.append(existing["Spec"]["Name"])
+            self.tasks_known.pop()
+
+    swarm = Crowded([{"proof": PROOF}], tasks=[task("dask_worker"), task("dask_worker")])
+    code, _, err = launched(swarm, Timing(crowded=0.1))
+    assert (0, ["dask_worker"]) == (code, swarm.resent), err
+    assert "dask_worker runs more tasks than declared; sending its spec again" in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -108,7 +108,7 @@ def test_a_refused_rollback_is_an_error(swarm):
     assert {"Name": "dask_worker"} == spec
     message = {"json": lambda: {"message": "update out of sequence"}}
     response = SimpleNamespace(status_code=500, url="/", reason="error", **message)
-    for ask in (manager.roll_back, manager.resume):
+    for ask in (manager.roll_back, manager.resend):
         api.errors = [HTTPError("500", response=response)]
         with pytest.raises(APIError):
             ask(named("dask_worker"))
@@ -117,7 +117,7 @@ def test_a_refused_rollback_is_an_error(swarm):
 def test_a_paused_update_is_resumed_with_its_own_spec(swarm):
     """Not with the previous spec."""
     manager, api = swarm("dask_worker")
-    manager.resume(named("dask_worker", 7))
+    manager.resend(named("dask_worker", 7))
     assert {"version": 7} == api.posted[0][1]
 
 

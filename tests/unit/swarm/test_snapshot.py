@@ -7,6 +7,7 @@ import pytest
 from swarm import UnfitError
 from swarm.snapshot import (
     ABSENT,
+    CROWDED,
     STALE,
     STARTING,
     Snapshot,
@@ -190,6 +191,17 @@ def test_old_tasks_are_waited_for():
     """Before the first step of an update the service has no update status."""
     old = task(other(ForceUpdate=1))
     assert {"dask_worker": "still runs old tasks"} == waiting(snapshot(service(), old))
+
+
+@pytest.mark.parametrize(
+    ("mode", "awaited"),
+    [({"Replicated": {"Replicas": 1}}, {"dask_worker": CROWDED}), ({"Global": {}}, {})],
+)
+def test_a_service_with_surplus_tasks_is_not_as_declared(mode, awaited):
+    """Swarm can replace a task twice if it fails while its service is being updated."""
+    crowded = service() | {"Spec": service()["Spec"] | {"Mode": mode}}
+    assert awaited == waiting(snapshot(crowded, task(), task()))
+    assert {} == waiting(snapshot(crowded, task(), task(desired="shutdown")))
 
 
 def test_old_tasks_that_are_stopping_do_not_count():
