@@ -73,8 +73,8 @@ def task_problem(client: Client, worker: str, future: Future) -> str:
     """Return the problem of a task that a worker did not run."""
     if future.status == "error":
         return f"expected {worker} to run a task, found {future.exception(RESULT_SECONDS)!r}"
-    found = f"no result after {TASK_SECONDS} s: {explain(client, worker, future.key)}"
-    return f"expected {worker} to run a task, found {found}"
+    why = explain(client, worker, future.key)
+    return f"expected {worker} to run a task, found no result after {TASK_SECONDS} s: {why}"
 
 
 def modules(name: str) -> list[str]:
