@@ -111,9 +111,17 @@ def result(proof: Mapping[str, Any], known: Locations, limit: int) -> dict[str, 
     """
     nodes = node_of_worker(proof["members"], known)
     counts = workers_by_node(nodes, limit)
-    transfers = cross_node_transfers(proof["routes"], nodes)
+    busy = proof.get("busy", {})
+    free = {worker: node for worker, node in nodes.items() if worker not in busy}
+    transfers = cross_node_transfers(proof["routes"], free)
     size = {key: proof[key] for key in ("workers", "threads", "memory_bytes")}
     proven = {key: proof[key] for key in ("versions", "packages", "tasks")}
     moved = {"transfers": transfers, "transfer_bytes": proof["transfer_bytes"] if transfers else 0}
     optional = {key: proof[key] for key in _OPTIONAL if key in proof}
+    if busy:
+        listed = [f"{worker} runs {tasks}" for worker, tasks in sorted(busy.items())]
+        optional["busy"] = [name_workers(message, known) for message in listed]
+    if in_cell := optional.get("cell", {}).get("busy"):
+        named = [name_workers(message, known) for message in in_cell]
+        optional["cell"] = optional["cell"] | {"busy": named}
     return {**size, "nodes": counts, **proven, **moved, **optional}

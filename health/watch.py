@@ -61,7 +61,9 @@ class Watch:
             at = self._progress.elapsed
             raise UnfitError(f"{failure}\nlast step, at {at:.1f} s: {self._status()}")
         result = placement.result(outcome["proof"], locations, self._request.workers_per_node)
-        if not result["transfers"]:
+        for busy in result.get("busy", ()):
+            self._progress.log(f"no task of the proof: {busy}")
+        if not result["transfers"] and len(result["nodes"]) == 1:
             self._progress.log("all workers are on one node: no transfer between nodes to prove")
         if self._missing and result["workers"] < self._request.probe.expected.workers:
             self._progress.log(self._missing)

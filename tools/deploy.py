@@ -44,6 +44,7 @@ def summary(outputs: dict[str, Any], token_command: str) -> str:
         lines += [f"  login      {outputs['login_user']}", f"  password   {password}"]
     if work := _work(health):
         lines.insert(2, f"  work       {'; '.join(work)}")
+    lines[2:2] = [f"  not tried  {busy}" for busy in health.get("busy", ())]
     if front := health.get("front"):
         lines.insert(2, f"  ingress    {_ingress(front)}")
     return "\n".join(lines)

@@ -9,6 +9,7 @@
     ports.py         which ports accept connections and which refuse them
     bucket.py        an object in a bucket, if there is one
     tasks.py         runs a function on one worker
+    busy.py          workers that run tasks of users, and why a task has no result
     notebook.py      the notebook's login; session.py a logged-in user; kernel.py a cell
     flow.py          a Prefect flow, if there is a server
 

@@ -12,9 +12,10 @@ from contextlib import suppress
 from typing import Any
 
 from . import UnprovenError
-from .members import moved_or
+from .busy import explain, wait
+from .members import WorkerError
 from .messages import ObjectStore, say
-from .tasks import RESULT_SECONDS, Client, submit, wait
+from .tasks import RESULT_SECONDS, Client, submit
 
 OBJECT_BYTES = 2**20
 FOLDER = "dask-swarm-proof"
@@ -42,19 +43,19 @@ def prove_bucket(client: Client, hosts: Mapping[str, str], store: ObjectStore) -
     """Let workers write, read and delete an object, on different hosts if possible.
 
     `hosts` is worker to host name. Returns bucket, bytes and seconds; raises `UnprovenError` with
-    the server's error, or `MovedError`.
+    the server's error, or `BusyError`.
     """
     say(progress=f"writing to and reading from the bucket {store.bucket}")
     began = time.monotonic()
     path = f"{store.bucket}/{FOLDER}/{os.urandom(8).hex()}"
     writer, reader = two_ends(hosts)
     try:
-        sent = step(client, hosts, store, writer, "write", path)
-        received = step(client, hosts, store, reader, "read", path)
+        sent = step(client, store, writer, "write", path)
+        received = step(client, store, reader, "read", path)
     except BaseException:
         clean_up(client, {writer, reader}, path)
         raise
-    step(client, hosts, store, reader, "delete", path)
+    step(client, store, reader, "delete", path)
     if sent != received:
         found = f"{reader} reads other bytes than {writer} has written"
         raise UnprovenError(f"s3://{path} at {server(store)}: {found}; check the server's storage")
@@ -74,7 +75,6 @@ def two_ends(hosts: Mapping[str, str]) -> tuple[str, str]:
 
 def step(
     client: Client,
-    hosts: Mapping[str, str],
     store: ObjectStore,
     worker: str,
     action: str,
@@ -82,8 +82,7 @@ def step(
 ) -> int:
     """Run an action on a worker; return its checksum, or raise the error."""
     future = submit(client, worker, attempt, action, path)
-    wait([future], STEP_SECONDS)
-    error = f"no answer from the worker after {STEP_SECONDS} s"
+    wait(client, [worker], [future], STEP_SECONDS)
     if future.status == "finished":
         answer = future.result(RESULT_SECONDS)
         if not answer["error"]:
@@ -91,8 +90,11 @@ def step(
         error = answer["error"]
     elif future.status == "error":
         error = repr(future.exception(RESULT_SECONDS))
+    else:
+        why = explain(client, worker, future.key)
+        error = f"no answer from the worker after {STEP_SECONDS} s ({why})"
     what = f"{worker} could not {action} s3://{path} at {server(store)}"
-    raise moved_or(client, hosts, f"{what}: {error}; {fix(error)}")
+    raise WorkerError(f"{what}: {error}; {fix(error)}")
 
 
 def server(store: ObjectStore) -> str:
@@ -110,7 +112,7 @@ def clean_up(client: Client, workers: set[str], path: str) -> None:
     """Delete the object of a failed proof; any worker that answers will do."""
     with suppress(Exception):
         futures = [submit(client, worker, attempt, "delete", path) for worker in workers]
-        wait(futures, CLEANUP_SECONDS)
+        wait(client, workers, futures, CLEANUP_SECONDS)
 
 
 def attempt(action: str, path: str) -> dict[str, Any]:

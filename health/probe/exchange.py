@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from . import UnprovenError
-from .members import moved_or
-from .tasks import RESULT_SECONDS, Client, submit, wait
+from .busy import explain, wait
+from .members import WorkerError
+from .tasks import RESULT_SECONDS, Client, Future, submit
 
 EXCHANGE_SECONDS = 60  # every worker imports pandas, with half a CPU
 
@@ -17,10 +18,10 @@ def exchange(client: Client, workers: Sequence[str]) -> None:
     """
     for kind, sample, same in samples():
         sent = {worker: submit(client, worker, echo, sample) for worker in workers}
-        wait(list(sent.values()), EXCHANGE_SECONDS)
+        wait(client, workers, list(sent.values()), EXCHANGE_SECONDS)
         for worker, future in sent.items():
             if future.status != "finished":
-                raise moved_or(client, workers, echo_problem(kind, worker, future))
+                raise WorkerError(echo_problem(client, kind, worker, future))
             if not same(future.result(RESULT_SECONDS)):
                 raise UnprovenError(f"{worker}: {kind} came back changed")
 
@@ -46,8 +47,9 @@ def echo(sample: object) -> object:
     return sample
 
 
-def echo_problem(kind: str, worker: str, future: Any) -> str:  # noqa: ANN401
+def echo_problem(client: Client, kind: str, worker: str, future: Future) -> str:
     """Return the problem of a worker that did not send a sample back."""
     if future.status == "error":
         return f"{worker} cannot read {kind}: {future.exception(RESULT_SECONDS)!r}"
-    return f"{worker} did not send {kind} back within {EXCHANGE_SECONDS} s"
+    why = explain(client, worker, future.key)
+    return f"{worker} did not send {kind} back within {EXCHANGE_SECONDS} s: {why}"

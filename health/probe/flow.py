@@ -16,10 +16,11 @@ from urllib.request import urlopen
 from uuid import uuid4
 
 from . import UnprovenError
+from .busy import check_busy
 from .deadline import PAUSE_SECONDS
-from .members import moved_or, workers_of
+from .members import WorkerError, workers_of
 from .messages import Prefect, say
-from .tasks import Client
+from .tasks import BUSY_SECONDS, PRIORITY, Client
 
 NAME = "dask-swarm-proof"
 PACKAGES = ("prefect", "prefect_dask")
@@ -38,8 +39,8 @@ def prove_flow(
 ) -> dict[str, Any]:
     """Run a flow with a task on every worker; return its state, its tasks and its seconds.
 
-    Raises `UnprovenError` if the flow fails or the server has no record of it, `MovedError` if
-    workers came or went meanwhile.
+    Raises `UnprovenError` if the flow fails or the server has no record of it, `BusyError` if
+    tasks of users keep its tasks waiting.
     """
     check_installed()
     # Before the import of Prefect, which is late because it takes seconds of CPU time.
@@ -113,8 +114,12 @@ def run_in_thread(
     executor = ThreadPoolExecutor(1)
     try:
         running = executor.submit(run_flow, name, scheduler_address, workers)
+        ask_at = time.monotonic() + BUSY_SECONDS
         while not wait_for([running], CHECK_SECONDS).done:
             workers_of(client)  # raises when the scheduler is gone
+            if time.monotonic() > ask_at:
+                check_busy(client, workers, BUSY_SECONDS)
+                ask_at += BUSY_SECONDS
         return running.result()
     finally:
         executor.shutdown(wait=False)
@@ -137,7 +142,8 @@ def run_flow(name: str, scheduler_address: str, workers: Sequence[str]) -> Any: 
         submitted = []
         for worker in workers:
             # Otherwise the task of a worker that goes away would wait for ever.
-            with dask.annotate(workers=[worker], allow_other_workers=True):  # type: ignore[attr-defined]
+            only = {"workers": [worker], "allow_other_workers": True}
+            with dask.annotate(**only, priority=PRIORITY):  # type: ignore[attr-defined]
                 submitted.append(submit())
         return [future.result() for future in submitted]
 
@@ -151,11 +157,11 @@ def check_state(client: Client, prefect: Prefect, workers: Sequence[str], state:
     if ended != COMPLETED:
         found = f"{ended}: {state.message}" if state.message else ended
         problem = f"expected a flow at {prefect.api_url} to end {COMPLETED}, found {found}"
-        raise moved_or(client, workers, problem)
+        raise WorkerError(problem)
     missing = sorted(set(workers) - set(state.result()))
     if missing:
-        problem = f"expected a flow task on {', '.join(missing)}, found none"
-        raise moved_or(client, workers, problem)
+        check_busy(client, missing, waiting=False)  # another worker has taken over its task
+        raise WorkerError(f"expected a flow task on {', '.join(missing)}, found none")
 
 
 def recorded_tasks(prefect: Prefect, flow_run_id: object, wanted: int) -> int:

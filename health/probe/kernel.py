@@ -11,21 +11,41 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from .tasks import BUSY_SECONDS, PRIORITY
+
 CONNECT_SECONDS = 15
 CELL_SECONDS = 90  # to start a kernel and import distributed on a busy node
 MARK = "dask-cell: "
 
 CELL = """
-import json, warnings
+import json, time, warnings
 from dask.distributed import Client
+from dask.utils import key_split
+
+def user_tasks(dask_worker):
+    state, now = dask_worker.state, time.time()
+    others = [task for task in state.executing if task.priority[0] != -{priority}]
+    seconds = {{key_split(task.key): now - (task.start_time or now) for task in others}}
+    spelled = [f"{{name}} for {{passed:.0f}} s" for name, passed in seconds.items()]
+    return ", ".join(spelled) if len(others) >= state.nthreads else ""
 
 with warnings.catch_warnings(record=True) as caught, Client() as client:
     warnings.simplefilter("always")
     client.wait_for_workers({workers}, timeout={seconds})
     client.get_versions(check=True)
     members = list(client.scheduler_info(n_workers=-1)["workers"])
-    sums = [client.submit(sum, range(10), workers=[member], pure=False) for member in members]
-    result = {{"workers": len(members), "sums": client.gather(sums)}}
+    options = {{"pure": False, "priority": {priority}}}
+    sums = {{m: client.submit(sum, range(10), workers=[m], **options) for m in members}}
+    end = time.monotonic() + {busy_seconds}
+    while time.monotonic() < end and not all(future.done() for future in sums.values()):
+        time.sleep(0.05)
+    late = [member for member in members if not sums[member].done()]
+    busy = client.run(user_tasks, workers=late, on_error="ignore") if late else {{}}
+    busy = {{m: tasks for m, tasks in busy.items() if tasks and not sums[m].done()}}
+    for member in busy:
+        sums.pop(member).cancel()
+    answers = client.gather(list(sums.values()))
+    result = {{"workers": len(members), "sums": answers, "busy": busy}}
 mismatches = [str(w.message) for w in caught if "VersionMismatch" in w.category.__name__]
 print("{mark}" + json.dumps({{**result, "mismatches": mismatches}}))
 """
@@ -108,10 +128,20 @@ def compute_in_notebook(server: Server, workers: int) -> dict[str, Any]:
         raise CellError(f"the notebook did not start a kernel: expected 201, found {status}")
     kernel = json.loads(text)["id"]
     try:
-        code = CELL.format(workers=workers, seconds=CELL_SECONDS // 2, mark=MARK)
-        return checked(parse(run_cell(server, kernel, code)), workers)
+        return checked(parse(run_cell(server, kernel, cell_code(workers))), workers)
     finally:
         server.ask("DELETE", f"/api/kernels/{kernel}")
+
+
+def cell_code(workers: int) -> str:
+    """Return the code of the cell."""
+    return CELL.format(
+        workers=workers,
+        seconds=CELL_SECONDS // 2,
+        busy_seconds=BUSY_SECONDS,
+        priority=PRIORITY,
+        mark=MARK,
+    )
 
 
 def run_cell(server: Server, kernel: str, code: str) -> str:
@@ -170,14 +200,20 @@ def parse(printed: str) -> dict[str, Any]:
 
 
 def checked(result: dict[str, Any], workers: int) -> dict[str, Any]:
-    """Return the number of workers; raises `CellError` unless all workers computed."""
+    """Return the number of workers that computed, and a message for each busy worker.
+
+    Raises `CellError` unless all other workers computed.
+    """
     if result["mismatches"]:
         raise CellError(
             "the notebook's versions are not the cluster's; remove packages that users have "
             f"installed in its home: {result['mismatches'][0]}"
         )
-    if result["workers"] != workers or result["sums"] != [45] * workers:
+    busy = result["busy"]
+    computed = workers - len(busy)
+    if result["workers"] != workers or result["sums"] != [45] * computed:
         raise CellError(
             f"expected Client() in the notebook to compute on {workers} workers, found {result}"
         )
-    return {"workers": workers}
+    listed = [f"{worker} runs {tasks}" for worker, tasks in sorted(busy.items())]
+    return {"workers": computed, **({"busy": listed} if busy else {})}

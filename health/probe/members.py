@@ -16,6 +16,10 @@ class MovedError(Exception):
     """Workers came or went during the proof, so it must start again."""
 
 
+class WorkerError(UnprovenError):
+    """A worker did not do its part; this is no failure if workers came or went meanwhile."""
+
+
 def wait_for_members(client: Client, expected: Expected) -> dict[str, Any]:
     """Wait for the expected number of workers; return worker address to description.
 
@@ -76,13 +80,13 @@ def gibibytes(size: int) -> str:
     return f"{size / 2**30:.2f} GiB of memory{exact}"
 
 
-def check_answers(client: Client, members: Mapping[str, Any], answers: Mapping[str, Any]) -> None:
-    """Raise an error unless every worker has answered the scheduler."""
-    silent = sorted(members.keys() - answers.keys())
+def check_answers(members: Collection[str], answers: Collection[str]) -> None:
+    """Raise `WorkerError` unless every worker has answered."""
+    silent = sorted(set(members) - set(answers))
     if silent:
-        raise moved_or(client, members, f"no answer from {', '.join(silent)}")
+        raise WorkerError(f"no answer from {', '.join(silent)}")
 
 
-def moved_or(client: Client, members: Collection[str], problem: str) -> Exception:
-    """Return the error to raise: `MovedError` if workers came or went, else the problem."""
-    return MovedError() if workers_of(client).keys() != set(members) else UnprovenError(problem)
+def moved(client: Client, members: Collection[str]) -> bool:
+    """Return whether workers came or went."""
+    return workers_of(client).keys() != set(members)

@@ -7,10 +7,11 @@ from typing import Any
 
 from . import UnprovenError
 from .bucket import prove_bucket
+from .busy import BusyError
 from .deadline import PAUSE_SECONDS, deadline
 from .exchange import exchange
 from .flow import prove_flow
-from .members import MovedError, check_answers, moved_or, wait_for_members, workers_of
+from .members import MovedError, WorkerError, check_answers, moved, wait_for_members
 from .messages import ProbeRequest, say
 from .notebook import compute, wait_for_notebook
 from .ports import prove_closed, prove_keyed, wait_for_port
@@ -18,7 +19,7 @@ from .tasks import Client
 from .tls import prove_tls, use_certificate, wait_until_admitted
 from .transfers import TRANSFER_BYTES, transfer
 from .versions import by_owner, check_holes, common_versions, package_versions, queried_packages
-from .worker_tasks import run_tasks
+from .worker_tasks import check_busy_workers, run_tasks
 
 
 def main(argument: str) -> None:
@@ -35,7 +36,8 @@ def prove(request: ProbeRequest) -> dict[str, Any]:
     """Prove everything in the request and return the proof; raises `UnprovenError`.
 
     In the proof `members` are the workers, and `routes` the pairs of workers with a transfer. The
-    launcher compares them with Swarm's list of tasks.
+    launcher compares them with Swarm's list of tasks. `busy`, if any, are the workers without a
+    task of the proof, and the tasks of users on all of their threads.
     """
     say(progress=f"waiting for the scheduler at {request.scheduler_address}")
     wait_for_port(request.scheduler_address)
@@ -76,46 +78,59 @@ def connect(address: str) -> Client:
 
 
 def prove_cluster(client: Client, request: ProbeRequest) -> dict[str, Any]:
-    """Prove scheduler and workers; start again when workers come or go."""
+    """Prove scheduler and workers; start again when workers come or go, or are busy."""
+    busy: dict[str, str] = {}
     while True:
         members = wait_for_members(client, request.expected)
+        busy = {worker: tasks for worker, tasks in busy.items() if worker in members}
         try:
-            return prove_members(client, members, request)
+            return prove_members(client, members, request, busy)
+        except BusyError as found:
+            busy |= found.workers
+            listed = ", ".join(f"{worker} runs {tasks}" for worker, tasks in busy.items())
+            say(progress=f"starting again without tasks on busy workers: {listed}")
+            continue
+        except MovedError:
+            pass
+        except WorkerError:
+            if not moved(client, members):
+                raise
         except UnprovenError:
             raise
         except Exception as error:
             if client.status != "running":
                 raise  # the scheduler is gone; Swarm starts this program again
             # distributed raises many kinds of errors when a worker is gone.
-            reason = moved_or(client, members, f"the proof broke off: {error!r}")
-            if not isinstance(reason, MovedError):
-                raise reason from error
+            if not moved(client, members):
+                raise UnprovenError(f"the proof broke off: {error!r}") from error
         say(progress="workers came or went during the proof; starting again")
 
 
 def prove_members(
-    client: Client, members: Mapping[str, Any], request: ProbeRequest
+    client: Client, members: Mapping[str, Any], request: ProbeRequest, busy: Mapping[str, str]
 ) -> dict[str, Any]:
     """Prove versions, packages, tasks and transfers of these workers, then what users do.
 
-    Raises `MovedError` if workers came or went meanwhile.
+    The `busy` workers run no task. Raises `MovedError` if workers came or went meanwhile.
     """
     say(progress=f"{len(members)} workers; comparing versions")
     reported = client.get_versions(packages=queried_packages(request.packages))
-    check_answers(client, members, reported["workers"])
+    check_answers(members, reported["workers"])
     installations = by_owner(reported)
     versions = common_versions(installations)
     check_holes(installations)
     packages = package_versions(installations, request.packages)
-    say(progress="running a task on every worker")
-    hosts = run_tasks(client, sorted(members), request.packages)
+    check_busy_workers(client, busy, request.packages)
+    free = sorted(members.keys() - busy.keys())
+    say(progress=f"running a task on every worker{' that is not busy' if busy else ''}")
+    hosts = run_tasks(client, free, request.packages)
     say(progress="moving data between workers")
     routes = transfer(client, hosts)
-    used = prove_use(client, request, hosts) if request.use else {}
+    used = prove_use(client, request, hosts) if request.use and hosts else {}
     if request.tls:
         say(progress="connecting with certificates that must be refused")
         used["certificates"] = prove_tls(request.scheduler_address, sorted(members), request.tls)
-    if workers_of(client).keys() != members.keys():
+    if moved(client, members):
         raise MovedError
     return {
         "workers": len(members),
@@ -127,6 +142,7 @@ def prove_members(
         "transfer_bytes": TRANSFER_BYTES,
         "members": sorted(members),
         "routes": routes,
+        **({"busy": dict(busy)} if busy else {}),
         **used,
     }
 
@@ -134,7 +150,7 @@ def prove_members(
 def prove_use(client: Client, request: ProbeRequest, hosts: Mapping[str, str]) -> dict[str, Any]:
     """Prove what users do with the workers; `hosts` is worker to host name.
 
-    Raises `UnprovenError`, or `MovedError` if workers came or went meanwhile.
+    Raises `UnprovenError`, or `BusyError` if tasks of users keep its tasks waiting.
     """
     workers, proof = sorted(hosts), {}
     say(progress="sending arrays and frames to every worker and back")

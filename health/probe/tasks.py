@@ -1,8 +1,7 @@
 """Runs a function on one worker that cannot import it."""
 
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 # Types of distributed, which is imported late and only partly typed.
@@ -10,12 +9,16 @@ Client = Any
 Future = Any
 
 RESULT_SECONDS = 5  # to fetch a result of a few bytes
+# So that the proof's tasks are next on a thread. It also marks them, so no user may choose it.
+PRIORITY = 10**9
+BUSY_SECONDS = 10  # a task of a user that runs longer is not waited for
 
 
 def submit(client: Client, worker: str, function: Any, *args: object) -> Future:  # noqa: ANN401
     """Run `function` on this worker only."""
     portable = by_value(function)
-    return client.submit(portable, *args, workers=[worker], allow_other_workers=False, pure=False)
+    only = {"workers": [worker], "allow_other_workers": False}
+    return client.submit(portable, *args, **only, priority=PRIORITY, pure=False)
 
 
 def by_value(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,10 +32,3 @@ def by_value(function: Callable[..., Any]) -> Callable[..., Any]:
     cloudpickle.register_pickle_by_value(sys.modules[__name__.rpartition(".")[0]])
     call.__name__ = function.__name__  # the key of the task begins with it
     return call
-
-
-def wait(futures: Sequence[Future], seconds: float) -> None:
-    """Wait until all futures are done or failed, at most `seconds`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and not all(future.done() for future in futures):
-        time.sleep(0.01)

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from .members import moved_or
-from .tasks import RESULT_SECONDS, Client, Future, submit, wait
+from .busy import wait
+from .members import WorkerError
+from .tasks import RESULT_SECONDS, Client, Future, submit
 from .versions import group
 
 TRANSFER_SECONDS = 15  # one round of transfers; 4 MiB take 3.4 s at 10 Mbit/s
@@ -31,7 +32,7 @@ def transfer(client: Client, hosts: Mapping[str, str]) -> list[Route]:
     for routes in rounds(group(hosts)):
         failed = move(client, routes, TRANSFER_BYTES, TRANSFER_SECONDS)
         if failed:
-            raise moved_or(client, hosts, transfer_problem(client, failed[0]))
+            raise WorkerError(transfer_problem(client, failed[0]))
         done += routes
     return done
 
@@ -51,7 +52,8 @@ def rounds(hosts: Mapping[str, Sequence[str]]) -> Iterator[list[Route]]:
 def move(client: Client, routes: Sequence[Route], size: int, seconds: float) -> list[Route]:
     """Move `size` random bytes along all routes at once; return the routes that failed."""
     transfers = [start_transfer(client, route, size) for route in routes]
-    wait([future for transfer in transfers for future in transfer], seconds)
+    workers = {worker for route in routes for worker in route}
+    wait(client, workers, [future for transfer in transfers for future in transfer], seconds)
     return [r for r, transfer in zip(routes, transfers, strict=True) if not arrived(*transfer)]
 
 
@@ -75,7 +77,7 @@ def transfer_problem(client: Client, route: Route) -> str:
     what += f" in {TRANSFER_SECONDS} s"
     # Not a small transfer: workers make one transfer at a time to a peer, and that one is stuck.
     future = submit(client, route[1], accepts_connection, route[0])
-    wait([future], CONNECT_SECONDS + 2)
+    wait(client, [route[1]], [future], CONNECT_SECONDS + 2)
     if future.status == "finished" and future.result(RESULT_SECONDS):
         return (
             f"{what}: small messages pass, large ones do not; check the overlay's MTU, it must be "

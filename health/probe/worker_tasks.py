@@ -3,13 +3,14 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import UnprovenError
-from .members import moved_or
-from .tasks import RESULT_SECONDS, Client, Future, submit, wait
+from .busy import ask, explain, wait
+from .members import WorkerError, check_answers
+from .tasks import RESULT_SECONDS, Client, Future, submit
 from .versions import requirement_name
 
 TASK_SECONDS = 30  # a worker may still be busy with its own start
@@ -23,38 +24,57 @@ def run_tasks(client: Client, workers: Sequence[str], packages: Sequence[str]) -
     """
     names = [requirement_name(package) for package in packages]
     futures = [submit(client, worker, describe, names) for worker in workers]
-    wait(futures, TASK_SECONDS)
+    wait(client, workers, futures, TASK_SECONDS)
     hosts = {}
     for worker, future in zip(workers, futures, strict=True):
         if future.status != "finished":
-            raise moved_or(client, workers, task_problem(worker, future))
+            raise WorkerError(task_problem(client, worker, future))
         answer = future.result(RESULT_SECONDS)
-        if answer["missing"] or answer["error"]:
-            found = answer["error"] or f"no module {', '.join(answer['missing'])}"
-            raise UnprovenError(
-                f"expected {worker} to import {', '.join(packages)}, found {found}"
-            )
+        check_imports(worker, packages, answer["missing"], answer["error"])
         hosts[worker] = answer["host"]
     return hosts
 
 
+def check_busy_workers(client: Client, workers: Collection[str], packages: Sequence[str]) -> None:
+    """Check what a worker can answer beside its tasks.
+
+    Raises `UnprovenError` if a worker does not answer, or lacks a module of a package.
+    """
+    names = [requirement_name(package) for package in packages]
+    answers = ask(client, workers, lambda _: missing_modules(names))
+    check_answers(workers, answers)
+    for worker, missing in answers.items():
+        check_imports(worker, packages, missing)
+
+
+def check_imports(
+    worker: str, packages: Sequence[str], missing: Sequence[str], error: str = ""
+) -> None:
+    """Raise `UnprovenError` if a worker lacks modules, or had an error at their import."""
+    if missing or error:
+        found = error or f"no module {', '.join(missing)}"
+        raise UnprovenError(f"expected {worker} to import {', '.join(packages)}, found {found}")
+
+
 def describe(names: Sequence[str]) -> dict[str, Any]:
-    """Return a worker's address, its host name, and the modules that it cannot import."""
-    from distributed import get_worker
-
-    wanted = {name: modules(name) for name in names}
-    missing = [module for name in names for module in wanted[name] if not is_installed(module)]
-    fresh = [module for name in names if installed_at_start(name) for module in wanted[name]]
+    """Return a worker's host name, and the modules that it cannot import."""
+    missing = missing_modules(names)
+    fresh = [module for name in names if installed_at_start(name) for module in modules(name)]
     error = import_error(fresh) if fresh and not missing else ""
-    host = socket.gethostname()
-    return {"address": get_worker().address, "host": host, "missing": missing, "error": error}
+    return {"host": socket.gethostname(), "missing": missing, "error": error}
 
 
-def task_problem(worker: str, future: Future) -> str:
+def missing_modules(names: Sequence[str]) -> list[str]:
+    """Return the modules of distributions that are not installed; it imports none of them."""
+    return [module for name in names for module in modules(name) if not is_installed(module)]
+
+
+def task_problem(client: Client, worker: str, future: Future) -> str:
     """Return the problem of a task that a worker did not run."""
     if future.status == "error":
         return f"expected {worker} to run a task, found {future.exception(RESULT_SECONDS)!r}"
-    return f"expected {worker} to run a task, found no result after {TASK_SECONDS} s"
+    why = explain(client, worker, future.key)
+    return f"expected {worker} to run a task, found no result after {TASK_SECONDS} s: {why}"
 
 
 def modules(name: str) -> list[str]:

@@ -118,7 +118,7 @@ class Channels(Events):
 
     def on_message(self, message):
         parent = json.loads(message)["header"]
-        report = {"workers": 4, "sums": [45] * 4, "mismatches": []}
+        report = {"workers": 4, "sums": [45] * 4, "busy": {}, "mismatches": []}
         for kind, content in (
             ("stream", {"name": "stdout", "text": f"dask-cell: {json.dumps(report)}\n"}),
             ("status", {"execution_state": "idle"}),

@@ -1,6 +1,7 @@
 """Real updates: which services they restart, and the rollback of a failed update."""
 
 import json
+import re
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from tests.changes import CHANGES, NEWER, REBUILT
 from tests.conftest import wait_for
 from tests.swarm import derived
 from tests.swarm.conftest import RUNNERS, cluster_services, probe_services, service_of
-from tests.swarm.containers import container_of
+from tests.swarm.containers import container_of, notebook_container, run_in
 
 DEADLINE = 150
 # Computes on the cluster without a pause, like work that knows nothing of an update.
@@ -30,6 +31,36 @@ with Client("scheduler:8786", timeout="20s") as client:
         draft.replace(report)
         time.sleep(0.2)
 """
+# Keeps every worker busy until the event. The dataset keeps the tasks without their client.
+TRAIN = """
+import json, os, time
+from dask.distributed import Client, Event
+
+def train():
+    assert Event("enough").wait(timeout=600)
+    return os.getpid()
+
+with Client() as client:
+    workers = list(client.scheduler_info(n_workers=-1)["workers"])
+    tasks = {worker: client.submit(train, workers=[worker], pure=False) for worker in workers}
+    client.publish_dataset(training=tasks)
+    running = lambda dask_worker: len(dask_worker.state.executing)
+    while not all(client.run(running).values()):
+        time.sleep(0.1)
+    print(json.dumps(client.run(os.getpid)))
+"""
+FINISH = """
+import json
+from dask.distributed import Client, Event
+
+with Client() as client:
+    tasks = client.get_dataset("training")
+    assert not any(task.done() for task in tasks.values())
+    Event("enough").set()
+    print(json.dumps(client.gather(tasks)))
+    client.unpublish_dataset("training")
+"""
+BUSY = re.compile(r"(?P<task>dask_worker\.\d) on lab-data-\d .* runs train for \d+ s")
 ROWS = [change for change in CHANGES if not change.base]
 
 
@@ -181,6 +212,20 @@ def test_another_label_of_a_node_restarts_nothing(cluster, swarm, job):
         cluster.change()
         assert before == running_tasks(swarm)
         assert scheduler == job.find_scheduler()
+
+
+def test_an_update_does_not_wait_for_tasks_of_users(cluster, lab):
+    """Every worker runs a long task, which goes on; the proof names workers and tasks."""
+    with notebook_container(lab) as container:
+        processes = json.loads(run_in(container, "python", "-c", TRAIN))
+    cluster.change(notebookMemory="1200MiB")
+    health = cluster.deployment.runner.outputs()["health"]
+    with notebook_container(lab) as container:
+        assert processes == json.loads(run_in(container, "python", "-c", FINISH))
+    assert (2, 0, 0) == (health["workers"], health["tasks"], health["transfers"])
+    for messages in (health["busy"], health["cell"]["busy"]):
+        found = [BUSY.fullmatch(message) for message in messages]
+        assert ["dask_worker.1", "dask_worker.2"] == sorted(match["task"] for match in found)
 
 
 def test_old_tasks_stay_when_the_new_program_dies(cluster, swarm, lab, job):

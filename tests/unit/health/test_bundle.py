@@ -14,8 +14,9 @@ import distributed
 import pytest
 
 from health import bundle, job
+from health.probe.busy import wait
 from health.probe.messages import MARK
-from health.probe.tasks import submit, wait
+from health.probe.tasks import submit
 from health.probe.transfers import accepts_connection
 from health.probe.versions import by_owner, common_versions, queried_packages
 from health.request import Request
@@ -143,6 +144,6 @@ def test_a_worker_can_test_a_port(address):
         client.wait_for_workers(2)
         one, other = client.scheduler_info()["workers"]
         both = [submit(client, one, accepts_connection, to) for to in (other, "tcp://127.0.0.1:9")]
-        wait(both, TIMEOUT_SECONDS)
+        wait(client, [one], both, TIMEOUT_SECONDS)
         assert [True, False] == [future.result() for future in both]
         assert all(future.key.startswith("accepts_connection-") for future in both)

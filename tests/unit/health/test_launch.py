@@ -175,6 +175,16 @@ def test_a_proof_is_printed_as_one_object(launched):
     assert 1 == len(swarm.removed)
 
 
+def test_workers_that_are_busy_are_reported_by_name(launched):
+    """Progress and output show that they ran no task of the proof."""
+    worker = PROOF["members"][0]
+    proof = PROOF | {"tasks": 0, "busy": {worker: "train for 412 s"}}
+    _, out, err = launched(Swarm([{"proof": proof}]))
+    busy = f"dask_worker.1 on node-1 ({worker}) runs train for 412 s"
+    assert [busy] == json.loads(out)["busy"]
+    assert f"no task of the proof: {busy}" in err
+
+
 def test_a_node_without_a_description_is_tolerated(launched, monkeypatch):
     """It has joined and is not connected yet; the workers are on other nodes."""
     new = {"ID": "n4w", "Description": {"Platform": {}}, "Spec": {}, "Status": {}}

@@ -82,6 +82,26 @@ def test_the_result_has_the_object_store_that_was_proven():
     assert store == result(proof | {"object_store": store}, LOCATIONS, 2)["object_store"]
 
 
+@pytest.mark.parametrize(
+    ("busy", "routes", "expected"),
+    [([C], [], 0), ([A], [[B, C], [C, B]], 2), ([A, B, C], [], 0)],
+    ids=["a whole node", "half a node", "all"],
+)
+def test_busy_workers_have_names_and_need_no_transfer(busy, routes, expected):
+    """Their threads run tasks of users."""
+    proof = dict.fromkeys(("workers", "threads", "memory_bytes", "versions", "packages"), 1)
+    proof |= {"tasks": 2, "transfer_bytes": 4, "members": [A, B, C], "routes": routes}
+    cell = {"workers": 2, "busy": [f"{worker} runs train for 9 s" for worker in busy]}
+    proof |= {"busy": dict.fromkeys(busy, "train for 12 s"), "cell": cell}
+    output = result(proof, LOCATIONS, 2)
+    names = {A: "dask_worker.1 on node-1", B: "dask_worker.2 on node-1"}
+    names[C] = "dask_worker.3 on node-2"
+    named = [f"{names[worker]} ({worker}) runs train for" for worker in busy]
+    assert [f"{name} 12 s" for name in named] == output["busy"]
+    assert [f"{name} 9 s" for name in named] == output["cell"]["busy"]
+    assert expected == output["transfers"]
+
+
 def test_messages_have_the_tasks_of_workers():
     """An address alone means little to a reader."""
     message = name_workers(f"{A} has 1, tcp://10.0.1.99:1 has 2", LOCATIONS)

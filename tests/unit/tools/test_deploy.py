@@ -87,6 +87,13 @@ def test_the_summary_names_the_work_that_was_done():
         assert line in summary(outputs, "pulumi stack output").splitlines()
 
 
+def test_the_summary_names_the_workers_that_were_busy():
+    """They ran no task of the proof."""
+    busy = "dask_worker.3 on data-1 (tcp://10.0.1.5:1) runs train for 412 s"
+    outputs = OUTPUTS | {"health": OUTPUTS["health"] | {"busy": [busy]}}
+    assert f"  not tried  {busy}" in summary(outputs, "x").splitlines()
+
+
 def test_the_summary_tells_what_could_not_be_tried():
     """Without an account of Authelia's the half behind the login is not proven."""
     health = OUTPUTS["health"] | {"front": {"auth": "authelia", "login_tried": False}}

@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+import time
+from contextlib import contextmanager
 
 import distributed
 import pytest
@@ -24,6 +26,37 @@ def client(cluster):
     """Return a client of it."""
     with cluster.get_client() as made:
         yield made
+
+
+@pytest.fixture
+def training(client, tmp_path):
+    """Return a context manager that runs a long task of a user on each of some workers."""
+
+    @contextmanager
+    def train_on(*workers):
+        ended = tmp_path / "ended"
+
+        def train():
+            end = time.monotonic() + 20
+            while not ended.exists() and time.monotonic() < end:
+                time.sleep(0.01)
+            return "trained"
+
+        def running(dask_worker):
+            return [task.key for task in dask_worker.state.executing]
+
+        tasks = [client.submit(train, workers=[worker], pure=False) for worker in workers]
+        while sorted(task.key for task in tasks) != sorted(
+            key for keys in client.run(running, workers=[*workers]).values() for key in keys
+        ):
+            time.sleep(0.01)
+        try:
+            yield
+        finally:
+            ended.touch()
+        assert ["trained"] * len(workers) == client.gather(tasks)
+
+    return train_on
 
 
 @pytest.fixture

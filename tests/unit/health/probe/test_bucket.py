@@ -3,7 +3,6 @@
 import pytest
 
 from health.probe import UnprovenError, bucket
-from health.probe.members import MovedError
 from health.probe.messages import ObjectStore
 
 A, B, C = "tcp://10.0.1.5:40001", "tcp://10.0.1.6:40002", "tcp://10.0.1.7:40003"
@@ -34,13 +33,10 @@ class Cluster:
     """Workers that store objects in memory, and their client."""
 
     def __init__(self, monkeypatch):
-        self.objects, self.calls, self.refused, self.workers = {}, [], {}, [A, B]
+        self.objects, self.calls, self.refused = {}, [], {}
         self.worker = ""
         monkeypatch.setattr(bucket, "submit", self._submit)
         monkeypatch.setattr(bucket, "call", self._call)
-
-    def scheduler_info(self, n_workers):
-        return {"workers": dict.fromkeys(self.workers)}
 
     def _submit(self, client, worker, function, *args):
         self.worker = worker
@@ -123,14 +119,6 @@ def test_the_deadline_does_not_leave_the_object(cluster):
     with pytest.raises(KeyboardInterrupt):
         prove(cluster)
     assert {} == cluster.objects
-
-
-def test_a_change_of_workers_is_no_failure(cluster):
-    """The proof starts again with the new workers."""
-    cluster.refused["_cat_file"] = OSError("gone")
-    cluster.workers = [A, C]
-    with pytest.raises(MovedError):
-        prove(cluster)
 
 
 @pytest.mark.parametrize(

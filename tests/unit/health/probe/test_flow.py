@@ -10,9 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from health.probe import UnprovenError, flow
+from health.probe.busy import BusyError
 from health.probe.deadline import deadline
-from health.probe.members import MovedError
+from health.probe.members import workers_of
 from health.probe.messages import Prefect
+from health.probe.tasks import submit
 
 WORKERS = ["tcp://10.0.1.5:1", "tcp://10.0.1.6:1"]
 
@@ -61,7 +63,7 @@ def prove(monkeypatch):
     """Return a function that proves a flow with this last state; it has the deleted flows."""
     deleted = []
 
-    def run(state, recorded=("COMPLETED", 2), workers=WORKERS):
+    def run(state, recorded=("COMPLETED", 2)):
         monkeypatch.setattr(flow, "check_installed", lambda: None)
         monkeypatch.setattr(flow, "RECORD_SECONDS", 0)
         monkeypatch.setattr(flow, "run_flow", lambda *_: state)
@@ -70,7 +72,7 @@ def prove(monkeypatch):
         monkeypatch.setattr(os, "environ", {})
         with serving() as url:
             server = Prefect(api_url=url, managed=True)
-            return flow.prove_flow(client_of(workers), server, "tcp://scheduler:8786", WORKERS)
+            return flow.prove_flow(client_of(WORKERS), server, "tcp://scheduler:8786", WORKERS)
 
     run.deleted = deleted
     return run
@@ -107,13 +109,6 @@ def test_a_worker_without_a_task_is_named(prove):
         prove(ended("COMPLETED", result=[WORKERS[0]] * 2))
 
 
-@pytest.mark.parametrize("state", [ended("FAILED"), ended("COMPLETED", result=["tcp://else:1"])])
-def test_a_change_of_workers_starts_the_proof_again(prove, state):
-    """The flow proves nothing about the new workers."""
-    with pytest.raises(MovedError):
-        prove(state, workers=[WORKERS[0]])
-
-
 def test_the_deadline_ends_a_flow(prove, monkeypatch):
     """Inside a flow Prefect would catch the error."""
     over = threading.Event()
@@ -122,6 +117,35 @@ def test_the_deadline_ends_a_flow(prove, monkeypatch):
     with pytest.raises(UnprovenError, match="not proven in time"), deadline(0.2):
         flow.run_in_thread(client_of(WORKERS), "name", "tcp://scheduler:8786", WORKERS)
     over.set()
+
+
+def test_a_flow_does_not_wait_for_a_busy_worker(client, training, monkeypatch):
+    """Its task waits for a thread that a task of a user has."""
+    over = threading.Event()
+    monkeypatch.setattr(flow, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(flow, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(flow, "run_flow", lambda *_: over.wait(5))
+    workers = sorted(workers_of(client))
+    with training(workers[0]):
+        waits = submit(client, workers[0], str)
+        with pytest.raises(BusyError) as found:
+            flow.run_in_thread(client, "name", "tcp://scheduler:8786", workers)
+        assert not waits.done()
+    over.set()
+    assert [workers[0]] == [*found.value.workers]
+
+
+def test_a_task_that_another_worker_took_over_from_a_busy_one_is_no_failure(client, training):
+    """The scheduler moves tasks away from a busy worker."""
+    one, other = sorted(workers_of(client))
+    server, state = (
+        Prefect(api_url="http://x/api", managed=True),
+        ended("COMPLETED", result=[other]),
+    )
+    with training(one), pytest.raises(BusyError):
+        flow.check_state(client, server, [one, other], state)
+    with pytest.raises(UnprovenError, match=f"a flow task on {one}, found none"):
+        flow.check_state(client, server, [one, other], state)
 
 
 def test_a_managed_server_is_waited_for(monkeypatch):

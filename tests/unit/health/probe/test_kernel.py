@@ -1,13 +1,16 @@
 """A cell of the notebook, with a stub kernel."""
 
 import json
+import time
 
+import dask
 import pytest
 
 from health.probe import kernel
-from health.probe.kernel import MARK, CellError, compute_in_notebook
+from health.probe.kernel import MARK, CellError, cell_code, checked, compute_in_notebook, parse
+from health.probe.members import workers_of
 
-FOUND = {"workers": 4, "sums": [45] * 4, "mismatches": []}
+FOUND = {"workers": 4, "sums": [45] * 4, "busy": {}, "mismatches": []}
 
 
 class Answers:
@@ -83,3 +86,28 @@ def test_a_server_that_starts_no_kernel_fails():
     """For example a server with read-only access."""
     with pytest.raises(CellError, match="expected 201, found 403"):
         compute_in_notebook(Answers(started=403), 4)
+
+
+def left_by_cell(client):
+    """Return the tasks of the cell that the scheduler still has."""
+    return client.run_on_scheduler(
+        lambda dask_scheduler: [key for key in dask_scheduler.tasks if str(key).startswith("sum")]
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_cell_does_not_wait_for_busy_workers(
+    cluster, client, training, monkeypatch, capsys, count
+):
+    """It computes on the others, reports the busy ones with their tasks, and leaves no task."""
+    monkeypatch.setattr(kernel, "BUSY_SECONDS", 0.5)
+    busy = sorted(workers_of(client))[:count]
+    with dask.config.set({"scheduler-address": cluster.scheduler_address}), training(*busy):
+        exec(cell_code(2), {"__name__": "__main__"})
+        while left_by_cell(client):
+            time.sleep(0.01)
+    result = checked(parse(capsys.readouterr().out), 2)
+    assert 2 - count == result["workers"]
+    assert count == len(result.get("busy", []))
+    for worker, message in zip(busy, result.get("busy", []), strict=True):
+        assert message.startswith(f"{worker} runs train for ")

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from health.probe import UnprovenError, members, proof, versions
+from health.probe import UnprovenError, busy, members, proof, versions, worker_tasks
 from health.probe.deadline import deadline
-from health.probe.members import MovedError, workers_of
+from health.probe.members import MovedError, WorkerError, workers_of
 from health.probe.messages import MARK, ProbeRequest
 from health.probe.proof import main
 
@@ -79,8 +79,8 @@ def test_a_missing_package_fails(cluster, capsys):
 
 
 def test_a_worker_that_goes_away_starts_the_proof_again(cluster, monkeypatch, capsys):
-    """Every error of distributed starts it again."""
-    proofs = iter([OSError("lost"), MovedError(), {"workers": 2}])
+    """Every error of distributed starts it again, and every task without a result."""
+    proofs = iter([OSError("lost"), MovedError(), WorkerError("no result"), {"workers": 2}])
 
     def prove_members(*_):
         proof = next(proofs)
@@ -89,9 +89,42 @@ def test_a_worker_that_goes_away_starts_the_proof_again(cluster, monkeypatch, ca
         return proof
 
     monkeypatch.setattr(proof, "prove_members", prove_members)
-    monkeypatch.setattr(proof, "moved_or", lambda *_: MovedError())
+    monkeypatch.setattr(proof, "moved", lambda *_: True)
     main(request(cluster))
     assert {"workers": 2} == messages(capsys)[-1]["proof"]
+
+
+@pytest.mark.parametrize(("count", "used"), [(1, ["bucket", "flow"]), (2, [])])
+def test_workers_that_are_busy_with_tasks_of_users_are_no_failure(
+    cluster, client, training, monkeypatch, capsys, count, used
+):
+    """The other workers run all steps; the proof has the busy workers and their tasks."""
+    monkeypatch.setattr(busy, "BUSY_SECONDS", 0.2)
+    done = []
+    monkeypatch.setattr(proof, "prove_bucket", lambda *given: done.append(("bucket", given[1])))
+    monkeypatch.setattr(proof, "prove_flow", lambda *given: done.append(("flow", given[3])))
+    workers = sorted(workers_of(client))
+    trains, free = workers[:count], workers[count:]
+    options = {"object_store": {"bucket": "b", "endpoint": ""}}
+    options["prefect"] = {"api_url": "http://x/api", "managed": True}
+    with training(*trains):
+        main(request(cluster, **options))
+    proven = messages(capsys)[-1]["proof"]
+    assert (2, 2 - count, workers) == tuple(proven[key] for key in ("workers", "tasks", "members"))
+    assert trains == sorted(proven["busy"])
+    assert all(tasks.startswith("train for ") for tasks in proven["busy"].values())
+    assert used == [step for step, _ in done]
+    assert all(free == sorted(given) for _, given in done)
+
+
+def test_a_busy_worker_without_a_package_fails(cluster, client, training, monkeypatch, capsys):
+    """It answers this beside its tasks."""
+    monkeypatch.setattr(busy, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(worker_tasks, "is_installed", lambda name: name != "_pytest")
+    workers = sorted(workers_of(client))
+    with training(*workers):
+        main(request(cluster))
+    assert "to import pytest>=8, found no module _pytest" in messages(capsys)[-1]["failure"]
 
 
 def test_an_error_with_the_same_workers_is_a_failure(cluster, monkeypatch, capsys):
@@ -106,19 +139,19 @@ def test_a_worker_that_comes_during_the_last_step_starts_the_proof_again(
 ):
     """Nothing was proven of it."""
     known = workers_of(client)
-    monkeypatch.setattr(proof, "workers_of", lambda _: {**known, "tcp://new:1": {}})
+    monkeypatch.setattr(members, "workers_of", lambda _: {**known, "tcp://new:1": {}})
     parsed = ProbeRequest.parse(request(cluster))
     with pytest.raises(MovedError):
-        proof.prove_members(client, known, parsed)
+        proof.prove_members(client, known, parsed, {})
 
 
-def test_a_worker_that_does_not_answer_the_scheduler_fails(client, monkeypatch):
+def test_a_worker_that_does_not_answer_the_scheduler_fails(client):
     """Its versions are not known."""
     known = workers_of(client)
     silent = min(known)
     answers = {worker: {} for worker in known if worker != silent}
     with pytest.raises(UnprovenError, match=f"no answer from {silent}"):
-        members.check_answers(client, known, answers)
+        members.check_answers(known, answers)
 
 
 @pytest.mark.parametrize("use", [True, False])
@@ -131,7 +164,7 @@ def test_what_users_do_is_proven_only_on_request(cluster, client, monkeypatch, u
     store = {"bucket": "dask", "endpoint": ""}
     prefect = {"api_url": "http://x/api", "managed": True}
     text = request(cluster, use=use, object_store=store, prefect=prefect)
-    proven = proof.prove_members(client, workers_of(client), ProbeRequest.parse(text))
+    proven = proof.prove_members(client, workers_of(client), ProbeRequest.parse(text), {})
     assert (["exchange", "bucket", "flow"] if use else []) == done
     assert ({"object_store": "b", "prefect": "f"} if use else {}).items() <= proven.items()
 
