@@ -12,6 +12,7 @@ from docker.errors import (
     create_api_error_from_http_exception,
 )
 from requests.exceptions import HTTPError, RequestException
+from urllib3.exceptions import HTTPError as StreamError
 
 from swarm.client import connect
 from swarm.snapshot import Snapshot, epoch_seconds
@@ -20,7 +21,8 @@ ANSWER_SECONDS = 20
 PROBE_LABELS = {"dask.swarm/role": "health"}  # of the one-shot services that prove a cluster
 ATTEMPTS = 3  # services may change between two requests
 
-MANAGER_ERRORS = (DockerException, RequestException, OSError)
+# An answer that is read bit by bit, like a log, breaks off with an error of urllib3 itself.
+MANAGER_ERRORS = (DockerException, RequestException, StreamError, OSError)
 
 
 def cluster_of(service_name: str) -> str:
