@@ -17,6 +17,7 @@ from bench.ingress import ingress
 from bench.over_ssh import over_ssh
 from bench.recovery import recovery
 from bench.scaling import scaling
+from bench.steady import steady
 from bench.worker import worker
 from bench.working import encryption, working
 
@@ -31,6 +32,7 @@ BENCHES: dict[str, Callable[[Context, int], Iterator[str]]] = {
     "recovery": recovery,
     "ssh": over_ssh,
     "scaling": scaling,
+    "steady": steady,
     "work": working,
     "worker": worker,
     "engines": engines,  # last: the nodes keep the newer engine

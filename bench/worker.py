@@ -47,10 +47,10 @@ def worker(context: Context, rounds: int) -> Iterator[str]:
 def _measure(lab: Lab) -> tuple[float, float]:
     """Return the seconds to the registration and the MiB of a worker before its first task."""
     seconds_after(lab, CONTAINER_KILLED)
-    newest = max(_workers(lab), key=_start_time)
+    newest = max(workers_of(lab), key=_start_time)
     seconds = _join_time(lab, newest) - _start_time(newest)
     time.sleep(REST_SECONDS)
-    return seconds, _mib(newest)
+    return seconds, mib(newest)
 
 
 def _join_time(lab: Lab, container: Container) -> float:
@@ -66,13 +66,14 @@ def _start_time(container: Container) -> float:
     return datetime.fromisoformat(container.attrs["State"]["StartedAt"]).timestamp()
 
 
-def _mib(container: Container) -> float:
-    """Return the memory of its processes, without cached files."""
+def mib(container: Container) -> float:
+    """Return the memory of a container's processes, without cached files."""
     stats: dict[str, int] = container.stats(stream=False)["memory_stats"]["stats"]
     return stats["total_rss" if "total_rss" in stats else "anon"] / 2**20  # cgroup v1 or v2
 
 
-def _workers(lab: Lab) -> list[Container]:
+def workers_of(lab: Lab) -> list[Container]:
+    """Return the workers' running containers on all nodes but the manager."""
     # The clients stay open: the containers need them later.
     engines = [docker.DockerClient(node.docker_host) for node in lab.nodes[1:]]
     return [container for engine in engines for container in containers_of(engine, "dask_worker")]

@@ -1,0 +1,79 @@
+"""Ten minutes of steady work: how much memory the scheduler and the workers gain.
+
+Clients come and go, and each sends thousands of small tasks and small arrays.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import docker
+
+from bench.context import Context, container_of, run_in_notebook
+from bench.worker import mib, workers_of
+from lab.layout import Lab
+
+SECONDS = 600
+SAMPLE_SECONDS = 20
+WARM_UP = 6  # samples: the first tasks import libraries
+EDGE = 5  # samples that are compared at the beginning and at the end
+MAX_GAIN = 16  # MiB of the scheduler in the measured time
+# Prints the number of tasks.
+WORK = """
+import sys, time
+import dask.array as da
+from distributed import Client
+
+end, tasks = time.monotonic() + float(sys.argv[1]), 0
+while time.monotonic() < end:
+    with Client("scheduler:8786", timeout="30s") as client:
+        change = time.monotonic() + 30
+        while time.monotonic() < min(change, end):
+            client.gather(client.map(abs, range(200), pure=False))
+            da.random.default_rng(1).random((2000, 2000), chunks=500).sum().compute()
+            tasks += 200 + 2 * 16
+            time.sleep(0.2)
+print(tasks)
+"""
+
+
+def steady(context: Context, rounds: int) -> Iterator[str]:  # noqa: ARG001  the time is fixed
+    """Yield the table of memory; raises `RuntimeError` if the scheduler gains too much."""
+    with context.deployed(context.stacks[-1]), ThreadPoolExecutor(1) as pool:
+        host = context.lab.docker_host
+        limit = SECONDS + 60
+        work = pool.submit(run_in_notebook, host, "steady work", WORK, limit, str(SECONDS))
+        samples = [_sample(context.lab) for _ in range(SECONDS // SAMPLE_SECONDS)]
+        tasks = int(work.result())
+    yield table(tasks, {name: [sample[name] for sample in samples] for name in samples[0]})
+
+
+def _sample(lab: Lab) -> dict[str, float]:
+    time.sleep(SAMPLE_SECONDS)
+    with closing(docker.DockerClient(lab.docker_host)) as engine:
+        scheduler = mib(container_of(engine, "dask_scheduler"))
+    sample = {"scheduler": scheduler, "largest worker": max(map(mib, workers_of(lab)))}
+    print(", ".join(f"{name} {value:.0f} MiB" for name, value in sample.items()), file=sys.stderr)
+    return sample
+
+
+def table(tasks: int, memory: Mapping[str, Sequence[float]]) -> str:
+    """Return the MiB at the beginning and at the end, by program.
+
+    Raises `RuntimeError` if the scheduler gains more than `MAX_GAIN`.
+    """
+    title = f"MiB during {SECONDS // 60} minutes and {tasks:,} tasks"
+    lines = [f"{title:50}{'first':>8}{'last':>8}{'gain':>8}"]
+    gains = {}
+    for name, values in memory.items():
+        measured = values[WARM_UP:]
+        first, last = statistics.median(measured[:EDGE]), statistics.median(measured[-EDGE:])
+        gains[name] = last - first
+        lines.append(f"  {name:48}{first:8.1f}{last:8.1f}{last - first:+8.1f}")
+    text = "\n".join(lines)
+    if gains["scheduler"] > MAX_GAIN:
+        raise RuntimeError(f"the scheduler gains more than {MAX_GAIN} MiB\n{text}")
+    return text
