@@ -51,13 +51,13 @@ def test_a_long_task_of_a_user_is_not_waited_for(client, two, at_once, training)
 
 def test_short_tasks_of_users_are_waited_for(client, two, monkeypatch):
     """Each task of the proof is next on the thread, before older tasks of a backlog."""
-    monkeypatch.setattr(busy, "BUSY_SECONDS", 0.3)
+    monkeypatch.setattr(busy, "BUSY_SECONDS", 1)  # longer than any task of 0.1 s takes
     backlog = client.map(lambda _: time.sleep(0.1), range(100), workers=[two[0]], pure=False)
     chain = [submit(client, two[0], where)]
-    for _ in range(7):
+    for _ in range(15):
         chain.append(submit(client, two[0], where, chain[-1]))
-    wait(client, two, chain, 5)
-    assert [two[0]] * 8 == client.gather(chain)
+    wait(client, two, chain, 30)
+    assert [two[0]] * 16 == client.gather(chain)
     assert any(not future.done() for future in backlog)
     client.cancel(backlog)
 
