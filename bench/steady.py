@@ -12,9 +12,8 @@ from contextlib import closing
 
 import docker
 
-from bench.context import Context, container_of, run_in_notebook
+from bench.context import Container, Context, container_of, run_in_notebook
 from bench.worker import mib, workers_of
-from lab.layout import Lab
 
 SECONDS = 600
 SAMPLE_SECONDS = 20
@@ -41,22 +40,24 @@ print(tasks)
 
 def steady(context: Context, rounds: int) -> Iterator[str]:  # noqa: ARG001  the time is fixed
     """Yield the table of memory; raises `RuntimeError` if the scheduler gains too much."""
-    with context.deployed(context.stacks[-1]), ThreadPoolExecutor(1) as pool:
-        host = context.lab.docker_host
-        limit = SECONDS + 60
+    host, limit = context.lab.docker_host, SECONDS + 60
+    with (
+        context.deployed(context.stacks[-1]),
+        closing(docker.DockerClient(host)) as engine,
+        ThreadPoolExecutor(1) as pool,
+    ):
         work = pool.submit(run_in_notebook, host, "steady work", WORK, limit, str(SECONDS))
+        scheduler, workers = container_of(engine, "dask_scheduler"), workers_of(context.lab)
         samples = []
         while not work.done():
-            samples.append(_sample(context.lab))
+            time.sleep(SAMPLE_SECONDS)
+            samples.append(_sample(scheduler, workers))
         tasks = int(work.result())
     yield table(tasks, {name: [sample[name] for sample in samples] for name in samples[0]})
 
 
-def _sample(lab: Lab) -> dict[str, float]:
-    time.sleep(SAMPLE_SECONDS)
-    with closing(docker.DockerClient(lab.docker_host)) as engine:
-        scheduler = mib(container_of(engine, "dask_scheduler"))
-    sample = {"scheduler": scheduler, "largest worker": max(map(mib, workers_of(lab)))}
+def _sample(scheduler: Container, workers: Sequence[Container]) -> dict[str, float]:
+    sample = {"scheduler": mib(scheduler), "largest worker": max(map(mib, workers))}
     print(", ".join(f"{name} {value:.0f} MiB" for name, value in sample.items()), file=sys.stderr)
     return sample
 
@@ -74,7 +75,7 @@ def table(tasks: int, memory: Mapping[str, Sequence[float]]) -> str:
         measured = values[len(values) // 2 :]
         first, last = statistics.median(measured[:EDGE]), statistics.median(measured[-EDGE:])
         gains[name] = last - first
-        lines.append(f"  {name:48}{first:8.1f}{last:8.1f}{last - first:+8.1f}")
+        lines.append(f"  {name:48}{first:8.1f}{last:8.1f}{gains[name]:+8.1f}")
     text = "\n".join(lines)
     if gains["scheduler"] > MAX_GAIN:
         raise RuntimeError(f"the scheduler gains more than {MAX_GAIN} MiB\n{text}")

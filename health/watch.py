@@ -139,13 +139,13 @@ class Watch:
         crowded = [name for name, state in self._waiting.items() if state == CROWDED]
         new = Deadline.after(self._timing.crowded)
         self._crowded = {name: self._crowded.get(name, new) for name in crowded}
-        for name in [name for name in crowded if self._crowded[name].passed]:
-            self._progress.log(
-                f"{name} {CROWDED}; sending its spec again, so that Swarm ends them"
-            )
-            self._crowded[name] = new
-            with suppress(*MANAGER_ERRORS):  # it may have changed meanwhile
-                self._manager.resend(self._observer.now.services[name])
+        for name, deadline in self._crowded.items():
+            if deadline.passed:
+                again = "sending its spec again, so that Swarm ends them"
+                self._progress.log(f"{name} {CROWDED}; {again}")
+                self._crowded[name] = new
+                with suppress(*MANAGER_ERRORS):  # it may have changed meanwhile
+                    self._manager.resend(self._observer.now.services[name])
 
     def _can_start_probe(self) -> bool:
         # The probe may start while services are being created. Beside existing services that are
