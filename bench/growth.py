@@ -4,8 +4,10 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass
+
+import docker
 
 from bench.arms import Deploying, done, succeed
 from bench.context import Context, configure, prepared, wait_until_empty
@@ -40,7 +42,7 @@ def growth(context: Context, rounds: int) -> Iterator[str]:
             wait_until_empty(context.lab)
             rows.setdefault(f"{workers} workers", []).append(_round(context, workers))
         wait_until_empty(context.lab)
-        with _neighbour():
+        with _neighbour(context.lab.docker_host):
             row = rows.setdefault(f"{SIZES[0]} workers beside a cluster of {NEIGHBOUR}", [])
             row.append(_round(context, SIZES[0]))
     yield table(f"Seconds, {context.runner.name}", rows)
@@ -66,11 +68,16 @@ def _cluster(context: Context, workers: int) -> Iterator[float]:
 
 
 @contextmanager
-def _neighbour() -> Iterator[None]:
-    with prepared("neighbour") as context:
-        configure(context.config_file, {"clusterName": "neighbour"})
-        with _cluster(context, NEIGHBOUR):
-            yield
+def _neighbour(docker_host: str) -> Iterator[None]:
+    with prepared("neighbour") as context, closing(docker.DockerClient(docker_host)) as engine:
+        shared = engine.networks.create("neighbour-caddy-network", driver="overlay")
+        try:
+            names = {"clusterName": "neighbour", "caddyNetwork": shared.name}
+            configure(context.config_file, names)
+            with _cluster(context, NEIGHBOUR):
+                yield
+        finally:
+            shared.remove()
 
 
 def table(title: str, rows: Mapping[str, Sequence[Seconds]]) -> str:

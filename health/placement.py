@@ -98,8 +98,8 @@ def cross_node_transfers(routes: Sequence[Sequence[str]], nodes: Mapping[str, st
     if missing:
         pairs = ", ".join(f"{a} to {b}" for a, b in sorted(missing))
         raise UnfitError(
-            f"no transfer was tried from {pairs}: these nodes may have the same hostname; rename "
-            "one (hostnamectl hostname <name>) and restart its engine"
+            f"no transfer was tried from {pairs}: these nodes have the same boot id, as copies of "
+            "a running machine do (cat /proc/sys/kernel/random/boot_id); restart one of them"
         )
     return len(crossed)
 

@@ -39,16 +39,16 @@ FIXES = {
 DEFAULT_FIX = "check s3Endpoint, s3Region, s3PathStyle, s3AccessKey, s3SecretKey and s3Bucket"
 
 
-def prove_bucket(client: Client, hosts: Mapping[str, str], store: ObjectStore) -> dict[str, Any]:
-    """Let workers write, read and delete an object, on different hosts if possible.
+def prove_bucket(client: Client, engines: Mapping[str, str], store: ObjectStore) -> dict[str, Any]:
+    """Let workers write, read and delete an object, on two engines if possible.
 
-    `hosts` is worker to host name. Returns bucket, bytes and seconds; raises `UnprovenError` with
+    `engines` is worker to engine. Returns bucket, bytes and seconds; raises `UnprovenError` with
     the server's error, or `BusyError`.
     """
     say(progress=f"writing to and reading from the bucket {store.bucket}")
     began = time.monotonic()
     path = f"{store.bucket}/{FOLDER}/{os.urandom(8).hex()}"
-    writer, reader = two_ends(hosts)
+    writer, reader = two_ends(engines)
     try:
         sent = step(client, store, writer, "write", path)
         received = step(client, store, reader, "read", path)
@@ -66,10 +66,10 @@ def prove_bucket(client: Client, hosts: Mapping[str, str], store: ObjectStore) -
     }
 
 
-def two_ends(hosts: Mapping[str, str]) -> tuple[str, str]:
-    """Return two workers, on different hosts if possible; a single worker twice."""
-    first, *others = sorted(hosts)
-    elsewhere = [worker for worker in others if hosts[worker] != hosts[first]]
+def two_ends(engines: Mapping[str, str]) -> tuple[str, str]:
+    """Return two workers, on two engines if possible; a single worker twice."""
+    first, *others = sorted(engines)
+    elsewhere = [worker for worker in others if engines[worker] != engines[first]]
     return first, next(iter([*elsewhere, *others]), first)
 
 

@@ -31,14 +31,17 @@ class BusyError(Exception):
 def wait(
     client: Client, workers: Collection[str], futures: Sequence[Future], seconds: float
 ) -> None:
-    """Wait until all futures, which are tasks on the workers, are done; at most `seconds`.
+    """Wait until all futures, tasks on the workers, are done, or none gets done for `seconds`.
 
     Raises `BusyError` if tasks of users keep a task waiting: after `BUSY_SECONDS` if they have run
     so long, after `seconds` in any case.
     """
-    start = time.monotonic()
+    start, left = time.monotonic(), len(futures)
     elapsed, ask_at = 0.0, BUSY_SECONDS
-    while not all(future.done() for future in futures):
+    while waiting := sum(not future.done() for future in futures):
+        if waiting < left:
+            start, left = time.monotonic(), waiting
+            elapsed, ask_at = 0.0, BUSY_SECONDS
         if elapsed > min(ask_at, seconds):
             least = BUSY_SECONDS if elapsed < seconds else 0
             check_busy(client, workers, least)

@@ -123,10 +123,10 @@ def prove_members(
     check_busy_workers(client, busy, request.packages)
     free = sorted(members.keys() - busy.keys())
     say(progress=f"running a task on every worker{' that is not busy' if busy else ''}")
-    hosts = run_tasks(client, free, request.packages)
+    engines = run_tasks(client, free, request.packages)
     say(progress="moving data between workers")
-    routes = transfer(client, hosts)
-    used = prove_use(client, request, hosts) if request.use and hosts else {}
+    routes = transfer(client, engines)
+    used = prove_use(client, request, engines) if request.use and engines else {}
     if request.tls:
         say(progress="connecting with certificates that must be refused")
         used["certificates"] = prove_tls(request.scheduler_address, sorted(members), request.tls)
@@ -138,7 +138,7 @@ def prove_members(
         "memory_bytes": sum(member["memory_limit"] for member in members.values()),
         "versions": versions,
         "packages": packages,
-        "tasks": len(hosts),
+        "tasks": len(engines),
         "transfer_bytes": TRANSFER_BYTES,
         "members": sorted(members),
         "routes": routes,
@@ -147,16 +147,16 @@ def prove_members(
     }
 
 
-def prove_use(client: Client, request: ProbeRequest, hosts: Mapping[str, str]) -> dict[str, Any]:
-    """Prove what users do with the workers; `hosts` is worker to host name.
+def prove_use(client: Client, request: ProbeRequest, engines: Mapping[str, str]) -> dict[str, Any]:
+    """Prove what users do with the workers; `engines` is worker to engine.
 
     Raises `UnprovenError`, or `BusyError` if tasks of users keep its tasks waiting.
     """
-    workers, proof = sorted(hosts), {}
+    workers, proof = sorted(engines), {}
     say(progress="sending arrays and frames to every worker and back")
     exchange(client, workers)
     if request.object_store:
-        proof["object_store"] = prove_bucket(client, hosts, request.object_store)
+        proof["object_store"] = prove_bucket(client, engines, request.object_store)
     if request.prefect:
         proof["prefect"] = prove_flow(client, request.prefect, request.scheduler_address, workers)
     return proof

@@ -8,7 +8,7 @@ from typing import Any
 Client = Any
 Future = Any
 
-RESULT_SECONDS = 5  # to fetch a result of a few bytes
+RESULT_SECONDS = 30  # to fetch a result of a few bytes, by a scheduler that may be busy
 # So that the proof's tasks are next on a thread. It also marks them, so no user may choose it.
 PRIORITY = 10**9
 BUSY_SECONDS = 10  # a task of a user that runs longer is not waited for

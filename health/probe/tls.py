@@ -4,11 +4,13 @@ import socket
 import ssl
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
 from . import UnprovenError
+from .busy import ASKED_AT_ONCE
 from .deadline import PAUSE_SECONDS
 from .messages import Tls, say
 
@@ -46,13 +48,17 @@ def prove_tls(scheduler: str, workers: Iterable[str], tls: Tls) -> dict[str, Any
         "TLS without a certificate": stranger_context(),
         "a certificate of a foreign CA": stranger_context(tls.foreign_file),
     }
-    addresses = [scheduler, *workers]
-    for address in addresses:
+    own = own_context()
+
+    def end(address: str) -> float:
         for stranger, context in strangers.items():
             if not refusal(address, context):
                 raise UnprovenError(f"{address} admits a program with {stranger}")
-    own = own_context()
-    ends = {address: end_of_certificate(address, own) for address in addresses}
+        return end_of_certificate(address, own)
+
+    addresses = [scheduler, *workers]
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+        ends = dict(zip(addresses, pool.map(end, addresses), strict=True))
     return {
         "scheduler": validity(ends[scheduler]),
         "workers": validity(min(ends[worker] for worker in workers)),

@@ -1,4 +1,4 @@
-"""Transfers of data between workers on different hosts, and the cause if one does not arrive.
+"""Transfers of data between workers of different engines, and the cause if one does not arrive.
 
 A worker is its address; a route is (from, to).
 """
@@ -15,21 +15,20 @@ from .members import WorkerError
 from .tasks import RESULT_SECONDS, Client, Future, submit
 from .versions import group
 
-TRANSFER_SECONDS = 15  # one round of transfers; 4 MiB take 3.4 s at 10 Mbit/s
+TRANSFER_SECONDS = 15  # without an arrival; 4 MiB take 3.4 s at 10 Mbit/s
 TRANSFER_BYTES = 4 * 2**20  # many packets of full size
 CONNECT_SECONDS = 5
 
 Route = tuple[str, str]
 
 
-def transfer(client: Client, hosts: Mapping[str, str]) -> list[Route]:
-    """Move data from every host to every other host; return the routes.
+def transfer(client: Client, engines: Mapping[str, str]) -> list[Route]:
+    """Move data from every engine to every other; return the routes.
 
-    `hosts` is worker to host name. Containers with their own host names count as hosts, which
-    only adds transfers.
+    `engines` is worker to engine.
     """
     done: list[Route] = []
-    for routes in rounds(group(hosts)):
+    for routes in rounds(group(engines)):
         failed = move(client, routes, TRANSFER_BYTES, TRANSFER_SECONDS)
         if failed:
             raise WorkerError(transfer_problem(client, failed[0]))
@@ -37,15 +36,15 @@ def transfer(client: Client, hosts: Mapping[str, str]) -> list[Route]:
     return done
 
 
-def rounds(hosts: Mapping[str, Sequence[str]]) -> Iterator[list[Route]]:
-    """Yield rounds of routes, which together go from every host to every other host.
+def rounds(engines: Mapping[str, Sequence[str]]) -> Iterator[list[Route]]:
+    """Yield rounds of routes, which together go from every engine to every other.
 
-    In a round every host sends once and receives once, which bounds load and memory. The workers
-    of a host take turns.
+    In a round every engine sends once and receives once, which bounds load and memory. The
+    workers of an engine take turns.
     """
-    names = sorted(hosts)
+    names = sorted(engines)
     for step in range(1, len(names)):
-        turn = [hosts[name][step % len(hosts[name])] for name in names]
+        turn = [engines[name][step % len(engines[name])] for name in names]
         yield list(zip(turn, turn[step:] + turn[:step], strict=True))
 
 

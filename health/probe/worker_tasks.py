@@ -1,9 +1,11 @@
-"""A task on every worker; it reports the worker's host and the packages it cannot import."""
+"""A task on every worker; it reports the worker's engine and the packages it cannot import."""
 
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +17,30 @@ from .versions import requirement_name
 
 TASK_SECONDS = 30  # a worker may still be busy with its own start
 CONTAINER_MARK = Path("/.dockerenv")  # the engine creates it together with the container
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+MOUNTS = Path("/proc/self/mountinfo")
+# The device and the folder where the engine keeps its containers.
+MOUNTED = re.compile(
+    r"^\S+ \S+ (\S+ \S+)/containers/[0-9a-f]+/hostname /etc/hostname ", re.MULTILINE
+)
 
 
 def run_tasks(client: Client, workers: Sequence[str], packages: Sequence[str]) -> dict[str, str]:
-    """Run a task on every worker; return worker to host name.
+    """Run a task on every worker; return worker to the engine that it runs on.
 
     Raises `UnprovenError` if a worker does not run it, or lacks a module of a package.
     """
     names = [requirement_name(package) for package in packages]
     futures = [submit(client, worker, describe, names) for worker in workers]
     wait(client, workers, futures, TASK_SECONDS)
-    hosts = {}
+    engines = {}
     for worker, future in zip(workers, futures, strict=True):
         if future.status != "finished":
             raise WorkerError(task_problem(client, worker, future))
         answer = future.result(RESULT_SECONDS)
         check_imports(worker, packages, answer["missing"], answer["error"])
-        hosts[worker] = answer["host"]
-    return hosts
+        engines[worker] = answer["engine"]
+    return engines
 
 
 def check_busy_workers(client: Client, workers: Collection[str], packages: Sequence[str]) -> None:
@@ -57,11 +65,19 @@ def check_imports(
 
 
 def describe(names: Sequence[str]) -> dict[str, Any]:
-    """Return a worker's host name, and the modules that it cannot import."""
+    """Return a worker's engine, and the modules that it cannot import."""
     missing = missing_modules(names)
     fresh = [module for name in names if installed_at_start(name) for module in modules(name)]
     error = import_error(fresh) if fresh and not missing else ""
-    return {"host": socket.gethostname(), "missing": missing, "error": error}
+    return {"engine": engine(), "missing": missing, "error": error}
+
+
+def engine() -> str:
+    """Return what only the containers of one engine have in common; without it the host name."""
+    with suppress(OSError):
+        if mounted := MOUNTED.search(MOUNTS.read_text()):
+            return f"{BOOT.read_text().strip()} {mounted[1]}"
+    return socket.gethostname()
 
 
 def missing_modules(names: Sequence[str]) -> list[str]:

@@ -53,7 +53,7 @@ class Cluster:
 
 @pytest.fixture
 def cluster(monkeypatch):
-    """Return a cluster of two workers on two hosts."""
+    """Return a cluster of two workers on two engines."""
     return Cluster(monkeypatch)
 
 
@@ -70,16 +70,16 @@ def test_one_worker_writes_and_another_reads(cluster):
 
 
 @pytest.mark.parametrize(
-    ("hosts", "ends"),
+    ("engines", "ends"),
     [
         ({A: "one", B: "one", C: "two"}, (A, C)),
         ({A: "one", B: "one"}, (A, B)),
         ({A: "one"}, (A, A)),
     ],
 )
-def test_the_reader_is_as_far_away_as_can_be(hosts, ends):
-    """On another host if possible, else another worker."""
-    assert ends == bucket.two_ends(hosts)
+def test_the_reader_is_as_far_away_as_can_be(engines, ends):
+    """On another engine if possible, else another worker."""
+    assert ends == bucket.two_ends(engines)
 
 
 def test_other_bytes_fail(cluster, monkeypatch):

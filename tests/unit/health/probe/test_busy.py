@@ -37,6 +37,13 @@ def test_a_wait_ends_after_its_seconds(client):
     assert 0.1 <= time.monotonic() - start < 5
 
 
+def test_a_wait_goes_on_while_tasks_get_done(client, two):
+    """Many workers on a slow node take their time, and none of them is broken."""
+    slow = [submit(client, two[0], lambda: time.sleep(0.3)) for _ in range(5)]
+    wait(client, two, slow, 1)
+    assert all(future.done() for future in slow)
+
+
 def test_a_long_task_of_a_user_is_not_waited_for(client, two, at_once, training):
     """The error has the busy worker with its task, and no other worker."""
     start = time.monotonic()

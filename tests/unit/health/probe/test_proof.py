@@ -34,7 +34,7 @@ def messages(capsys):
 
 
 def test_a_cluster_is_proven(cluster, capsys):
-    """A single host has no transfer between hosts."""
+    """A single engine has no transfer between engines."""
     main(request(cluster))
     proof = messages(capsys)[-1]["proof"]
     assert (2, 2, 2 * GIB, 2) == tuple(

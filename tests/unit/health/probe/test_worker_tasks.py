@@ -1,5 +1,6 @@
 """A worker's checks of its packages."""
 
+import socket
 import time
 
 import pytest
@@ -49,6 +50,44 @@ def test_only_packages_installed_at_start_are_imported(monkeypatch, tmp_path):
     assert worker_tasks.installed_at_start("made")
 
 
+ROW = "195 177 254:0 {}/containers/c820faafbaf2/hostname /etc/hostname rw,relatime - ext4 /dev/vda"
+ROOT_ROW = "177 60 0:51 / / rw,relatime - overlay overlay rw,lowerdir=/var/lib/docker/l/ABC"
+
+
+@pytest.mark.parametrize(
+    ("boot", "row", "same"),
+    [
+        ("one", ROW.format("/var/lib/docker").replace("c820", "dddd"), True),
+        ("one", ROW.format("/srv/docker"), False),
+        ("one", ROW.format("/var/lib/docker").replace("254:0", "254:1"), False),
+        ("other", ROW.format("/var/lib/docker"), False),
+    ],
+    ids=["another container", "another engine", "another disk", "another machine"],
+)
+def test_containers_of_an_engine_have_it_in_common(monkeypatch, tmp_path, boot, row, same):
+    """All that they share is the kernel, and the folder where the engine keeps them."""
+
+    def engine_at(boot, row):
+        for name, text in (("BOOT", f"{boot}\n"), ("MOUNTS", f"{ROOT_ROW}\n{row}\n")):
+            path = tmp_path / name
+            path.write_text(text)
+            monkeypatch.setattr(worker_tasks, name, path)
+        return worker_tasks.engine()
+
+    here = engine_at("one", ROW.format("/var/lib/docker"))
+    assert same == (here == engine_at(boot, row))
+
+
+@pytest.mark.parametrize("row", [ROOT_ROW, None], ids=["no container", "no file"])
+def test_a_worker_without_an_engine_has_its_host_name(monkeypatch, tmp_path, row):
+    """It is no container, or one of another engine."""
+    path = tmp_path / "mounts"
+    if row:
+        path.write_text(row)
+    monkeypatch.setattr(worker_tasks, "MOUNTS", path)
+    assert socket.gethostname() == worker_tasks.engine()
+
+
 @pytest.mark.parametrize(
     ("answer", "found"),
     [
@@ -58,7 +97,7 @@ def test_only_packages_installed_at_start_are_imported(monkeypatch, tmp_path):
 )
 def test_a_worker_that_cannot_import_a_package_fails(client, monkeypatch, answer, found):
     """It is not installed, or its import fails."""
-    monkeypatch.setattr(worker_tasks, "describe", lambda _: answer | {"host": "h"})
+    monkeypatch.setattr(worker_tasks, "describe", lambda _: answer | {"engine": "e"})
     workers = sorted(workers_of(client))
     message = f"expected {workers[0]} to import s3fs, found {found}"
     with pytest.raises(UnprovenError, match=message):
