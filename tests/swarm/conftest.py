@@ -32,7 +32,8 @@ if (WORKER := os.environ.get("PYTEST_XDIST_WORKER", "gw0")) != "gw0":
     os.environ["DASK_SWARM_LAB"] = WORKER  # a lab of its own
 RUNNERS = ["rehearsal", "pulumi"] if installed_cli() else ["rehearsal"]
 DRAIN_SECONDS = 90
-STARTED_LABS = "DASK_SWARM_STARTED_LABS"  # a folder, with a file for each lab
+# Folders with a file for each lab: that the tests have started, and where they have deployed.
+STARTED_LABS, USED_LABS = "DASK_SWARM_STARTED_LABS", "DASK_SWARM_USED_LABS"
 
 
 def pytest_configure(config):
@@ -41,10 +42,18 @@ def pytest_configure(config):
     An interrupted process has a few seconds for its end; a lab needs a minute.
     """
     if not hasattr(config, "workerinput"):
-        folder = tempfile.TemporaryDirectory()
-        os.environ[STARTED_LABS] = folder.name
-        config.add_cleanup(folder.cleanup)
-        config.add_cleanup(partial(end_labs, Path(folder.name)))  # the last is the first to run
+        for name in (STARTED_LABS, USED_LABS):
+            folder = tempfile.TemporaryDirectory()
+            os.environ[name] = folder.name
+            config.add_cleanup(folder.cleanup)
+        # The last is the first to run.
+        config.add_cleanup(partial(end_labs, Path(os.environ[STARTED_LABS])))
+
+
+def pytest_keyboard_interrupt(excinfo):
+    """Have the labs ended where an interrupted test may have left a stack or a drained node."""
+    if excinfo.type is KeyboardInterrupt:  # and not `pytest -x`
+        shutil.copytree(os.environ[USED_LABS], os.environ[STARTED_LABS], dirs_exist_ok=True)
 
 
 def end_labs(folder):
@@ -117,6 +126,7 @@ class Deployment:
 
     def run(self, action, *options):
         """Run an action that must succeed and return its output."""
+        Path(os.environ[USED_LABS], WORKER).write_text(chosen_lab().name)
         done = self.runner.run(action, *options, capture=True)
         assert 0 == done.returncode, done.stdout + done.stderr
         return done.stdout + done.stderr
