@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import docker
@@ -26,7 +25,7 @@ from swarm.clusters import taken_ports
 from swarm.images import Pinned
 from swarm.networks import Networks
 from swarm.nodes import Node, Task, hostname, platform_constraints, resources
-from swarm.snapshot import Service, replicas
+from swarm.snapshot import Service, epoch_seconds, replicas
 
 OLDEST_API = "1.41"
 OLDEST_ENGINE = (20, 10)  # the first engine with that API
@@ -129,15 +128,12 @@ def _no_answer(host: str, message: str) -> Problem:
 def clock_difference(manager_time: str, asked: float, answered: float) -> float:
     """Return by how many seconds a manager's clock is ahead, 0 if the delay may explain it.
 
-    `manager_time` is as in `GET /info`, with nanoseconds, or empty.
+    `manager_time` is as in `GET /info`, or empty.
     """
-    match = re.fullmatch(
-        r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)", manager_time
-    )
-    if match is None:
+    try:
+        seconds = epoch_seconds(manager_time)
+    except ValueError:
         return 0
-    moment = datetime.fromisoformat(match[1] + match[2].replace("Z", "+00:00"))
-    seconds = moment.astimezone(UTC).timestamp()
     return min(seconds - asked, 0) or max(seconds - answered, 0)
 
 
