@@ -41,7 +41,7 @@ def notebook(monkeypatch, tmp_path):
     token_file.write_text(f"{TOKEN}\n")
     with ThreadingHTTPServer(("127.0.0.1", 0), Jupyter) as server:
         threading.Thread(target=server.serve_forever, args=[0.01]).start()
-        url = f"http://127.0.0.1:{server.server_port}/hub/"
+        url = f"http://127.0.0.1:{server.server_port}/hub"
         yield Notebook(url=url, kind="token", secret_file=str(token_file), cell=False)
         server.shutdown()
 
