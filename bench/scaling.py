@@ -9,7 +9,7 @@ from typing import Any
 import docker
 
 from bench.arms import succeed
-from bench.context import Context, configure, wait_until_empty
+from bench.context import Context, configure
 from bench.under_computation import under_computation
 
 FEW, MANY = 4, 16
@@ -24,14 +24,10 @@ Service = Any  # docker is typed in part only
 
 def scaling(context: Context, rounds: int) -> Iterator[str]:
     """Yield the tables; the arm without the preload shows no times and has one round."""
-    wait_until_empty(context.lab)
     _resize(context, FEW)
-    try:
-        succeed(context.runner, "up")
+    with context.deployed(context.stacks[-1]):
         grown, shrunk, kept = zip(*(_there_and_back(context) for _ in range(rounds)), strict=True)
         bare = _without_preload(context)
-    finally:
-        succeed(context.runner, "destroy")
     proven = [_row(f"{FEW} to {MANY} workers", grown), _row(f"{MANY} to {FEW} workers", shrunk)]
     head = f"{f'Seconds to a proven cluster, {context.runner.name}':48}{'min':>7}{'max':>7}"
     work = [_lost("with the preload", losses) for losses in kept]
