@@ -7,13 +7,14 @@ import socket
 import ssl
 import time
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import docker
 from docker import types
 
+from bench.ingress import ingress_request
 from health.http_client import UPGRADE
-from health.ingress import IngressRequest, client_of
+from health.ingress import client_of
 from lab.portal import PASSWORD, USER
 from lab.services import PORTAL_PORT
 from tests.conftest import ROOT, wait_for
@@ -156,17 +157,7 @@ def serves_other_site(lab):
 
 def request_for(address, **changed):
     """Return the request for the proof of an ingress, without credentials by default."""
-    no_credentials = ("portal", "user", "password", "notebook_token", "notebook_password")
-    request = {
-        "deadline_seconds": 10,
-        "names": {},
-        "addresses": [address],
-        "workers": 0,
-        "verified": False,
-        "auth": "basic",
-        **dict.fromkeys(no_credentials, ""),
-    }
-    return IngressRequest.parse(json.dumps(request | changed))
+    return replace(ingress_request(address), deadline_seconds=10, **changed)
 
 
 def client_at(address, **changed):
