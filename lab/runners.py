@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.rehearsal.state import state_file
+from swarm.leftovers import PROVIDER
 from tools.runners import ROOT, Finished, call
 
 
@@ -43,10 +44,7 @@ class RehearsalRunner:
         file = ROOT / state_file(self.stack)
         made = json.loads(file.read_text())["resources"] if file.exists() else {}
         hosts = {resource["host"] for resource in made.values()} - {""}
-        providers = [
-            {"type": "pulumi:providers:docker", "urn": "", "inputs": {"host": host}}
-            for host in hosts
-        ]
+        providers = [{"type": PROVIDER, "urn": "", "inputs": {"host": host}} for host in hosts]
         return {"resources": [*providers, *({**made[key], "urn": key} for key in made)]}
 
     def token_command(self) -> str:

@@ -28,10 +28,10 @@ from requests.exceptions import RequestException
 from components.scheduler import ALIAS
 from config.names import network_name, service_name
 from swarm.client import connect
+from swarm.leftovers import PROVIDER
 from swarm.manager import manager_address
 
 ANSWER_SECONDS = 30
-PROVIDER = "pulumi:providers:docker"
 CLUSTER = "dask:swarm:DaskCluster"
 # Of a service on its cluster's own network. Other services and other networks have no aliases.
 ALIASES = {"scheduler": [ALIAS]}
