@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from config.problems import Problem, set_command
-from config.types import PLATFORMS
+from config.types import PLATFORMS, spell_size
 from config.workloads import ResourceLimit, Workload
-from swarm.causes import spell_room, spell_size, unmatched
+from swarm.causes import unmatched
 from swarm.nodes import (
     Node,
     Task,
@@ -21,6 +21,7 @@ from swarm.nodes import (
     missing_label,
     resources,
     spell_platform,
+    spell_room,
     spell_state,
     usable,
 )

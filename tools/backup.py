@@ -16,8 +16,9 @@ from pathlib import Path
 from subprocess import CalledProcessError
 
 from config.names import network_name
+from config.types import spell_size
 from swarm import leftovers
-from swarm.causes import error_of, spell_size
+from swarm.causes import error_of
 from swarm.manager import MANAGER_ERRORS, Manager
 from swarm.nodes import Node, Task, can_run, hostname, usable
 from swarm.progress import Progress

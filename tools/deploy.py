@@ -12,7 +12,7 @@ from typing import Any
 
 from pulumi.automation import CommandError
 
-from swarm.causes import spell_size
+from config.types import spell_size
 from swarm.offline import OFFLINE, RECORD
 from tools.recovery import RecoveryError, recover, unlock
 from tools.runners import CliMissingError, PulumiRunner, Runner, runner_for, say
