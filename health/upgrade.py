@@ -140,17 +140,17 @@ class _Check:
         """Return the common versions of the images; raises `UnfitError` if they differ."""
         different: dict[str, str] = {}
         for packages in rounds:
-            found = self._installed(packages)
+            found = self._ask_versions(packages)
             different = differences(found)
             if not different:
                 versions = next(iter(found.values()))
-                self._progress.log(f"both images have {spell(versions)}{self._running()}")
+                self._progress.log(f"both images have {spell(versions)}{self._running_versions()}")
                 return versions
         if different:
             raise UnfitError(mismatch(self._request, different))
         return {}
 
-    def _installed(self, packages: Sequence[str]) -> dict[str, Versions]:
+    def _ask_versions(self, packages: Sequence[str]) -> dict[str, Versions]:
         request = self._request
         secrets = self._pip_config() if packages else []
         containers = {
@@ -177,7 +177,7 @@ class _Check:
         spec = service["Spec"]["TaskTemplate"]["ContainerSpec"] if service else {}
         return [s for s in spec.get("Secrets") or [] if s["File"]["Name"] == PIP_CONFIG]
 
-    def _running(self) -> str:
+    def _running_versions(self) -> str:
         """Return the versions at the cluster's last proof, for a message."""
         cluster = cluster_of(self._request.scheduler)
         record = newest(self._manager.configs(record_name(cluster)), cluster)

@@ -128,7 +128,7 @@ def compute_in_notebook(server: Server, workers: int) -> dict[str, Any]:
         raise CellError(f"the notebook did not start a kernel: expected 201, found {status}")
     kernel = json.loads(text)["id"]
     try:
-        return checked(parse(run_cell(server, kernel, cell_code(workers))), workers)
+        return check_result(parse(run_cell(server, kernel, cell_code(workers))), workers)
     finally:
         server.ask("DELETE", f"/api/kernels/{kernel}")
 
@@ -199,7 +199,7 @@ def parse(printed: str) -> dict[str, Any]:
     return result
 
 
-def checked(result: dict[str, Any], workers: int) -> dict[str, Any]:
+def check_result(result: dict[str, Any], workers: int) -> dict[str, Any]:
     """Return the number of workers that computed, and a message for each busy worker.
 
     Raises `CellError` unless all other workers computed.

@@ -67,7 +67,7 @@ def prove(monkeypatch):
         monkeypatch.setattr(flow, "check_installed", lambda: None)
         monkeypatch.setattr(flow, "RECORD_SECONDS", 0)
         monkeypatch.setattr(flow, "run_flow", lambda *_: state)
-        monkeypatch.setattr(flow, "recorded", lambda _: recorded)
+        monkeypatch.setattr(flow, "ask_record", lambda _: recorded)
         monkeypatch.setattr(flow, "delete_flow", deleted.append)
         monkeypatch.setattr(os, "environ", {})
         with serving() as url:
