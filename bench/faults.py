@@ -203,7 +203,7 @@ def restart_manager(lab: Lab) -> None:
 def restart(lab: Lab, node: Node) -> None:
     """End all programs of a node at once, and start what the lab has there."""
     processes.end(node.cgroup)
-    cluster.raise_nodes(lab)
+    cluster.ensure_nodes(lab)
 
 
 def drain_data_node(lab: Lab) -> None:
