@@ -91,7 +91,7 @@ def find(settings: Settings) -> Site:
     network_id = ask(lambda: _network_id(settings, manager))
     others = [ask(partial(_other_network_id, name, manager)) for name in settings.network.others]
     waiting = preflight.waiting_workers(manager, settings, answers["image"])
-    known, services = manager.networks.networks, manager.described
+    known, services = manager.networks.networks, manager.services
     problems = [
         *preflight.problems(manager, settings, waiting),
         *ingress.problems(known, services, manager.tasks, settings),
@@ -190,7 +190,8 @@ def _caddy_network_id(settings: Settings, manager: Survey) -> str | None:
     if settings.caddy.mode != "external":
         return None
     name, service = settings.caddy.network, settings.caddy.service
-    outside = settings.installs_sites and service and service not in manager.services.values()
+    names = {known["Spec"]["Name"] for known in manager.services}
+    outside = settings.installs_sites and service and service not in names
     expected = "the network that Caddy is on, or caddyMode none"
     container = service if outside else ""
     return _choose_network(manager, "caddyNetwork", name, expected, container=container)
