@@ -43,9 +43,9 @@ class RehearsalRunner:
         providers = [{"type": PROVIDER, "urn": "", "inputs": {"host": host}} for host in hosts]
         return {"resources": [*providers, *({**vars(made[key]), "urn": key} for key in made)]}
 
-    def token_command(self) -> str:
+    def output_command(self, name: str) -> str:
         """Return the rehearsal's command."""
-        output = f"output notebook_token --show-secrets --stack {self.stack}"
+        output = f"output {name} --show-secrets --stack {self.stack}"
         return f".venv/bin/python -m lab.rehearsal {output}"
 
     @property
