@@ -108,14 +108,15 @@ def _oversized(workload: Workload, fit: Iterable[Node]) -> Problem | None:
 
     Swarm compares reservations only. Then the engine refuses the CPUs, and Dask the memory.
     """
-    for node in sorted(fit, key=hostname):
+    for node in sorted(fit, key=hostname) if workload.runs_workers else ():
         cpus, memory = size = resources(node["Description"].get("Resources"))
-        sizes = (
+        if not _room(workload.reservation, size):
+            continue
+        for key, limit, most, spell in (
             ("workerCpus", workload.limit.nano_cpus, cpus, _spell_cpus),
             ("workerMemory", workload.limit.memory_bytes, memory, _spell_memory),
-        )
-        for key, limit, most, spell in sizes if _room(workload.reservation, size) else ():
-            if workload.runs_workers and limit > most:
+        ):
+            if limit > most:
                 return Problem(
                     key=key,
                     found=f"{spell(limit)}, but {hostname(node)} has {spell(most)}",
