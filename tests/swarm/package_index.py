@@ -4,13 +4,14 @@ import base64
 import io
 import re
 import tarfile
-import threading
 from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import docker
+
+from tests.conftest import serving
 
 HOST = "packages.invalid"  # no name server knows it
 LOGIN = "me:planted-token"
@@ -50,15 +51,10 @@ def running(address, wheels, login):
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer((address, 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(Handler, address) as server:
         index = f"http://{login}@{HOST}/simple" if login else f"http://{HOST}/simple"
         proxy = f"http://{address}:{server.server_port}"
         yield {"index-url": index, "proxy": proxy, "trusted-host": HOST}, asked
-        server.shutdown()
 
 
 def _answer(wheels, path):
