@@ -2,7 +2,6 @@
 
 import base64
 import io
-import re
 import tarfile
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -10,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import docker
+from packaging.utils import canonicalize_name
 
 from tests.conftest import serving
 
@@ -61,9 +61,5 @@ def _answer(wheels, path):
     name = path.strip("/").rpartition("/")[2]
     if name in wheels:
         return wheels[name]
-    links = [file for file in wheels if _project(file) == name]
+    links = [file for file in wheels if canonicalize_name(file.partition("-")[0]) == name]
     return "".join(f'<a href="/files/{file}">{file}</a>' for file in links).encode()
-
-
-def _project(file):
-    return re.sub("[-_.]+", "-", file.partition("-")[0]).lower()
