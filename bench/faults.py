@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,25 +47,21 @@ class Fault:
     original: bool = False
 
 
+def node_of(lab: Lab, service: str) -> Node:
+    """Return a node where a service runs."""
+    return lab.nodes[1] if service == "dask_worker" else lab.master
+
+
 @contextmanager
-def container(node: Node, service: str) -> Iterator[Container]:
-    """Yield a container of a service on a node."""
-    with closing(docker.DockerClient(node.docker_host)) as engine:
+def container(lab: Lab, service: str) -> Iterator[Container]:
+    """Yield a container of a service."""
+    with closing(docker.DockerClient(node_of(lab, service).docker_host)) as engine:
         yield containers_of(engine, service)[0]
 
 
-def kill_worker_process(lab: Lab) -> None:
-    """Kill a worker's process; its nanny starts another."""
-    _kill(lab, worker_process)
-
-
-def kill_nanny(lab: Lab) -> None:
-    """Kill a nanny, whose container then ends."""
-    _kill(lab, nanny_process)
-
-
-def _kill(lab: Lab, find: Callable[[int, Sequence[Sequence[str]]], int]) -> None:
-    with container(lab.nodes[1], "dask_worker") as worker:
+def kill_process(lab: Lab, find: Callable[[int, Sequence[Sequence[str]]], int]) -> None:
+    """Kill a process of a worker's container: the nanny, or the worker, which its nanny starts."""
+    with container(lab, "dask_worker") as worker:
         rows = worker.top(ps_args="-eo pid,ppid")["Processes"]
         os.kill(find(worker.attrs["State"]["Pid"], rows), signal.SIGKILL)
 
@@ -89,15 +86,15 @@ def _descendants(first: int, rows: Sequence[Sequence[str]]) -> list[int]:
     return found
 
 
-def kill_worker_container(lab: Lab) -> None:
-    """Kill a worker's container; the Swarm starts another one."""
-    with container(lab.nodes[1], "dask_worker") as worker:
-        worker.kill()
+def kill_container(lab: Lab, service: str) -> None:
+    """Kill a container of a service; the Swarm starts another one."""
+    with container(lab, service) as found:
+        found.kill()
 
 
 def freeze_worker(lab: Lab) -> None:
     """Freeze a worker's container for a while."""
-    with container(lab.nodes[1], "dask_worker") as worker:
+    with container(lab, "dask_worker") as worker:
         worker.pause()
         time.sleep(FREEZE_SECONDS)
         worker.unpause()
@@ -105,26 +102,8 @@ def freeze_worker(lab: Lab) -> None:
 
 def stop_scheduler(lab: Lab) -> None:
     """Ask the scheduler to stop."""
-    with container(lab.master, "dask_scheduler") as scheduler:
+    with container(lab, "dask_scheduler") as scheduler:
         scheduler.kill(signal="SIGTERM")
-
-
-def kill_scheduler(lab: Lab) -> None:
-    """Kill the scheduler's container."""
-    with container(lab.master, "dask_scheduler") as scheduler:
-        scheduler.kill()
-
-
-def kill_notebook(lab: Lab) -> None:
-    """Kill the notebook's container, with its kernels."""
-    with container(lab.master, "dask_notebook") as notebook:
-        notebook.kill()
-
-
-def kill_caddy(lab: Lab) -> None:
-    """Kill Caddy's container."""
-    with container(lab.master, "dask_caddy") as caddy:
-        caddy.kill()
 
 
 def stop_login_service(lab: Lab) -> None:
@@ -134,20 +113,11 @@ def stop_login_service(lab: Lab) -> None:
     start_portal(lab)
 
 
-def restart_worker_without_registry(lab: Lab) -> None:
-    """Kill a worker's container while no registry answers."""
-    _restart_without_registry(lab, lab.nodes[1], "dask_worker")
-
-
-def restart_scheduler_without_registry(lab: Lab) -> None:
-    """Kill the scheduler's container while no registry answers."""
-    _restart_without_registry(lab, lab.master, "dask_scheduler")
-
-
-def _restart_without_registry(lab: Lab, node: Node, service: str) -> None:
+def restart_without_registry(lab: Lab, service: str) -> None:
+    """Kill a container of a service while no registry answers."""
     with (
         stopped_registries(lab),
-        closing(docker.DockerClient(node.docker_host)) as engine,
+        closing(docker.DockerClient(node_of(lab, service).docker_host)) as engine,
     ):
         before = _ids(engine, service)
         containers_of(engine, service)[0].kill()
@@ -173,7 +143,7 @@ def _ids(engine: docker.DockerClient, service: str) -> set[str]:
 
 def fill_spill_disk(lab: Lab) -> None:
     """Leave no room where a worker spills, and fill its memory until it pauses; undo both."""
-    with container(lab.nodes[1], "dask_worker") as worker:
+    with container(lab, "dask_worker") as worker:
         enter = ["nsenter", "--mount", f"--target={worker.attrs['State']['Pid']}"]
         status, storage = worker.exec_run(["sh", "-c", f"echo {SPILL_DIRECTORY}"])
         spill = storage.decode().strip()
@@ -203,7 +173,7 @@ def restart_manager(lab: Lab) -> None:
 def restart(lab: Lab, node: Node) -> None:
     """End all programs of a node at once, and start what the lab has there."""
     processes.end(node.cgroup)
-    cluster.raise_nodes(lab)
+    cluster.ensure_nodes(lab)
 
 
 def drain_data_node(lab: Lab) -> None:
@@ -249,13 +219,19 @@ def cut_data_node(lab: Lab) -> None:
 
 
 CONTAINER_KILLED = Fault(
-    what="a worker's container is killed", strike=kill_worker_container, quick=True, original=True
+    what="a worker's container is killed",
+    strike=partial(kill_container, service="dask_worker"),
+    quick=True,
+    original=True,
 )
 FAULTS = (
     Fault(
-        what="a worker's process is killed", strike=kill_worker_process, quick=True, original=True
+        what="a worker's process is killed",
+        strike=partial(kill_process, find=worker_process),
+        quick=True,
+        original=True,
     ),
-    Fault(what="a nanny is killed", strike=kill_nanny, quick=True),
+    Fault(what="a nanny is killed", strike=partial(kill_process, find=nanny_process), quick=True),
     CONTAINER_KILLED,
     Fault(
         what="a worker is frozen for 40 s",
@@ -272,19 +248,23 @@ FAULTS = (
     ),
     Fault(
         what="the scheduler is killed",
-        strike=kill_scheduler,
+        strike=partial(kill_container, service="dask_scheduler"),
         loses_scheduler=True,
         quick=True,
         original=True,
     ),
     Fault(
         what="the notebook is killed",
-        strike=kill_notebook,
+        strike=partial(kill_container, service="dask_notebook"),
         loses_client=True,
         keeps_members=True,
         quick=True,
     ),
-    Fault(what="Caddy is killed", strike=kill_caddy, closes_pages=True),
+    Fault(
+        what="Caddy is killed",
+        strike=partial(kill_container, service="dask_caddy"),
+        closes_pages=True,
+    ),
     Fault(
         what="the login service is down for 10 s",
         strike=stop_login_service,
@@ -292,11 +272,11 @@ FAULTS = (
     ),
     Fault(
         what="a worker restarts without the registry",
-        strike=restart_worker_without_registry,
+        strike=partial(restart_without_registry, service="dask_worker"),
     ),
     Fault(
         what="the scheduler restarts without the registry",
-        strike=restart_scheduler_without_registry,
+        strike=partial(restart_without_registry, service="dask_scheduler"),
         loses_scheduler=True,
     ),
     Fault(what="a worker's disk is full", strike=fill_spill_disk, keeps_members=True),

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import yaml
 
-from bench.arms import Deploying, Repeating
-from bench.context import Context, wait_until_empty
+from bench.arms import Repeating
+from bench.context import Context
 from bench.measure import measure, report
 from swarm.offline import OFFLINE
 from tools.runners import ROOT, PulumiRunner
@@ -24,13 +24,9 @@ def floor(context: Context, rounds: int) -> Iterator[str]:
     if not isinstance(ours, PulumiRunner):
         return
     empty = _empty_program(context.folder, ours)
-    wait_until_empty(context.lab)
-    Deploying(runner=ours).run()
-    try:
+    with context.deployed(context.stacks[-1]):
         for title, arms in _arms(empty, ours).items():
             yield report(title, measure(arms, rounds))
-    finally:
-        Deploying(runner=ours).undo()
 
 
 def _arms(empty: PulumiRunner, ours: PulumiRunner) -> dict[str, list[Repeating]]:

@@ -11,18 +11,16 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
 import docker
 
-from bench.arms import Deploying, Repeating
-from bench.context import Context, configure, container_of, wait_until_empty
+from bench.arms import Repeating
+from bench.context import Context, configure, container_of
 from bench.measure import report
 from health.ingress import IngressRequest, client_of
 from lab.layout import Lab
-from tools.runners import Runner
 
 CLIENT = Path(__file__).parent / "request_timer.py"
 CONFIG: dict[str, str | int] = {
@@ -38,80 +36,62 @@ PAUSE_SECONDS = 0.05
 
 
 def ingress(context: Context, rounds: int) -> Iterator[str]:
-    """Yield the tables of the ingress."""
-    wait_until_empty(context.lab)
-    bench = IngressBench(lab=context.lab, runner=context.runner, config_file=context.config_file)
-    yield from bench.tables(rounds)
+    """Yield the tables of requests, of websockets and of `rounds` changes."""
+    configure(context.config_file, CONFIG)
+    with context.deployed(context.stacks[-1]):
+        times = _time_requests(context)
+        yield compared("Milliseconds of a small request", times["requests"])
+        yield compared("Milliseconds to an open websocket", times["websockets"])
+        yield report("Seconds for a changed name of the ingress", _changes(context, rounds))
 
 
-@dataclass(frozen=True, kw_only=True)
-class IngressBench:
-    """A stack on the lab, and its config file, which is changed and restored."""
+def _time_requests(context: Context) -> dict[str, dict[str, list[float]]]:
+    outputs = context.runner.outputs(secrets=True)
+    pair = f"{outputs['login_user']}:{outputs['login_password']}".encode()
+    login = f"Basic {base64.b64encode(pair).decode()}"
+    request = json.dumps({"host": "dashboard.localhost", "login": login})
+    with closing(docker.DockerClient(context.lab.docker_host)) as engine:
+        enter = ["exec", "--interactive", container_of(engine, "dask_notebook").id]
+    done = subprocess.run(
+        ["docker", "--host", context.lab.docker_host, *enter, "python", "-c", CLIENT.read_text()],
+        input=request,
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        timeout=REQUESTS_SECONDS,
+    )
+    times: dict[str, dict[str, list[float]]] = json.loads(done.stdout)
+    return times
 
-    lab: Lab
-    runner: Runner
-    config_file: Path
 
-    def tables(self, rounds: int) -> Iterator[str]:
-        """Yield the tables of requests, of websockets and of `rounds` changes."""
-        before = self.config_file.read_text()
-        stack = Deploying(runner=self.runner)
-        try:
-            configure(self.config_file, CONFIG)
-            stack.run()
-            times = self._time_requests()
-            yield compared("Milliseconds of a small request", times["requests"])
-            yield compared("Milliseconds to an open websocket", times["websockets"])
-            yield report("Seconds for a changed name of the ingress", self._changes(rounds))
-        finally:
-            stack.undo()
-            self.config_file.write_text(before)
-
-    def _time_requests(self) -> dict[str, dict[str, list[float]]]:
-        outputs = self.runner.outputs(secrets=True)
-        pair = f"{outputs['login_user']}:{outputs['login_password']}".encode()
-        login = f"Basic {base64.b64encode(pair).decode()}"
-        request = json.dumps({"host": "dashboard.localhost", "login": login})
-        with closing(docker.DockerClient(self.lab.docker_host)) as engine:
-            enter = ["exec", "--interactive", container_of(engine, "dask_notebook").id]
-        done = subprocess.run(
-            ["docker", "--host", self.lab.docker_host, *enter, "python", "-c", CLIENT.read_text()],
-            input=request,
-            check=True,
-            text=True,
-            stdout=subprocess.PIPE,
-            timeout=REQUESTS_SECONDS,
-        )
-        times: dict[str, dict[str, list[float]]] = json.loads(done.stdout)
-        return times
-
-    def _changes(self, rounds: int) -> dict[str, list[float]]:
-        """Return the seconds of no-op deployments and of changes, in turns."""
-        same = Repeating(name="an up that changes nothing", runner=self.runner)
-        live, done = "a change, until it is live", "the same, until up is done"
-        seconds: dict[str, list[float]] = {same.name: [], live: [], done: []}
-        for number in range(rounds):
-            start = time.monotonic()
+def _changes(context: Context, rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of no-op deployments and of changes, in turns."""
+    same = Repeating(name="an up that changes nothing", runner=context.runner)
+    live, done = "a change, until it is live", "the same, until up is done"
+    seconds: dict[str, list[float]] = {same.name: [], live: [], done: []}
+    for number in range(rounds):
+        start = time.monotonic()
+        same.run()
+        seconds[same.name].append(time.monotonic() - start)
+        configure(context.config_file, {"dashboardName": f"dashboard-{number}"})
+        start = time.monotonic()
+        with ThreadPoolExecutor() as pool:
+            is_live = pool.submit(_live_after, context.lab, f"dashboard-{number}.localhost", start)
             same.run()
-            seconds[same.name].append(time.monotonic() - start)
-            configure(self.config_file, {"dashboardName": f"dashboard-{number}"})
-            start = time.monotonic()
-            with ThreadPoolExecutor() as pool:
-                is_live = pool.submit(self._live_after, f"dashboard-{number}.localhost", start)
-                same.run()
-                seconds[done].append(time.monotonic() - start)
-                seconds[live].append(is_live.result())
-        return seconds
+            seconds[done].append(time.monotonic() - start)
+            seconds[live].append(is_live.result())
+    return seconds
 
-    def _live_after(self, host: str, start: float) -> float:
-        """Return the seconds from `start` until Caddy's login answers for a name."""
-        client = client_of(ingress_request(self.lab.master.address))
-        while time.monotonic() - start < LIVE_SECONDS:
-            with suppress(OSError):
-                if client.get(host, "/status", {}).status == HTTPStatus.UNAUTHORIZED:
-                    return time.monotonic() - start
-            time.sleep(PAUSE_SECONDS)
-        raise TimeoutError(f"{host} is not served within {LIVE_SECONDS} s")
+
+def _live_after(lab: Lab, host: str, start: float) -> float:
+    """Return the seconds from `start` until Caddy's login answers for a name."""
+    client = client_of(ingress_request(lab.master.address))
+    while time.monotonic() - start < LIVE_SECONDS:
+        with suppress(OSError):
+            if client.get(host, "/status", {}).status == HTTPStatus.UNAUTHORIZED:
+                return time.monotonic() - start
+        time.sleep(PAUSE_SECONDS)
+    raise TimeoutError(f"{host} is not served within {LIVE_SECONDS} s")
 
 
 def ingress_request(address: str) -> IngressRequest:

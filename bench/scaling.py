@@ -7,10 +7,9 @@ from contextlib import closing
 from typing import Any
 
 import docker
-import yaml
 
 from bench.arms import succeed
-from bench.context import Context, wait_until_empty
+from bench.context import Context, configure
 from bench.under_computation import under_computation
 
 FEW, MANY = 4, 16
@@ -25,14 +24,10 @@ Service = Any  # docker is typed in part only
 
 def scaling(context: Context, rounds: int) -> Iterator[str]:
     """Yield the tables; the arm without the preload shows no times and has one round."""
-    wait_until_empty(context.lab)
-    configure(context, FEW)
-    try:
-        succeed(context.runner, "up")
+    _resize(context, FEW)
+    with context.deployed(context.stacks[-1]):
         grown, shrunk, kept = zip(*(_there_and_back(context) for _ in range(rounds)), strict=True)
         bare = _without_preload(context)
-    finally:
-        succeed(context.runner, "destroy")
     proven = [_row(f"{FEW} to {MANY} workers", grown), _row(f"{MANY} to {FEW} workers", shrunk)]
     head = f"{f'Seconds to a proven cluster, {context.runner.name}':48}{'min':>7}{'max':>7}"
     work = [_lost("with the preload", losses) for losses in kept]
@@ -40,12 +35,8 @@ def scaling(context: Context, rounds: int) -> Iterator[str]:
     yield "\n".join([LOST_HEAD, *work, _lost("without it", bare)])
 
 
-def configure(context: Context, workers: int) -> None:
-    """Set the number of small workers in the stack's config."""
-    config = yaml.safe_load(context.config_file.read_text())
-    values = LIMITS | {"workers": workers, "extraPipPackages": []}
-    config["config"] |= {f"dask-swarm:{key}": value for key, value in values.items()}
-    context.config_file.write_text(yaml.safe_dump(config))
+def _resize(context: Context, workers: int) -> None:
+    configure(context.config_file, LIMITS | {"workers": workers})
 
 
 def _there_and_back(context: Context) -> tuple[float, float, Json]:
@@ -56,7 +47,7 @@ def _there_and_back(context: Context) -> tuple[float, float, Json]:
 
 
 def _seconds_to_proof(context: Context, workers: int) -> float:
-    configure(context, workers)
+    _resize(context, workers)
     start = time.monotonic()
     succeed(context.runner, "up")
     seconds = time.monotonic() - start

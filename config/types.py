@@ -549,3 +549,11 @@ def spell_memory(size: int) -> str:
         if size % factor == 0:
             return f"{size // factor}{unit}"
     return f"{size}B"
+
+
+def spell_size(number: int) -> str:
+    """Return bytes, rounded for a message: `1.5GiB`, `512MiB`, `3.4KiB`; nothing is `0MiB`."""
+    unit, factor = ("GiB", 2**30) if number >= 2**30 else ("MiB", 2**20)
+    if 0 < number < 2**20:
+        unit, factor = "KiB", 2**10
+    return f"{number / factor:.4g}{unit}"

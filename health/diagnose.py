@@ -17,7 +17,7 @@ from swarm.causes import (
     explain_start,
 )
 from swarm.nodes import Node, Task, hostname
-from swarm.snapshot import Snapshot, replicas
+from swarm.snapshot import Snapshot, replicas, works
 
 LOG_LINES = 5
 READ_LINES = 30  # a cause may be further up
@@ -72,13 +72,13 @@ def missing_slots(now: Snapshot, name: str, unknown: Iterable[str] = ()) -> list
     current, every = _by_slot(now.current(name)), _by_slot(now.tasks_of(name))
     slots = current.keys() | set(range(1, replicas(now.services[name]) + 1))
 
-    def works(tasks: Iterable[Task]) -> bool:
-        return any(_works(task) and task["ID"] not in unknown for task in tasks)
+    def have_working(tasks: Iterable[Task]) -> bool:
+        return any(works(task) and task["ID"] not in unknown for task in tasks)
 
     return [
-        _missing_slot(f"{name}.{slot}", current[slot], kept=works(every[slot]))
+        _missing_slot(f"{name}.{slot}", current[slot], kept=have_working(every[slot]))
         for slot in sorted(slots)
-        if not works(current[slot])
+        if not have_working(current[slot])
     ]
 
 
@@ -103,10 +103,6 @@ def _by_slot(tasks: Iterable[Task]) -> dict[int, list[Task]]:
 
 def _state(task: Task) -> str:
     return str(task["Status"]["State"])
-
-
-def _works(task: Task) -> bool:
-    return (_state(task), task["DesiredState"]) == ("running", "running")
 
 
 def unrecoverable(now: Snapshot, names: Iterable[str], nodes: Sequence[Node] = ()) -> str | None:
@@ -208,7 +204,7 @@ def _silence(slots: Sequence[MissingSlot], evidence: Evidence) -> Cause | None:
     services = {
         slot.task["ServiceID"] for slot in slots if slot.task and slot.task["ID"] in unknown
     }
-    running = [t for t in evidence.now.tasks if t["ServiceID"] in services and _works(t)]
+    running = [t for t in evidence.now.tasks if t["ServiceID"] in services and works(t)]
     heard = {task["NodeID"] for task in running if task["ID"] not in unknown}
     silent = [
         hostname(node)

@@ -24,6 +24,7 @@ from swarm.snapshot import (
     rolled_back_since,
     spec_hash,
     update_of,
+    works,
 )
 
 
@@ -160,9 +161,7 @@ def _name(service: Service) -> str:
 
 
 def _missing(now: Snapshot, service: Service) -> str:
-    tasks = now.current(_name(service))
-    states = [(task["Status"]["State"], task["DesiredState"]) for task in tasks]
-    count, wanted = states.count(("running", "running")), replicas(service)
+    count, wanted = sum(map(works, now.current(_name(service)))), replicas(service)
     return "" if count >= wanted else f"{count} of {wanted} tasks of {_name(service)} run again"
 
 

@@ -23,7 +23,7 @@ from health.diagnose import report
 from health.evidence import collect_evidence
 from health.job import Container, ProbeService
 from health.launch import carry_out
-from health.probe.versions import COMPARED
+from health.probe.versions import differences
 from health.reaper import reaper
 from health.timing import TIMING, Deadline, Timing
 from health.watch import Observer
@@ -138,18 +138,19 @@ class _Check:
 
     def images(self, rounds: Sequence[Sequence[str]]) -> Versions:
         """Return the common versions of the images; raises `UnfitError` if they differ."""
-        found: dict[str, Versions] = {}
+        different: dict[str, str] = {}
         for packages in rounds:
-            found = self._installed(packages)
-            if not differences(found):
-                versions = dict(next(iter(found.values())))
-                self._progress.log(f"both images have {spell(versions)}{self._running()}")
+            found = self._ask_versions(packages)
+            different = differences(found)
+            if not different:
+                versions = next(iter(found.values()))
+                self._progress.log(f"both images have {spell(versions)}{self._running_versions()}")
                 return versions
-        if found:
-            raise UnfitError(mismatch(self._request, found))
+        if different:
+            raise UnfitError(mismatch(self._request, different))
         return {}
 
-    def _installed(self, packages: Sequence[str]) -> dict[str, Versions]:
+    def _ask_versions(self, packages: Sequence[str]) -> dict[str, Versions]:
         request = self._request
         secrets = self._pip_config() if packages else []
         containers = {
@@ -176,7 +177,7 @@ class _Check:
         spec = service["Spec"]["TaskTemplate"]["ContainerSpec"] if service else {}
         return [s for s in spec.get("Secrets") or [] if s["File"]["Name"] == PIP_CONFIG]
 
-    def _running(self) -> str:
+    def _running_versions(self) -> str:
         """Return the versions at the cluster's last proof, for a message."""
         cluster = cluster_of(self._request.scheduler)
         record = newest(self._manager.configs(record_name(cluster)), cluster)
@@ -266,18 +267,11 @@ def _result(probe: ProbeService) -> Any:  # noqa: ANN401  as the probe's program
     return outcome["proof"]
 
 
-def differences(found: Mapping[str, Versions]) -> list[str]:
-    """Return the packages of `COMPARED` with several versions; `found` is by config key."""
-    return [p for p in COMPARED if len({versions.get(p) for versions in found.values()}) > 1]
-
-
-def mismatch(request: UpgradeRequest, found: Mapping[str, Versions]) -> str:
-    """Return the message about images that do not fit together."""
+def mismatch(request: UpgradeRequest, different: Mapping[str, str]) -> str:
+    """Return the message about images with `different` versions, as `differences` lists them."""
     keys = " and ".join(request.changed)
     lines = [f"{keys}: the images have different versions. {UNCHANGED}"]
-    for package in differences(found):
-        listed = [f"{v.get(package, 'none')} in {key}" for key, v in found.items()]
-        lines.append(f"  {package}: {', '.join(listed)}")
+    lines += [f"  {package}: {listed}" for package, listed in different.items()]
     lines += [f"  {key} is {image}" for key, image in request.images.items()]
     return "\n".join(
         [

@@ -40,7 +40,7 @@ class Watch:
         self._rollback = Rollback(
             start=self._observer.start,
             declared=request.services,
-            proven=_proven(manager, request.cluster),
+            proven=_proven_hashes(manager, request.cluster),
             since=manager.clock() - progress.elapsed - timing.lead,
         )
         self._deadline = deadline
@@ -214,7 +214,7 @@ class Observer:
         return self._manager.nodes()
 
 
-def _proven(manager: Manager, cluster: str) -> dict[str, str]:
+def _proven_hashes(manager: Manager, cluster: str) -> dict[str, str]:
     return proven_hashes(newest(manager.configs(record_name(cluster)), cluster))
 
 

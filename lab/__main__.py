@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # After `su`, root's PATH is the user's and lacks the tools of the system.
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     try:
-        chosen.run(chosen)
+        chosen.run()
     except RefusedError as error:
         say(str(error))
         return 2
@@ -78,43 +78,43 @@ def _the_lab() -> Iterator[Lab]:
         yield chosen
 
 
-def _up(_: argparse.Namespace) -> None:
+def _up() -> None:
     """Bring up what is missing of the lab, images included."""
     with _the_lab() as chosen:
         cluster.up(chosen)
         say(f"up: export DOCKER_HOST={chosen.docker_host}")
 
 
-def _down(_: argparse.Namespace) -> None:
+def _down() -> None:
     """Remove every trace of the lab."""
     with _the_lab() as chosen:
         cluster.down(chosen)
         say("down: nothing is left")
 
 
-def _status(_: argparse.Namespace) -> None:
+def _status() -> None:
     """Print the state of the nodes."""
     _check_machine()
     cluster.check(chosen_lab())
 
 
-def _env(_: argparse.Namespace) -> None:
+def _env() -> None:
     """Print the shell command that points a Docker client at the lab."""
     print(f"export DOCKER_HOST={chosen_lab().docker_host}")
 
 
-def _image(_: argparse.Namespace) -> None:
+def _image() -> None:
     """Build the images if they changed and put them on the nodes."""
     with _the_lab() as chosen:
         cluster.provide_images(chosen)
 
 
-def _ready(chosen: argparse.Namespace) -> None:
+def _ready() -> None:
     """Make the engine of this machine ready for the dev stack, or bring up the lab."""
     manager = _dev_manager()
     if manager.startswith(("ssh://", "tcp://")):
         return  # on another machine: not to be touched
-    address = _ready_here(chosen)
+    address = _ready_here()
     if not manager:
         single.link_socket(address)
 
@@ -124,23 +124,23 @@ def _dev_manager() -> str:
     return str(dev_config().get("dask-swarm:dockerHost", ""))
 
 
-def _ready_here(chosen: argparse.Namespace) -> str:
+def _ready_here() -> str:
     this_lab = chosen_lab()
     address = None if answers(this_lab.docker_host) else single.find_engine()
     if address is None:
-        _up(chosen)
+        _up()
         return this_lab.docker_host
     with only_one(this_lab.directory):
         single.prepare(address, this_lab.registry)
     return address
 
 
-def _lock(_: argparse.Namespace) -> None:
+def _lock() -> None:
     """Renew all locked requirements, with hashes."""
     context.renew_locks()
 
 
-_COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+_COMMANDS: dict[str, Callable[[], None]] = {
     "up": _up,
     "down": _down,
     "status": _status,

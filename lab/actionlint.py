@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from shutil import which
 
-from lab.golang import built
+from lab.golang import ensure_program
 from lab.shell import LabError, say
 
 VERSION = "1.7.12"
@@ -18,7 +18,7 @@ _MODULE = "github.com/rhysd/actionlint/cmd/actionlint"
 def main() -> int:
     """Print the findings; return 0 when there are none, else 1."""
     try:
-        actionlint = built("actionlint", _MODULE, VERSION)
+        actionlint = ensure_program("actionlint", _MODULE, VERSION)
     except LabError as error:
         say(str(error))
         return 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from shutil import which
 
 from lab import debian
-from lab.golang import PLACE, built
+from lab.golang import PLACE, ensure_program
 from lab.shell import LabError, only_one, run, say
 
 VERSION = "2.11.9"
@@ -24,10 +24,10 @@ def find_caddy() -> Path:
     on_path = which("caddy")
     if on_path and is_current(run([on_path, "version"])):
         return Path(on_path)
-    return packaged_caddy() or built_caddy()
+    return fetch_caddy() or build_caddy()
 
 
-def packaged_caddy() -> Path | None:
+def fetch_caddy() -> Path | None:
     """Return the program of Debian's package, which needs glibc 2.34 or newer; None without it."""
     place = PLACE / "caddy-debian"
     place.parent.mkdir(exist_ok=True)
@@ -43,9 +43,9 @@ def packaged_caddy() -> Path | None:
     return None
 
 
-def built_caddy() -> Path:
+def build_caddy() -> Path:
     """Return a build of `VERSION`, which needs no library and so runs in any image."""
-    return built("caddy", _MODULE, VERSION)
+    return ensure_program("caddy", _MODULE, VERSION)
 
 
 def is_current(printed: str) -> bool:

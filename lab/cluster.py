@@ -11,7 +11,7 @@ from requests.exceptions import RequestException
 from lab import network, processes, single, swarm
 from lab.debian import BASE, ensure_base, ensure_engine, ensure_packages, let_services_start
 from lab.engine import connect, start_engines
-from lab.images import STEP_SECONDS, Image, copy, is_pulled, publish, pull, wanted
+from lab.images import STEP_SECONDS, Image, copy, current_images, is_pulled, publish, pull
 from lab.layout import STATE, Lab, Node
 from lab.services import start_services
 from lab.shell import LabError, only_one, run, say, step
@@ -24,7 +24,7 @@ def up(lab: Lab) -> None:
     """Bring up what is missing; `LabError` says what failed."""
     ensure_packages()
     with step("three nodes"):
-        raise_nodes(lab)
+        ensure_nodes(lab)
     provide_images(lab)
 
 
@@ -42,9 +42,9 @@ def down(lab: Lab) -> None:
 
 def provide_images(lab: Lab) -> None:
     """Build what changed, and have every node pull what it lacks; `LabError` if that fails."""
-    if not network.is_raised(lab):
+    if not network.is_complete(lab):
         raise LabError("the lab is not up. Run `python -m lab up`, which provides the images too")
-    images = wanted(lab.registry, BASE)
+    images = current_images(lab.registry, BASE)
     if any(not image.published() for image in images):
         # One lab at a time: a second lab takes what the usual lab has built.
         with only_one(STATE / "dask-swarm-images"):
@@ -55,7 +55,7 @@ def provide_images(lab: Lab) -> None:
 
 def check(lab: Lab) -> None:
     """Print the state of the nodes; `LabError` when a node is not ready for a deployment."""
-    images = wanted(lab.registry, BASE)
+    images = current_images(lab.registry, BASE)
     states = {node: _state(node, images) for node in lab.nodes}
     print(f"manager {lab.docker_host}, registry {lab.registry}")
     for node, state in states.items():
@@ -94,10 +94,10 @@ def _pull(node: Node, images: Sequence[Image]) -> None:
                 say(f"{node.name} has pulled {image.reference}")
 
 
-def raise_nodes(lab: Lab) -> None:
+def ensure_nodes(lab: Lab) -> None:
     """Start what is down: network, engines, services and Swarm; `LabError` says what failed."""
     _load_modules()
-    network.raise_network(lab)
+    network.ensure_network(lab)
     if lab.engine:
         ensure_engine(lab.debian)
     start_engines(lab.nodes, dns=[lab.name_server])

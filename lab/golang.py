@@ -18,7 +18,7 @@ _INSTALLED = "/usr/local/go/bin/go"  # where Go's own installer puts it, often n
 _BUILD_SECONDS = 1200
 
 
-def built(name: str, module: str, version: str) -> Path:
+def ensure_program(name: str, module: str, version: str) -> Path:
     """Return the program `name`; builds it from `module` at `version` the first time.
 
     Raises `LabError` when it cannot be built.

@@ -55,7 +55,7 @@ class Image:
         return digests.pop() if len(digests) == 1 else None
 
 
-def wanted(host: str, base: str) -> list[Image]:
+def current_images(host: str, base: str) -> list[Image]:
     """The images as the files in images/ describe them now, for the registry at `host:port`."""
     version, content = context.dask_version(), context.content_hash(base)
     dask_images = [
@@ -127,7 +127,7 @@ def _provide_caddy(engine: "docker.APIClient", image: Image, base: str) -> None:
     official = f"{CADDY}:{caddy.VERSION}"
     program = None
     if base == BASE:  # made from packages: no public registry is within reach
-        program = caddy.packaged_caddy()
+        program = caddy.fetch_caddy()
     else:
         try:
             follow(engine.pull(CADDY, caddy.VERSION, stream=True, decode=True), official)
@@ -136,7 +136,7 @@ def _provide_caddy(engine: "docker.APIClient", image: Image, base: str) -> None:
         else:
             engine.tag(official, image.name, image.version)
             return
-    _build(engine, image, base, context.caddy_archive(program or caddy.built_caddy()))
+    _build(engine, image, base, context.caddy_archive(program or caddy.build_caddy()))
 
 
 def _build(engine: "docker.APIClient", image: Image, base: str, archive: io.BytesIO) -> None:

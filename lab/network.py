@@ -15,7 +15,7 @@ _BRIDGE = "bridge"
 _MOUNTS = 64  # one above the other, where `ip` was interrupted or ran in several labs
 
 
-def raise_network(lab: Lab) -> None:
+def ensure_network(lab: Lab) -> None:
     """Make what is missing of the lab's network.
 
     Programs keep the namespace they were started in: where it is lost, they are ended.
@@ -46,7 +46,7 @@ def set_link(lab: Lab, node: Node, *, up: bool) -> None:
     _ip("-n", lab.switch.name, "link set", node.name, "up" if up else "down")
 
 
-def is_raised(lab: Lab) -> bool:
+def is_complete(lab: Lab) -> bool:
     """Whether this machine and every node are on the lab's network."""
     return _machine_is_joined(lab) and all(_node_is_joined(node) for node in lab.nodes)
 

@@ -1,6 +1,5 @@
 """The rehearsal as a runner, where the Pulumi CLI cannot be had."""
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -8,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.rehearsal.state import state_file
+from lab.rehearsal.state import State, state_file
+from swarm.leftovers import PROVIDER
 from tools.runners import ROOT, Finished, call
 
 
@@ -28,34 +28,26 @@ class RehearsalRunner:
     def run(self, action: str, *options: str, capture: bool = False) -> Finished:
         """Run `action` by `lab.rehearsal`."""
         config = ["--config-file", str(self.config_file)] if self.config_file else []
-        return self._call([action, *config, *options], capture=capture)
+        program = [*self.wrapper, sys.executable, "-m", "lab.rehearsal"]
+        command = [*program, action, "--stack", self.stack, *config, *options]
+        return call(command, ROOT, os.environ, capture=capture)
 
     def outputs(self, *, secrets: bool = False) -> dict[str, Any]:
-        """Ask the rehearsal for the outputs."""
-        show = ["--show-secrets"] if secrets else []
-        done = self._call(["output", "--json", *show], capture=True)
-        done.check_returncode()
-        outputs: dict[str, Any] = json.loads(done.stdout)
-        return outputs
+        """Read the outputs from the rehearsal's state."""
+        return self._state.shown(secrets=secrets)
 
     def state(self) -> dict[str, Any]:
         """Return the rehearsal's resources and engines in the form of the engine's state."""
-        file = ROOT / state_file(self.stack)
-        made = json.loads(file.read_text())["resources"] if file.exists() else {}
-        hosts = {resource["host"] for resource in made.values()} - {""}
-        providers = [
-            {"type": "pulumi:providers:docker", "urn": "", "inputs": {"host": host}}
-            for host in hosts
-        ]
-        return {"resources": [*providers, *({**made[key], "urn": key} for key in made)]}
+        made = self._state.resources
+        hosts = {resource.host for resource in made.values()} - {""}
+        providers = [{"type": PROVIDER, "urn": "", "inputs": {"host": host}} for host in hosts]
+        return {"resources": [*providers, *({**vars(made[key]), "urn": key} for key in made)]}
 
-    def token_command(self) -> str:
+    def output_command(self, name: str) -> str:
         """Return the rehearsal's command."""
-        output = f"output notebook_token --show-secrets --stack {self.stack}"
+        output = f"output {name} --show-secrets --stack {self.stack}"
         return f".venv/bin/python -m lab.rehearsal {output}"
 
-    def _call(self, arguments: Sequence[str], *, capture: bool) -> Finished:
-        action, *options = arguments
-        program = [*self.wrapper, sys.executable, "-m", "lab.rehearsal"]
-        command = [*program, action, "--stack", self.stack, *options]
-        return call(command, ROOT, os.environ, capture=capture)
+    @property
+    def _state(self) -> State:
+        return State(ROOT / state_file(self.stack))

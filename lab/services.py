@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import portal, processes, registry
-from lab.layout import Lab, Node
+from lab.layout import Lab
 
 PORTAL_PORT = 9091
 _DNSMASQ = ("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file",
@@ -46,7 +46,11 @@ def start_services(lab: Lab) -> None:
     """Start the services that are missing; `LabError` when one does not listen within 20 s."""
     for directory in (lab.registry_directory, *(node.directory for node in lab.nodes)):
         directory.mkdir(parents=True, exist_ok=True)
-    services = [_name_server(lab), _own_registry(lab), *(_registry(lab, n) for n in lab.nodes)]
+    services = [
+        _name_server(lab),
+        _registry(lab, "this machine", lab.registry_directory, lab.cgroup),
+        *(_registry(lab, n.name, n.directory, n.cgroup, n.inside) for n in lab.nodes),
+    ]
     started = [(service, service.start()) for service in services if not service.listens()]
     for service, daemon in started:
         daemon.wait(service.listens, seconds=20)
@@ -96,16 +100,8 @@ def _name_server(lab: Lab) -> _Service:
     )
 
 
-def _own_registry(lab: Lab) -> _Service:
-    return _registry_in(lab, lab.registry_directory, "this machine", [], lab.cgroup)
-
-
-def _registry(lab: Lab, node: Node) -> _Service:
-    return _registry_in(lab, node.directory, node.name, node.inside, node.cgroup)
-
-
-def _registry_in(
-    lab: Lab, directory: Path, name: str, inside: Sequence[str], cgroup: str
+def _registry(
+    lab: Lab, name: str, directory: Path, cgroup: str, inside: Sequence[str] = ()
 ) -> _Service:
     config = directory / "registry.yml"
     storage = lab.registry_directory / "storage"

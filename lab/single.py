@@ -18,7 +18,7 @@ from requests.exceptions import RequestException
 from lab import context, registry, swarm
 from lab.debian import ensure_base, ensure_packages
 from lab.engine import answers, connect
-from lab.images import STEP_SECONDS, is_pulled, publish, pull, wanted
+from lab.images import STEP_SECONDS, current_images, is_pulled, publish, pull
 from lab.shell import LabError, say
 
 _USUAL = Path("/var/run/docker.sock")
@@ -144,7 +144,7 @@ def _is_within_reach(engine: "docker.APIClient", address: str, reference: str) -
 
 
 def _ensure_images(engine: "docker.APIClient", host: str, base: str) -> None:
-    images = wanted(host, base)
+    images = current_images(host, base)
     publish(engine, [image for image in images if not image.published()], base)
     for image in images:
         if not is_pulled(engine, image):

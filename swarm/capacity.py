@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from config.problems import Problem, set_command
-from config.types import PLATFORMS
+from config.types import PLATFORMS, spell_size
 from config.workloads import ResourceLimit, Workload
-from swarm.causes import spell_room, spell_size, unmatched
+from swarm.causes import unmatched
 from swarm.nodes import (
     Node,
     Task,
@@ -21,6 +21,7 @@ from swarm.nodes import (
     missing_label,
     resources,
     spell_platform,
+    spell_room,
     spell_state,
     usable,
 )
@@ -107,14 +108,15 @@ def _oversized(workload: Workload, fit: Iterable[Node]) -> Problem | None:
 
     Swarm compares reservations only. Then the engine refuses the CPUs, and Dask the memory.
     """
-    for node in sorted(fit, key=hostname):
+    for node in sorted(fit, key=hostname) if workload.runs_workers else ():
         cpus, memory = size = resources(node["Description"].get("Resources"))
-        sizes = (
+        if not _room(workload.reservation, size):
+            continue
+        for key, limit, most, spell in (
             ("workerCpus", workload.limit.nano_cpus, cpus, _spell_cpus),
             ("workerMemory", workload.limit.memory_bytes, memory, _spell_memory),
-        )
-        for key, limit, most, spell in sizes if _room(workload.reservation, size) else ():
-            if workload.runs_workers and limit > most:
+        ):
+            if limit > most:
                 return Problem(
                     key=key,
                     found=f"{spell(limit)}, but {hostname(node)} has {spell(most)}",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from config.types import spell_size
 from swarm.nodes import (
     Node,
     Task,
@@ -22,6 +23,7 @@ from swarm.nodes import (
     platforms_of,
     resources,
     spell_platform,
+    spell_room,
     spell_state,
     usable,
 )
@@ -124,20 +126,6 @@ def waits_for_node(task: Task, context: Context) -> bool:
     """Return whether a task has no node because a node that could take it is not available."""
     is_pending = (task["DesiredState"], task["Status"]["State"]) == ("running", "pending")
     return is_pending and bool(re.search(UNAVAILABLE, error_of(task)) and context.away)
-
-
-def spell_size(number: int) -> str:
-    """Return bytes as `1GiB`, `1.5GiB`, `512MiB` or `3.4KiB`; nothing is `0MiB`."""
-    unit, factor = ("GiB", 2**30) if number >= 2**30 else ("MiB", 2**20)
-    if 0 < number < 2**20:
-        unit, factor = "KiB", 2**10
-    return f"{number / factor:.4g}{unit}"
-
-
-def spell_room(node: Node, left: tuple[int, int]) -> str:
-    """Return a node's unreserved CPUs (`left` has billionths) and memory (bytes) for a message."""
-    cpus, memory = (max(amount, 0) for amount in left)
-    return f"{hostname(node)} has {cpus / 1e9:.4g} CPU and {spell_size(memory)} unreserved"
 
 
 def _unmatched(_: re.Match[str], context: Context) -> Cause:

@@ -10,7 +10,7 @@ from config.problems import Problem, set_command
 from config.settings import Settings
 from config.workloads import caddy, workloads
 from swarm.manager import cluster_of
-from swarm.networks import services_on
+from swarm.networks import Network, services_on
 from swarm.nodes import Node, Task, fits, hostname, usable
 from swarm.snapshot import Service, declared_hash
 
@@ -18,15 +18,18 @@ CADDY_PORTS = (80, 443)
 
 
 def shared_network(
-    services: Iterable[Service], settings: Settings, network_ids: Iterable[str]
+    networks: Iterable[Network], services: Iterable[Service], settings: Settings
 ) -> Problem | None:
     """Return the problem of the network of an existing Caddy that another cluster is on too.
 
     All services on a network reach each other, so each cluster has a network with Caddy.
     """
+    if settings.caddy.mode != "external":
+        return None
     cluster, network = settings.cluster.name, settings.caddy.network
+    ids = [known["Id"] for known in networks if known["Name"] == network]
     labelled = [service for service in services if declared_hash(service)]
-    names = chain.from_iterable(services_on(labelled, identifier) for identifier in network_ids)
+    names = chain.from_iterable(services_on(labelled, identifier) for identifier in ids)
     if not (others := {cluster_of(name) for name in names} - {cluster}):
         return None
     new = f"{cluster}-caddy-network"

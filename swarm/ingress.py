@@ -4,17 +4,14 @@ Owns what must hold before one Caddy, or one network of Caddy, takes the place o
 stack creates and removes the network of a managed Caddy, and leaves every other network as it is.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 from config import workloads
 from config.problems import Problem, set_command
 from config.settings import Settings
-from swarm.networks import OWNER_LABEL, leave_commands, services_on
+from swarm.networks import Network, is_labelled, leave_commands, services_on
 from swarm.nodes import Task
-
-Network = Mapping[str, Any]
-Service = Mapping[str, Any]
+from swarm.snapshot import Service
 
 
 def problems(
@@ -43,8 +40,7 @@ def _check_network(
     mode, name = settings.caddy.mode, network["Name"]
     is_wanted = name == settings.caddy.network and network["Scope"] == "swarm"
     # An `up` that failed half-way may have left the network without Caddy.
-    is_labelled = OWNER_LABEL in (network.get("Labels") or {})
-    is_own = own[0] in users or (is_labelled and {*users} <= {*own})
+    is_own = own[0] in users or (is_labelled(network) and {*users} <= {*own})
     if is_wanted and mode == "managed":
         if not is_own:
             yield _taken(name)

@@ -16,9 +16,11 @@ from swarm.shutdown import end_tasks
 
 COMMAND = "command:local:Command"
 SERVICE = "docker:index/service:Service"
+NETWORK = "docker:index/network:Network"
+PROVIDER = "pulumi:providers:docker"
 KINDS = {
     SERVICE: "service",
-    "docker:index/network:Network": "network",
+    NETWORK: "network",
     "docker:index/serviceConfig:ServiceConfig": "config",
     "docker:index/secret:Secret": "secret",
 }
@@ -80,7 +82,7 @@ def services_without_shutdown(state: State) -> list[str]:
 
 def hosts(state: State) -> set[str]:
     """Return the addresses of the managers where the state's resources are."""
-    providers = [r for r in resources(state) if r["type"] == "pulumi:providers:docker"]
+    providers = [r for r in resources(state) if r["type"] == PROVIDER]
     return {provider["inputs"]["host"] for provider in providers if "host" in provider["inputs"]}
 
 
@@ -105,7 +107,7 @@ def _named(
 ) -> Iterator[Leftover]:
     for obj in unknown:
         name, labels = _spec(obj)["Name"], _spec(obj).get("Labels") or {}
-        same = [_labels(inputs) for inputs in created if inputs.get("name") == name]
+        same = [labels_of(inputs) for inputs in created if inputs.get("name") == name]
         if same:
             is_own = any(_is_same(kind, declared, labels) for declared in same)
             yield _leftover(kind, obj, is_own=is_own)
@@ -137,7 +139,8 @@ def _id(obj: Object) -> str:
     return str(obj.get("ID") or obj["Id"])
 
 
-def _labels(inputs: Mapping[str, Any]) -> dict[str, str]:
+def labels_of(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels in the inputs of a service or a network."""
     return {entry["label"]: entry["value"] for entry in inputs.get("labels") or []}
 
 

@@ -128,13 +128,12 @@ def check(known: Networks, settings: NetworkSettings, own: Iterable[str]) -> Ite
             yield from _check_new_range(known, settings)
         return
     users = services_on(known.services, existing["Id"])
-    is_labelled = _is_labelled(existing)
-    if settings.mode == "external":
-        yield from (
-            [_created_by_a_stack(known.name)] if is_labelled else _check_external_range(known)
-        )
+    if settings.mode == "external" and is_labelled(existing):
+        yield _created_by_a_stack(known.name)
+    elif settings.mode == "external":
+        yield from _check_external_range(known)
     # Adopted networks have no label; only the services show that they are the stack's.
-    elif not is_labelled and not {*users} & {*own}:
+    elif not is_labelled(existing) and not {*users} & {*own}:
         yield _made_by_hand(known.name)
     elif changes(existing, settings):
         if foreign := [name for name in users if name not in {*own}]:
@@ -179,13 +178,14 @@ def changes(network: Network, settings: NetworkSettings) -> list[str]:
         "networkEncrypted": str(ENCRYPTED_OPTION in options).lower(),
     }
     wanted = now | ({"networkSubnet": settings.subnet} if settings.subnet else {})
-    if _is_labelled(network) or settings.options:
+    if is_labelled(network) or settings.options:
         encrypted = str(settings.encrypted).lower()
         wanted |= {"networkMtu": str(settings.mtu), "networkEncrypted": encrypted}
     return [f"{key} {now[key]} becomes {wanted[key]}" for key in now if now[key] != wanted[key]]
 
 
-def _is_labelled(network: Network) -> bool:
+def is_labelled(network: Network) -> bool:
+    """Return whether a stack of this program has created a network."""
     return OWNER_LABEL in (network.get("Labels") or {})
 
 

@@ -4,6 +4,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from config.types import spell_size
+
 Node = Mapping[str, Any]
 Task = Mapping[str, Any]
 
@@ -66,6 +68,12 @@ def spell_state(node: Node) -> str:
     since = str(node.get("UpdatedAt") or "")[:16].replace("T", " ")
     state = f"{node['Status']['State']}, {node['Spec']['Availability']}"
     return f"{hostname(node)} is {state}" + (f" (since {since} UTC)" if since else "")
+
+
+def spell_room(node: Node, left: tuple[int, int]) -> str:
+    """Return a node's unreserved CPUs (`left` has billionths) and memory (bytes) for a message."""
+    cpus, memory = (max(amount, 0) for amount in left)
+    return f"{hostname(node)} has {cpus / 1e9:.4g} CPU and {spell_size(memory)} unreserved"
 
 
 def matches(node: Node, constraint: str) -> bool:

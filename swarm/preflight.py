@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import docker
@@ -26,7 +25,7 @@ from swarm.clusters import taken_ports
 from swarm.images import Pinned
 from swarm.networks import Networks
 from swarm.nodes import Node, Task, hostname, platform_constraints, resources
-from swarm.snapshot import Service, replicas
+from swarm.snapshot import Service, epoch_seconds, replicas
 
 OLDEST_API = "1.41"
 OLDEST_ENGINE = (20, 10)  # the first engine with that API
@@ -53,12 +52,11 @@ class Survey:
     clock: float
     nodes: Sequence[Node]
     tasks: Sequence[Task]
-    services: Mapping[str, str]  # id to name
     networks: Networks = field(default_factory=Networks)
 
     @property
-    def described(self) -> Sequence[Service]:
-        """The services as the API describes them."""
+    def services(self) -> Sequence[Service]:
+        """All services of the Swarm."""
         return self.networks.services
 
 
@@ -71,7 +69,7 @@ def survey(engine: "docker.APIClient", host: str, cluster: str = DEFAULT_CLUSTER
         raise ProblemError(problem)
     api: Any = engine  # the stubs leave most of its methods untyped
     try:
-        described, existing = api.services(), api.networks()
+        services, existing = api.services(), api.networks()
         nodes, tasks = api.nodes(), api.tasks(filters={"desired-state": "running"})
     except APIError as error:
         raise ProblemError(_no_answer(host, str(error.explanation or error))) from None
@@ -81,8 +79,7 @@ def survey(engine: "docker.APIClient", host: str, cluster: str = DEFAULT_CLUSTER
         clock=clock_difference(info.get("SystemTime") or "", asked, answered),
         nodes=nodes,
         tasks=tasks,
-        networks=Networks.of(network_name(cluster), info, existing, described, nodes),
-        services={service["ID"]: str(service["Spec"]["Name"]) for service in described},
+        networks=Networks.of(network_name(cluster), info, existing, services, nodes),
     )
 
 
@@ -129,15 +126,12 @@ def _no_answer(host: str, message: str) -> Problem:
 def clock_difference(manager_time: str, asked: float, answered: float) -> float:
     """Return by how many seconds a manager's clock is ahead, 0 if the delay may explain it.
 
-    `manager_time` is as in `GET /info`, with nanoseconds, or empty.
+    `manager_time` is as in `GET /info`, or empty.
     """
-    match = re.fullmatch(
-        r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)", manager_time
-    )
-    if match is None:
+    try:
+        seconds = epoch_seconds(manager_time)
+    except ValueError:
         return 0
-    moment = datetime.fromisoformat(match[1] + match[2].replace("Z", "+00:00"))
-    seconds = moment.astimezone(UTC).timestamp()
     return min(seconds - asked, 0) or max(seconds - answered, 0)
 
 
@@ -151,7 +145,7 @@ def problems(
         *_check_clock(manager),
         *networks.check(manager.networks, settings.network, own),
         *(problem for problem in _shortages(manager, settings) if problem not in waiting),
-        *filter(None, [taken_ports(manager.described, manager.tasks, manager.nodes, settings)]),
+        *filter(None, [taken_ports(manager.services, manager.tasks, manager.nodes, settings)]),
     ]
 
 
@@ -181,7 +175,7 @@ def waiting_workers(manager: Survey, settings: Settings, image: Pinned | None) -
 def deployed_workers(manager: Survey, settings: Settings) -> Service | None:
     """Return the workers' service, if the Swarm has it."""
     name = workers(settings).name
-    return next((s for s in manager.described if s["Spec"]["Name"] == name), None)
+    return next((s for s in manager.services if s["Spec"]["Name"] == name), None)
 
 
 def _is_deployed(service: Service, workload: Workload, image: str, rules: Sequence[str]) -> bool:
@@ -212,7 +206,8 @@ def _as_if_back(node: Node) -> Node:
 def _shortages(manager: Survey, settings: Settings) -> list[Problem]:
     stack = workloads(settings)
     names = {workload.name for workload in stack}
-    others = [t for t in manager.tasks if manager.services.get(t["ServiceID"]) not in names]
+    own = {service["ID"] for service in manager.services if service["Spec"]["Name"] in names}
+    others = [task for task in manager.tasks if task["ServiceID"] not in own]
     return shortages(stack, settings.cluster.platforms, manager.nodes, others)
 
 

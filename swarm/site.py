@@ -6,7 +6,7 @@ problems are reported together. Networks are attached by id because a name shows
 every refresh.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,8 +24,8 @@ from swarm.client import SshError, connect
 from swarm.networks import Network
 from swarm.nodes import Node, fits, usable
 from swarm.preflight import Survey
-from swarm.proof_record import newest, proven_versions
-from swarm.snapshot import declared_hash
+from swarm.proof_record import Config, newest, proven_versions
+from swarm.snapshot import Service, declared_hash
 
 LOOPBACK = "127.0.0.1"
 NO_ADDRESS = {"", "0.0.0.0", LOOPBACK}  # noqa: S104  the address of a node that has none
@@ -69,59 +69,44 @@ class Site:
 
 def find(settings: Settings) -> Site:
     """Ask the manager at `dockerHost`; raises `ConfigError` with every problem."""
-    problems: list[Problem] = []
+    refusals: list[Problem] = []
 
     def ask(question: Callable[[], _T]) -> _T | None:
         try:
             return question()
         except ProblemError as error:
-            problems.append(error.problem)
+            refusals.append(error.problem)
             return None
 
     cluster, all_images = settings.cluster, images.of_stack(settings)
     with _manager(cluster.docker_host, all_images.values()) as (engine, logins):
         manager = preflight.survey(engine, cluster.docker_host, cluster.name)
         needed_logins = registry.needed_logins(engine, all_images.values(), logins)
-        problems += ingress.problems(
-            manager.networks.networks, manager.described, manager.tasks, settings
-        )
         answers = {
             key: ask(partial(images.pin, engine, key, image, cluster.platforms))
             for key, image in all_images.items()
         }
-        caddy_network_id = ask(lambda: _caddy_network_id(settings, manager))
-        ask(lambda: _refuse_shared_network(settings, manager))
-        network_id = ask(lambda: _network_id(settings, manager))
-        others = [ask(partial(_other_network_id, n, manager)) for n in settings.network.others]
-        deployed = preflight.deployed_workers(manager, settings)
-        waiting = preflight.waiting_workers(manager, settings, answers["image"])
         configs = engine.configs()  # type: ignore[no-untyped-call]
-        drifted = drift.drifted(
-            configs,
-            manager.described,
-            cluster.name,
-            can_be_complete=not waiting,
-        )
-    problems[:0] = preflight.problems(manager, settings, waiting)
-    outage = networks.outage(manager.networks, settings.network)
+    caddy_network_id = ask(lambda: _caddy_network_id(settings, manager))
+    network_id = ask(lambda: _network_id(settings, manager))
+    others = [ask(partial(_other_network_id, name, manager)) for name in settings.network.others]
+    waiting = preflight.waiting_workers(manager, settings, answers["image"])
+    known, services = manager.networks.networks, manager.services
+    problems = [
+        *preflight.problems(manager, settings, waiting),
+        *ingress.problems(known, services, manager.tasks, settings),
+        *refusals,
+        *filter(None, [clusters.shared_network(known, services, settings)]),
+    ]
     if problems:
         raise _unfit(cluster.docker_host, problems)
     pinned = {key: image for key, image in answers.items() if image}
     image, notebook_image = pinned["image"], pinned["notebookImage"]
     caddy_image = pinned.get("caddyImage")
+    outage = networks.outage(manager.networks, settings.network)
     compared = {"image": image.reference, "notebookImage": notebook_image.reference}
-    changed = upgrades.changed_images(manager.described, cluster.name, compared)
-    versions = proven_versions(newest(configs, cluster.name))
-    scheduler = upgrades.replaces_scheduler(
-        manager.described, cluster.name, upgrades.scheduler_hash(settings)
-    )
-    lost = upgrades.warnings(
-        changed,
-        compared,
-        versions,
-        scheduler=scheduler,
-        idle_seconds=settings.health.idle_deadline,
-    )
+    changed, scheduler, lost = _losses(settings, services, configs, compared)
+    deployed = preflight.deployed_workers(manager, settings)
     return Site(
         image=image.reference,
         notebook_image=notebook_image.reference,
@@ -137,11 +122,34 @@ def find(settings: Settings) -> Site:
         replaces_scheduler=scheduler or bool(outage),
         changed_images=tuple(changed),
         ingress_addresses=ingress_addresses(manager.nodes, settings),
-        drifted=drifted,
+        drifted=drift.drifted(configs, services, cluster.name, can_be_complete=not waiting),
         held_hash=declared_hash(deployed) or "" if waiting and deployed else "",
         warnings=(*outage, *lost, *(f"{p.key}: {p.found}; fix: {p.fix}" for p in waiting)),
         logins=needed_logins,
     )
+
+
+def _losses(
+    settings: Settings,
+    services: Sequence[Service],
+    configs: Iterable[Config],
+    images: Mapping[str, str],
+) -> tuple[Mapping[str, str], bool, list[str]]:
+    """Return which images change, whether the scheduler is replaced, and the warnings.
+
+    `images` is config key to pinned image.
+    """
+    cluster = settings.cluster.name
+    changed = upgrades.changed_images(services, cluster, images)
+    scheduler = upgrades.replaces_scheduler(services, cluster, upgrades.scheduler_hash(settings))
+    warnings = upgrades.warnings(
+        changed,
+        images,
+        proven_versions(newest(configs, cluster)),
+        scheduler=scheduler,
+        idle_seconds=settings.health.idle_deadline,
+    )
+    return changed, scheduler, warnings
 
 
 def _unfit(host: str, problems: Sequence[Problem]) -> ConfigError:
@@ -182,19 +190,11 @@ def _caddy_network_id(settings: Settings, manager: Survey) -> str | None:
     if settings.caddy.mode != "external":
         return None
     name, service = settings.caddy.network, settings.caddy.service
-    outside = settings.installs_sites and service and service not in manager.services.values()
+    names = {known["Spec"]["Name"] for known in manager.services}
+    outside = settings.installs_sites and service and service not in names
     expected = "the network that Caddy is on, or caddyMode none"
     container = service if outside else ""
     return _choose_network(manager, "caddyNetwork", name, expected, container=container)
-
-
-def _refuse_shared_network(settings: Settings, manager: Survey) -> None:
-    if settings.caddy.mode != "external":
-        return
-    named = [n for n in manager.networks.networks if n["Name"] == settings.caddy.network]
-    ids = {network["Id"] for network in named}
-    if problem := clusters.shared_network(manager.described, settings, ids):
-        raise ProblemError(problem)
 
 
 def _network_id(settings: Settings, manager: Survey) -> str | None:

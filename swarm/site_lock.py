@@ -1,13 +1,13 @@
 """The record of a stack's Swarm, in a file beside the program, for offline previews.
 
-Owns the format of `recorded.<stack>.json` and, for each field of `Site`, the question that it
-answers. An answer counts only for the same question, so a new tag does not get the old digest. The
-file is for people and for version control: sorted, without secrets.
+Owns the format of `recorded.<stack>.json` and, for each field of `Site` that is recorded, the
+question that it answers. An answer counts only for the same question, so a new tag does not get
+the old digest. The file is for people and for version control: sorted, without secrets.
 """
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,8 @@ def _is_local(settings: Settings) -> bool:
     return settings.ingress is not None and settings.ingress.is_local
 
 
+# Other fields keep their defaults: offline, drift, the existing network and what runs cannot be
+# seen, and nothing is pulled, so the machine needs no login.
 FACTS: dict[str, Fact] = {
     "image": _image(lambda s: s.cluster.image),
     "notebook_image": _image(lambda s: s.cluster.notebook_image),
@@ -85,8 +87,6 @@ FACTS: dict[str, Fact] = {
         question=lambda s: s.caddy.network if s.caddy.mode == "external" else "",
         default=lambda s: NOT_RECORDED if s.caddy.mode == "external" else None,
     ),
-    # An offline preview pulls nothing, and its machine may have no login.
-    "logins": Fact(question=lambda _: "", default=lambda _: ()),
     "network_id": Fact(
         question=lambda s: network_name(s.cluster.name) if s.network.mode == "external" else "",
         default=lambda s: NOT_RECORDED if s.network.mode == "external" else None,
@@ -99,13 +99,6 @@ FACTS: dict[str, Fact] = {
         question=lambda s: ",".join(s.network.others),
         default=lambda s: (NOT_RECORDED,) * len(s.network.others),
     ),
-    # Offline, drift, the existing network and what runs cannot be seen.
-    "drifted": Fact(question=lambda _: "", default=lambda _: ""),
-    "held_hash": Fact(question=lambda _: "", default=lambda _: ""),
-    "replaces_network": Fact(question=lambda _: "", default=lambda _: False),
-    "replaces_scheduler": Fact(question=lambda _: "", default=lambda _: False),
-    "changed_images": Fact(question=lambda _: "", default=lambda _: ()),
-    "warnings": Fact(question=lambda _: "", default=lambda _: ()),
     "ingress_addresses": Fact(
         question=lambda s: ",".join(s.shared.control_placement) if _is_local(s) else "",
         default=lambda s: (LOOPBACK,) if _is_local(s) else (),
@@ -115,10 +108,10 @@ FACTS: dict[str, Fact] = {
 
 def record_of(settings: Settings, site: Site) -> dict[str, dict[str, Any]]:
     """Return the record of `site`: for each key the question and the answer."""
-    questions = {field.name: FACTS[field.name].question(settings) for field in fields(site)}
+    questions = {field: fact.question(settings) for field, fact in FACTS.items()}
     return {
-        _key(name): {"asked": question, "found": getattr(site, name)}
-        for name, question in sorted(questions.items())
+        _key(field): {"asked": question, "found": getattr(site, field)}
+        for field, question in sorted(questions.items())
         if question
     }
 

@@ -176,6 +176,11 @@ def epoch_seconds(timestamp: str) -> float:
     return datetime.fromisoformat(timestamp).timestamp()
 
 
+def works(task: Task) -> bool:
+    """Return whether a task runs, and is to run on."""
+    return (task["Status"]["State"], task["DesiredState"]) == ("running", "running")
+
+
 def replicas(service: Service) -> int:
     """Return how many tasks a service must have; a global service must have at least 1."""
     mode = service["Spec"]["Mode"]

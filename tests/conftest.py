@@ -3,8 +3,10 @@
 import asyncio
 import json
 import socket
+import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,20 @@ def wait_for(what, condition, seconds=60, pause=0.1):
         assert time.monotonic() < deadline, f"no {what} after {seconds} s"
         time.sleep(pause)
     return value
+
+
+@contextmanager
+def serving(handler, address="127.0.0.1"):
+    """Yield a server on a free port that answers by a handler and prints nothing."""
+    quiet = type("Quiet", (handler,), {"log_message": lambda *_: None})
+    with ThreadingHTTPServer((address, 0), quiet) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def free_port():

@@ -28,10 +28,10 @@ from requests.exceptions import RequestException
 from components.scheduler import ALIAS
 from config.names import network_name, service_name
 from swarm.client import connect
+from swarm.leftovers import PROVIDER
 from swarm.manager import manager_address
 
 ANSWER_SECONDS = 30
-PROVIDER = "pulumi:providers:docker"
 CLUSTER = "dask:swarm:DaskCluster"
 # Of a service on its cluster's own network. Other services and other networks have no aliases.
 ALIASES = {"scheduler": [ALIAS]}
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     host = manager_address()
     try:
-        planned = _planned(chosen.file)
+        planned = _read_plan(chosen.file)
         names = swarm_names(_cluster(planned)).values()
         with connect(host, seconds=ANSWER_SECONDS) as engine:
             existing = _find_existing(engine, names)
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _planned(file: Path) -> list[Entry]:
+def _read_plan(file: Path) -> list[Entry]:
     """Return every resource that the engine would create."""
     try:
         planned = list(json.loads(file.read_text(encoding="utf-8"))["resources"])

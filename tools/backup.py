@@ -16,13 +16,14 @@ from pathlib import Path
 from subprocess import CalledProcessError
 
 from config.names import network_name
+from config.types import spell_size
 from swarm import leftovers
-from swarm.causes import error_of, spell_size
+from swarm.causes import error_of
 from swarm.manager import MANAGER_ERRORS, Manager
-from swarm.nodes import Node, Task, can_run, hostname, usable
+from swarm.nodes import Node, can_run, hostname, usable
 from swarm.progress import Progress
 from swarm.shutdown import end_tasks, unfinished
-from swarm.snapshot import Service, Snapshot, replicas
+from swarm.snapshot import Service, replicas, works
 from tools import volume_agent
 from tools.runners import ROOT, Runner, say
 from tools.transfer import Agent, Place, Runtime, TransferError, agents
@@ -280,7 +281,7 @@ def _owner(manager: Manager, role: str, service: Service) -> Owner:
     mounts = template["ContainerSpec"]["Mounts"]
     (volume,) = [mount["Source"] for mount in mounts if mount.get("Source")]
     nodes = manager.nodes()
-    used = {task["NodeID"] for task in _running(manager.snapshot([name]))}
+    used = {task["NodeID"] for task in manager.snapshot([name]).tasks if works(task)}
     fit = [node for node in nodes if node["ID"] in used] or _fitting(service, nodes)
     if len(fit) != 1:
         raise TransferError(
@@ -289,11 +290,6 @@ def _owner(manager: Manager, role: str, service: Service) -> Owner:
             "node.hostname==<node>; make up"
         )
     return Owner(role=role, service=service, place=Place(volume=volume, node=fit[0]))
-
-
-def _running(now: Snapshot) -> list[Task]:
-    wanted = [task for task in now.tasks if task["DesiredState"] == "running"]
-    return [task for task in wanted if task["Status"]["State"] == "running"]
 
 
 def _fitting(service: Service, nodes: Sequence[Node]) -> list[Node]:
@@ -358,7 +354,7 @@ def _wait_until_running(manager: Manager, owners: Sequence[Owner], progress: Pro
     deadline = time.monotonic() + START_SECONDS
     while True:
         now = manager.snapshot([owner.name for owner in owners])
-        running = {task["ServiceID"] for task in _running(now)}
+        running = {task["ServiceID"] for task in now.tasks if works(task)}
         waiting = [owner.name for owner in owners if owner.service["ID"] not in running]
         if not waiting:
             return

@@ -6,13 +6,13 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pulumi.automation import CommandError
 
-from swarm.causes import spell_size
+from config.types import spell_size
 from swarm.offline import OFFLINE, RECORD
 from tools.recovery import RecoveryError, recover, unlock
 from tools.runners import CliMissingError, PulumiRunner, Runner, runner_for, say
@@ -22,31 +22,32 @@ COPIES = ("backup", "restore")
 DRIFT = ("--refresh", "--expect-no-changes", "--non-interactive")
 
 
-def summary(outputs: dict[str, Any], token_command: str) -> str:
-    """Return what a person wants to know after a deployment, from the stack's outputs."""
+def summary(outputs: dict[str, Any], command: Callable[[str], str]) -> str:
+    """Return what a person wants to know after a deployment, from the stack's outputs.
+
+    `command` returns the command that prints a secret output.
+    """
     health = outputs["health"]
     nodes = ", ".join(f"{node} {count}" for node, count in sorted(health["nodes"].items()))
     versions = ", ".join(f"{name} {health['versions'][name]}" for name in NAMED_VERSIONS)
     total = f"threads {health['threads']}, memory {health['memory_bytes'] / 2**30:.2f} GiB"
+    rows = [
+        ("ingress", _ingress(health)),
+        *(("not tried", busy) for busy in health.get("busy", ())),
+        ("work", "; ".join(_work(health))),
+        ("scheduler", outputs["scheduler_address"] + _certificates(health)),
+        ("dashboard", outputs["dashboard_url"]),
+        ("notebook", outputs["notebook_url"]),
+        ("prefect", outputs.get("prefect_url")),
+        ("token", command("notebook_token") if outputs.get("notebook_token") else ""),
+        ("login", outputs.get("login_user")),
+        ("password", command("login_password") if outputs.get("login_user") else ""),
+    ]
     lines = [
         f"Proven in {health['seconds']:.1f} s: workers {health['workers']}, {total}",
         f"  workers on {nodes}; {versions}",
-        f"  scheduler  {outputs['scheduler_address']}{_certificates(health)}",
-        f"  dashboard  {outputs['dashboard_url']}",
-        f"  notebook   {outputs['notebook_url']}",
+        *(f"  {name:11}{text}" for name, text in rows if text),
     ]
-    if outputs.get("prefect_url"):
-        lines.append(f"  prefect    {outputs['prefect_url']}")
-    if outputs.get("notebook_token"):
-        lines.append(f"  token      {token_command}")
-    if outputs.get("login_user"):
-        password = token_command.replace("notebook_token", "login_password")
-        lines += [f"  login      {outputs['login_user']}", f"  password   {password}"]
-    if work := _work(health):
-        lines.insert(2, f"  work       {'; '.join(work)}")
-    lines[2:2] = [f"  not tried  {busy}" for busy in health.get("busy", ())]
-    if front := health.get("front"):
-        lines.insert(2, f"  ingress    {_ingress(front)}")
     return "\n".join(lines)
 
 
@@ -70,7 +71,10 @@ def _work(health: dict[str, Any]) -> list[str]:
     return done
 
 
-def _ingress(front: dict[str, Any]) -> str:
+def _ingress(health: dict[str, Any]) -> str:
+    front = health.get("front")
+    if not front:
+        return ""
     opened = "opens with it" if front["login_tried"] else "not tried with it"
     if front["auth"] == "none":
         return "answers, open to this machine"
@@ -125,7 +129,7 @@ def deploy(runner: Runner, action: str, *, offline: bool = False) -> int:
         say(str(error))
         return 1
     if status == 0 and action == "up":
-        print(summary(runner.outputs(), runner.token_command()))
+        print(summary(runner.outputs(), runner.output_command))
     return status
 
 

@@ -71,8 +71,8 @@ class Runner(Protocol):
         Raises `CalledProcessError`.
         """
 
-    def token_command(self) -> str:
-        """Return the command that prints the notebook's token."""
+    def output_command(self, name: str) -> str:
+        """Return the command that prints an output, also a secret."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +120,10 @@ class PulumiRunner:
         state: dict[str, Any] = json.loads(done.stdout)["deployment"]
         return state
 
-    def token_command(self) -> str:
+    def output_command(self, name: str) -> str:
         """Return the CLI's own command, with what the stack's backend needs."""
         settings = "".join(f"{key}={shlex.quote(self.settings[key])} " for key in self.settings)
-        output = f"stack output notebook_token --show-secrets --stack {self.stack}"
+        output = f"stack output {name} --show-secrets --stack {self.stack}"
         return f"{settings}{self.cli.command} {output}"
 
     @property

@@ -212,7 +212,7 @@ def agents(
             for spec in specs:
                 manager.create(spec)
             created = True
-            container = _started(manager, [relay, *others], progress)
+            container = _wait_for_start(manager, [relay, *others], progress)
             with ExitStack() as connections:
                 yield [
                     Agent(connections.enter_context(closing(_connect(manager, container, order))))
@@ -343,7 +343,7 @@ def _reference(kind: Any, prefix: str, file: Mapping[str, Any]) -> Any:  # noqa:
     )
 
 
-def _started(manager: Manager, names: Sequence[str], progress: Progress) -> str:
+def _wait_for_start(manager: Manager, names: Sequence[str], progress: Progress) -> str:
     """Wait until all services run; return the id of the relay's container."""
     deadline = time.monotonic() + START_SECONDS
     while True:

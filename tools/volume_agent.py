@@ -237,7 +237,7 @@ def check(archive: Path) -> Json:
     try:
         with gzip.open(archive) as packed:
             with tarfile.open(fileobj=packed, mode="r|") as tar:
-                manifest = _checked(tar)
+                manifest = _read_manifest(tar)
             while packed.read(CHUNK):  # up to the checksum at its end
                 pass
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
@@ -249,7 +249,7 @@ def check(archive: Path) -> Json:
     return manifest
 
 
-def _checked(tar: tarfile.TarFile) -> Json:
+def _read_manifest(tar: tarfile.TarFile) -> Json:
     manifest: Json = {}
     checksums: dict[str, str] = {}
     types: dict[str, bytes] = {}
@@ -440,7 +440,7 @@ def serve(order: Json) -> None:
         signal.signal(number, _stop)
     signal.alarm(order["seconds"])
     with socket.create_server(("", order["port"])) as server:
-        connection = _admitted(server, order)
+        connection = _admit(server, order)
     with connection, connection.makefile("rwb") as stream:
         Agent(Path(order["folder"]), Channel(stream)).run()
 
@@ -451,7 +451,7 @@ def _stop(*_: object) -> None:
     sys.exit("stopped")
 
 
-def _admitted(server: socket.socket, order: Json) -> socket.socket:
+def _admit(server: socket.socket, order: Json) -> socket.socket:
     while True:
         connection, _ = server.accept()
         connection.settimeout(TOKEN_SECONDS)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from . import UnprovenError
-from .busy import explain, wait
+from .busy import failure, wait
 from .members import WorkerError
 from .messages import ObjectStore, say
 from .tasks import RESULT_SECONDS, Client, submit
@@ -35,6 +35,7 @@ FIXES = {
     "SSL validation": "check s3Endpoint, and set s3CaBundle to the authority of its certificate",
     "endpoint": "check s3Endpoint, and that the workers' nodes reach it",
     "no answer": "check s3Endpoint, and that the workers' nodes reach it",
+    "no result": "check s3Endpoint, and that the workers' nodes reach it",
 }
 DEFAULT_FIX = "check s3Endpoint, s3Region, s3PathStyle, s3AccessKey, s3SecretKey and s3Bucket"
 
@@ -88,11 +89,8 @@ def step(
         if not answer["error"]:
             return int(answer["checksum"])
         error = answer["error"]
-    elif future.status == "error":
-        error = repr(future.exception(RESULT_SECONDS))
     else:
-        why = explain(client, worker, future.key)
-        error = f"no answer from the worker after {STEP_SECONDS} s ({why})"
+        error = failure(client, worker, future, STEP_SECONDS)
     what = f"{worker} could not {action} s3://{path} at {server(store)}"
     raise WorkerError(f"{what}: {error}; {fix(error)}")
 

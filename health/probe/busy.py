@@ -11,7 +11,7 @@ from concurrent.futures import wait as wait_for
 from typing import Any
 
 from .members import workers_of
-from .tasks import BUSY_SECONDS, PRIORITY, Client, Future, by_value
+from .tasks import BUSY_SECONDS, PRIORITY, RESULT_SECONDS, Client, Future, by_value
 
 ASK_SECONDS = 5  # for the event loop of a worker to answer
 ASKED_AT_ONCE = 32
@@ -118,6 +118,13 @@ def activity(worker: Any) -> dict[str, Any]:  # noqa: ANN401
         "waiting": -PRIORITY in ready or worker.status.name == "paused",
         "threads": state.nthreads,
     }
+
+
+def failure(client: Client, worker: str, future: Future, seconds: float) -> str:
+    """Return the error of a task, or why it has no result after `seconds`."""
+    if future.status == "error":
+        return repr(future.exception(RESULT_SECONDS))
+    return f"no result after {seconds} s: {explain(client, worker, future.key)}"
 
 
 def explain(client: Client, worker: str, key: str) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from . import UnprovenError
-from .busy import explain, wait
+from .busy import failure, wait
 from .members import WorkerError
-from .tasks import RESULT_SECONDS, Client, Future, submit
+from .tasks import RESULT_SECONDS, Client, submit
 
 EXCHANGE_SECONDS = 60  # every worker imports pandas, with half a CPU
 
@@ -21,7 +21,8 @@ def exchange(client: Client, workers: Sequence[str]) -> None:
         wait(client, workers, list(sent.values()), EXCHANGE_SECONDS)
         for worker, future in sent.items():
             if future.status != "finished":
-                raise WorkerError(echo_problem(client, kind, worker, future))
+                found = failure(client, worker, future, EXCHANGE_SECONDS)
+                raise WorkerError(f"expected {worker} to send {kind} back, found {found}")
             if not same(future.result(RESULT_SECONDS)):
                 raise UnprovenError(f"{worker}: {kind} came back changed")
 
@@ -45,11 +46,3 @@ def samples() -> Iterator[tuple[str, Any, Any]]:
 def echo(sample: object) -> object:
     """Return the sample; to read it the worker imports its library."""
     return sample
-
-
-def echo_problem(client: Client, kind: str, worker: str, future: Future) -> str:
-    """Return the problem of a worker that did not send a sample back."""
-    if future.status == "error":
-        return f"{worker} cannot read {kind}: {future.exception(RESULT_SECONDS)!r}"
-    why = explain(client, worker, future.key)
-    return f"{worker} did not send {kind} back within {EXCHANGE_SECONDS} s: {why}"

@@ -171,7 +171,7 @@ def recorded_tasks(prefect: Prefect, flow_run_id: object, wanted: int) -> int:
     """
     end = time.monotonic() + RECORD_SECONDS
     while True:
-        state, tasks = recorded(flow_run_id)
+        state, tasks = ask_record(flow_run_id)
         if (state, tasks) == (COMPLETED, wanted):
             return tasks
         if time.monotonic() > end:
@@ -183,7 +183,7 @@ def recorded_tasks(prefect: Prefect, flow_run_id: object, wanted: int) -> int:
         time.sleep(PAUSE_SECONDS)
 
 
-def recorded(flow_run_id: object) -> tuple[str, int]:
+def ask_record(flow_run_id: object) -> tuple[str, int]:
     """Return the server's state of a run, and its number of completed tasks."""
     from prefect.client.orchestration import get_client  # type: ignore[import-not-found]
 

@@ -51,23 +51,11 @@ print("{mark}" + json.dumps({{**result, "mismatches": mismatches}}))
 """
 
 
-class Socket(Protocol):
-    """An open websocket."""
-
-    def send(self, text: str) -> None:
-        """Send one message; raises `OSError`."""
-
-    def receive(self, seconds: float) -> str:
-        """Return the next message; raises `OSError`, of which `TimeoutError` is one."""
-
-    def close(self) -> None:
-        """Close the connection."""
-
-
 class WebSocket:
     """A websocket of websocket-client, which every Jupyter server depends on.
 
-    `sock` is an open connection to the server, if any. All errors are `OSError`.
+    `sock` is an open connection to the server, if any. All errors are `OSError`, of which
+    `TimeoutError` is one.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], sock: Any = None) -> None:  # noqa: ANN401
@@ -110,7 +98,7 @@ class Server(Protocol):
     def ask(self, method: str, path: str, body: str = "") -> tuple[int, str]:
         """Return status and text of the answer."""
 
-    def open(self, path: str) -> Socket:
+    def open(self, path: str) -> WebSocket:
         """Return an open websocket."""
 
 
@@ -128,7 +116,7 @@ def compute_in_notebook(server: Server, workers: int) -> dict[str, Any]:
         raise CellError(f"the notebook did not start a kernel: expected 201, found {status}")
     kernel = json.loads(text)["id"]
     try:
-        return checked(parse(run_cell(server, kernel, cell_code(workers))), workers)
+        return check_result(parse(run_cell(server, kernel, cell_code(workers))), workers)
     finally:
         server.ask("DELETE", f"/api/kernels/{kernel}")
 
@@ -199,7 +187,7 @@ def parse(printed: str) -> dict[str, Any]:
     return result
 
 
-def checked(result: dict[str, Any], workers: int) -> dict[str, Any]:
+def check_result(result: dict[str, Any], workers: int) -> dict[str, Any]:
     """Return the number of workers that computed, and a message for each busy worker.
 
     Raises `CellError` unless all other workers computed.

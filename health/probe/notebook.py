@@ -22,18 +22,18 @@ def wait_for_notebook(notebook: Notebook) -> None:
 
     Raises `UnprovenError` if it accepts a request without a login, or refuses its owner.
     """
-    while not is_jupyter(ask(notebook.url, "/api")):
+    while not is_jupyter(ask(f"{notebook.url}/api", {})):
         time.sleep(PAUSE_SECONDS)
     private = f"{notebook.url}/api/status"
     for who, headers in (("a request without a login", {}), ("a forged ingress key", FORGED)):
-        status = wait_for_status(notebook.url, "/api/status", headers)
+        status = wait_for_status(private, headers)
         if status not in (401, 403):
             raise UnprovenError(f"expected {private} to refuse {who} (403), found {status}")
     secret = Path(notebook.secret_file).read_text().strip()
     if notebook.kind == "password":
         Session(notebook.url, secret)
         return
-    status = wait_for_status(notebook.url, "/api/status", {"Authorization": f"token {secret}"})
+    status = wait_for_status(private, {"Authorization": f"token {secret}"})
     if status != 200:
         raise UnprovenError(
             f"expected {private} to accept the notebook's token (200), found {status}; "
@@ -63,24 +63,22 @@ def is_jupyter(answer: tuple[int, bytes] | None) -> bool:
         return False
 
 
-def wait_for_status(base: str, path: str, headers: Mapping[str, str] | None = None) -> int:
+def wait_for_status(url: str, headers: Mapping[str, str]) -> int:
     """Wait for an answer and return its HTTP status."""
-    while (answer := ask(base, path, headers)) is None:
+    while (answer := ask(url, headers)) is None:
         time.sleep(PAUSE_SECONDS)
     return answer[0]
 
 
-def ask(
-    base: str, path: str, headers: Mapping[str, str] | None = None
-) -> tuple[int, bytes] | None:
+def ask(url: str, headers: Mapping[str, str]) -> tuple[int, bytes] | None:
     """Return HTTP status and body of the answer to a GET, None without an answer.
 
     It does not follow redirects: a login page answers 200 to every request.
     """
-    url = urlsplit(base)
-    connection = HTTPConnection(url.hostname or "", url.port, timeout=5)
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.hostname or "", parts.port, timeout=5)
     try:
-        connection.request("GET", url.path.rstrip("/") + path, headers=dict(headers or {}))
+        connection.request("GET", parts.path, headers=dict(headers))
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, HTTPException):

@@ -44,7 +44,7 @@ def prove_keyed(urls: Iterable[str]) -> None:
     end = time.monotonic() + OLD_SECONDS
     for url in urls:
         for who, headers in (("a request without a key", {}), ("a forged ingress key", FORGED)):
-            while (status := wait_for_status(url, "", headers)) != 403:
+            while (status := wait_for_status(url, headers)) != 403:
                 if time.monotonic() > end:
                     raise UnprovenError(f"expected {url} to refuse {who} (403), found {status}")
                 time.sleep(PAUSE_SECONDS)

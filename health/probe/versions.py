@@ -38,14 +38,30 @@ def common_versions(owners: Mapping[str, Any]) -> dict[str, str]:
     Raises `UnprovenError` if versions differ, or if only some owners have a package.
     `owners` is the result of `by_owner`.
     """
-    versions = {}
-    for package in COMPARED:
-        found = group({name: plain(owner["packages"][package]) for name, owner in owners.items()})
-        if len(found) > 1:
-            listed = "; ".join(f"{version} in {', '.join(found[version])}" for version in found)
-            raise UnprovenError(f"expected one version of {package} everywhere, found {listed}")
-        versions[package] = next(iter(found))
-    return {package: version for package, version in versions.items() if version != "none"}
+    versions = {
+        name: {package: plain(owner["packages"][package]) for package in COMPARED}
+        for name, owner in owners.items()
+    }
+    for package, listed in differences(versions).items():
+        raise UnprovenError(f"expected one version of {package} everywhere, found {listed}")
+    common = next(iter(versions.values()))
+    return {package: version for package, version in common.items() if version != "none"}
+
+
+def differences(versions: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return the packages of `COMPARED` with several versions, and a list of these for a message.
+
+    `versions` is owner to package to version.
+    """
+    found = {
+        package: group({name: known.get(package, "none") for name, known in versions.items()})
+        for package in COMPARED
+    }
+    return {
+        package: "; ".join(f"{version} in {', '.join(owners[version])}" for version in owners)
+        for package, owners in found.items()
+        if len(owners) > 1
+    }
 
 
 def check_holes(owners: Mapping[str, Any]) -> None:

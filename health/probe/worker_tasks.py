@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from . import UnprovenError
-from .busy import ask, explain, wait
+from .busy import ask, failure, wait
 from .members import WorkerError, check_answers
-from .tasks import RESULT_SECONDS, Client, Future, submit
+from .tasks import RESULT_SECONDS, Client, submit
 from .versions import requirement_name
 
 TASK_SECONDS = 30  # a worker may still be busy with its own start
@@ -36,7 +36,8 @@ def run_tasks(client: Client, workers: Sequence[str], packages: Sequence[str]) -
     engines = {}
     for worker, future in zip(workers, futures, strict=True):
         if future.status != "finished":
-            raise WorkerError(task_problem(client, worker, future))
+            found = failure(client, worker, future, TASK_SECONDS)
+            raise WorkerError(f"expected {worker} to run a task, found {found}")
         answer = future.result(RESULT_SECONDS)
         check_imports(worker, packages, answer["missing"], answer["error"])
         engines[worker] = answer["engine"]
@@ -83,14 +84,6 @@ def engine() -> str:
 def missing_modules(names: Sequence[str]) -> list[str]:
     """Return the modules of distributions that are not installed; it imports none of them."""
     return [module for name in names for module in modules(name) if not is_installed(module)]
-
-
-def task_problem(client: Client, worker: str, future: Future) -> str:
-    """Return the problem of a task that a worker did not run."""
-    if future.status == "error":
-        return f"expected {worker} to run a task, found {future.exception(RESULT_SECONDS)!r}"
-    why = explain(client, worker, future.key)
-    return f"expected {worker} to run a task, found no result after {TASK_SECONDS} s: {why}"
 
 
 def modules(name: str) -> list[str]:

@@ -13,10 +13,8 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pulumi
 import yaml
@@ -96,20 +94,20 @@ def run(rehearsal: Rehearsal, options: argparse.Namespace) -> None:
     rehearsal.delete_undeclared()
     rehearsal.state.save()
     print("\nOutputs:")
-    show(rehearsal.state.outputs, options)
+    show(rehearsal.state, options)
 
 
-def show(outputs: Mapping[str, Any], options: argparse.Namespace) -> None:
+def show(state: State, options: argparse.Namespace) -> None:
     """Print the stack's outputs as `pulumi stack output` would."""
-    shown = {
-        name: "[secret]" if output["secret"] and not options.show_secrets else output["value"]
-        for name, output in outputs.items()
-    }
+    shown = state.shown(secrets=options.show_secrets)
     if options.name and options.name not in shown:
         sys.exit(f"error: the stack has no output {options.name}")
     value = shown[options.name] if options.name else shown
-    as_it_is = isinstance(value, str) and not options.json
-    print(value if as_it_is else json.dumps(value, indent=2, default=lambda _: "[unknown]"))
+    print(
+        value
+        if isinstance(value, str)
+        else json.dumps(value, indent=2, default=lambda _: "[unknown]")
+    )
 
 
 def _interrupt(*_: object) -> None:
@@ -123,7 +121,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("name", nargs="?", help="the one output to print")
     parser.add_argument("--stack", default="dev")
     parser.add_argument("--config-file", type=Path)
-    parser.add_argument("--json", action="store_true")
     parser.add_argument("--show-secrets", action="store_true")
     return parser.parse_args()
 
@@ -134,7 +131,7 @@ def main() -> int:
     state = State(state_file(options.stack), preview=options.command == "preview")
     rehearsal = Rehearsal(state)
     if options.command == "output":
-        show(rehearsal.state.outputs, options)
+        show(state, options)
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # a failed run leaves tasks unawaited

@@ -17,8 +17,9 @@ import pulumi
 from pulumi.runtime import mocks, rpc
 from pulumi.runtime.stack import run_pulumi_func
 
+from swarm.leftovers import COMMAND
+
 Json = Any  # what JSON can hold, and the SDK's `Unknown` in a preview
-COMMAND = "command:local:Command"
 PARALLEL = 32  # resources at once; a Command may take minutes and must not hold up the others
 
 

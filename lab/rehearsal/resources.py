@@ -20,14 +20,12 @@ from docker.types import IPAMConfig, IPAMPool
 from lab.layout import chosen_lab
 from lab.rehearsal import certificates
 from lab.rehearsal.commands import run_script
-from lab.rehearsal.program import COMMAND, Resource
-from lab.rehearsal.services import labels, service_arguments
+from lab.rehearsal.program import Resource
+from lab.rehearsal.services import service_arguments
 from swarm.client import connect
+from swarm.leftovers import COMMAND, NETWORK, PROVIDER, SERVICE, labels_of
 from swarm.snapshot import spec_hash
 
-PROVIDER = "pulumi:providers:docker"
-SERVICE = "docker:index/service:Service"
-NETWORK = "docker:index/network:Network"
 LETTERS = string.ascii_letters + string.digits
 ANSWER_SECONDS = 60
 DRAIN_SECONDS = 90  # ending tasks keep their network for as long as their grace period
@@ -150,7 +148,7 @@ def _arguments(new: Resource) -> dict[str, Any]:
     if "data" in given:
         given["data"] = base64.b64decode(given["data"])
     if "labels" in given:
-        given["labels"] = labels(given)
+        given["labels"] = labels_of(given)
     if pools := given.pop("ipamConfigs", None):
         given["ipam"] = IPAMConfig(pool_configs=[IPAMPool(**pool) for pool in pools])
     return given

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from swarm.leftovers import labels_of
+
 Json = Any
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 DURATIONS = ("delay", "interval", "monitor", "startPeriod", "stopGracePeriod", "timeout", "window")
@@ -27,11 +29,6 @@ OTHER_NAMES = {
 }
 
 
-def labels(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return the labels of a service or a network."""
-    return {label["label"]: label["value"] for label in given["labels"]}
-
-
 def service_arguments(given: Mapping[str, Json]) -> dict[str, Json]:
     """Return the arguments by which the Docker client creates or updates a service."""
     task = _block(given["taskSpec"])
@@ -41,7 +38,7 @@ def service_arguments(given: Mapping[str, Json]) -> dict[str, Json]:
         mounted["File"] = {field: mounted.pop(field) for field in ("Name", "UID", "GID", "Mode")}
     return {
         "name": given["name"],
-        "labels": labels(given),
+        "labels": labels_of(given),
         "mode": _block(given["mode"]),
         "task_template": task,
         "endpoint_spec": _block(given["endpointSpec"]),

@@ -25,6 +25,13 @@ class State:
         resources = kept.get("resources", {})
         self.resources = {key: Resource(**resource) for key, resource in resources.items()}
 
+    def shown(self, *, secrets: bool) -> dict[str, Any]:
+        """Return the outputs; secrets are masked unless asked for."""
+        return {
+            name: "[secret]" if output["secret"] and not secrets else output["value"]
+            for name, output in self.outputs.items()
+        }
+
     def put(self, key: str, resource: Resource | None) -> None:
         """Keep a resource, or forget it."""
         with self._lock:

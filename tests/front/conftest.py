@@ -17,6 +17,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from caddy.caddyfile import CaddyfileValues, fragments, options
+from health.http_client import UPGRADE
 from lab.portal import PASSWORD, USER, portal
 from tests.conftest import free_port, wait_for
 from tests.front.services import KEY, PREFECT_KEY, upstream
@@ -141,15 +142,9 @@ class CaddyServer:
     def upgrade(self, name, headers=None, path="/stream"):
         """Try to open a websocket; return the connection and the answer's status."""
         connection = self.connect(name)
-        upgrade = {
-            "Connection": "Upgrade",
-            "Upgrade": "websocket",
-            "Sec-WebSocket-Version": "13",
-            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-            "Origin": f"https://{name}",
-        }
         wire = connection.sock
-        lines = [f"{key}: {value}" for key, value in (upgrade | (headers or {})).items()]
+        upgrade = UPGRADE | {"Origin": f"https://{name}"} | (headers or {})
+        lines = [f"{key}: {value}" for key, value in upgrade.items()]
         request = "\r\n".join([f"GET {path} HTTP/1.1", f"Host: {name}", *lines, "", ""])
         wire.sendall(request.encode())
         return wire, int(wire.recv(4096).split()[1])

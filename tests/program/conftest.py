@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 import pytest
 import yaml
 
-from lab.rehearsal.program import COMMAND, Harness, run_program
+from lab.rehearsal.program import Harness, run_program
 from swarm import offline, site
+from swarm.leftovers import COMMAND
 from tests.conftest import ROOT
 
 SECRET_KEYS = [f"dask-swarm:{name}Password" for name in ("notebook", "basic", "authelia")]

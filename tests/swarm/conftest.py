@@ -133,14 +133,7 @@ class Deployment:
 
     def interrupt(self, action, when):
         """Start an action, and interrupt it as soon as `when` is true."""
-        context = multiprocessing.get_context("fork")
-        process = context.Process(target=self.runner.run, args=(action,))
-        process.start()
-        try:
-            wait_for("reason to interrupt", when)
-        finally:
-            process.terminate()
-            process.join()
+        end_when(self, action, when, lambda process: process.terminate())
 
     def fail(self, action, *options):
         """Run an action that must fail and return its output."""
@@ -151,13 +144,18 @@ class Deployment:
 
 def kill(deployment, action, when):
     """Start an action and kill all of its processes as soon as `when` is true."""
+    end_when(deployment, action, when, lambda process: kill_tree(psutil.Process(process.pid)))
+
+
+def end_when(deployment, action, when, end):
+    """Start an action in a process, and call `end` with it as soon as `when` is true."""
     context = multiprocessing.get_context("fork")
     process = context.Process(target=deployment.runner.run, args=(action,))
     process.start()
     try:
-        wait_for("reason to kill", when, pause=0.02)
+        wait_for(f"reason to end {action}", when, pause=0.02)
     finally:
-        kill_tree(psutil.Process(process.pid))
+        end(process)
         process.join()
 
 

@@ -4,22 +4,12 @@ from contextlib import closing, contextmanager
 
 import docker
 
-
-def containers_of(engine, service, **filters):
-    """Return the running containers of a service on an engine."""
-    label = f"com.docker.swarm.service.name={service}"
-    return engine.containers.list(filters={"label": label} | filters)
-
-
-def container_of(engine, service):
-    """Return the only running container of a service on an engine."""
-    (container,) = containers_of(engine, service)
-    return container
+from bench.context import container_of, containers_of
 
 
 def healthy_ids(engine, service):
     """Return the ids of the healthy containers of a service on an engine."""
-    return {container.id for container in containers_of(engine, service, health="healthy")}
+    return {c.id for c in containers_of(engine, service) if c.health == "healthy"}
 
 
 @contextmanager

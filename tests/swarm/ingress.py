@@ -7,13 +7,14 @@ import socket
 import ssl
 import time
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import docker
+import websocket
 from docker import types
 
-from health.http_client import UPGRADE
-from health.ingress import IngressRequest, client_of
+from bench.ingress import ingress_request
+from health.ingress import client_of
 from lab.portal import PASSWORD, USER
 from lab.services import PORTAL_PORT
 from tests.conftest import ROOT, wait_for
@@ -156,17 +157,7 @@ def serves_other_site(lab):
 
 def request_for(address, **changed):
     """Return the request for the proof of an ingress, without credentials by default."""
-    no_credentials = ("portal", "user", "password", "notebook_token", "notebook_password")
-    request = {
-        "deadline_seconds": 10,
-        "names": {},
-        "addresses": [address],
-        "workers": 0,
-        "verified": False,
-        "auth": "basic",
-        **dict.fromkeys(no_credentials, ""),
-    }
-    return IngressRequest.parse(json.dumps(request | changed))
+    return replace(ingress_request(address), deadline_seconds=10, **changed)
 
 
 def client_at(address, **changed):
@@ -198,28 +189,21 @@ class Stream:
 
     def __init__(self, ingress, login):
         host = ingress.hosts["dashboard"]
-        self.wire = connect(ingress.address, host)
-        headers = UPGRADE | login | {"Host": host, "Origin": f"https://{host}"}
-        lines = [f"{name}: {value}" for name, value in headers.items()]
-        self.wire.sendall("\r\n".join(["GET /eventstream HTTP/1.1", *lines, "", ""]).encode())
-        self.file = self.wire.makefile("rb")
-        head = iter(self.file.readline, b"\r\n")
-        assert b"101" == next(head).split()[1]
-        list(head)
+        self.socket = websocket.create_connection(
+            f"wss://{host}/eventstream",
+            socket=connect(ingress.address, host),
+            header=login,
+            origin=f"https://{host}",
+        )
 
     def answers(self, payload):
         """Send a ping and return whether the answer arrives."""
-        self.wire.sendall(bytes([0x89, 0x80 | len(payload), 0, 0, 0, 0]) + payload)
-        while first := self.file.read(2):
-            size = first[1]
-            if size > 125:
-                size = int.from_bytes(self.file.read(2 if size == 126 else 8))
-            content = self.file.read(size)
-            if first[0] == 0x8A:
-                return content == payload
-        return False
+        self.socket.ping(payload)
+        opcode = None
+        while opcode != websocket.ABNF.OPCODE_PONG:
+            opcode, frame = self.socket.recv_data_frame(control_frame=True)
+        return frame.data == payload
 
     def close(self):
         """Close the connection."""
-        self.file.close()
-        self.wire.close()
+        self.socket.close(timeout=1)

@@ -2,15 +2,16 @@
 
 import base64
 import io
-import re
 import tarfile
-import threading
 from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import docker
+from packaging.utils import canonicalize_name
+
+from tests.conftest import serving
 
 HOST = "packages.invalid"  # no name server knows it
 LOGIN = "me:planted-token"
@@ -50,24 +51,15 @@ def running(address, wheels, login):
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer((address, 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(Handler, address) as server:
         index = f"http://{login}@{HOST}/simple" if login else f"http://{HOST}/simple"
         proxy = f"http://{address}:{server.server_port}"
         yield {"index-url": index, "proxy": proxy, "trusted-host": HOST}, asked
-        server.shutdown()
 
 
 def _answer(wheels, path):
     name = path.strip("/").rpartition("/")[2]
     if name in wheels:
         return wheels[name]
-    links = [file for file in wheels if _project(file) == name]
+    links = [file for file in wheels if canonicalize_name(file.partition("-")[0]) == name]
     return "".join(f'<a href="/files/{file}">{file}</a>' for file in links).encode()
-
-
-def _project(file):
-    return re.sub("[-_.]+", "-", file.partition("-")[0]).lower()

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.golang import built
+from lab.golang import ensure_program
 from tests.conftest import wait_for
 
 VERSION = "1.8.0"
@@ -56,7 +56,7 @@ class Server:
     def start(self, access_key, secret_key):
         """Start the server, or restart it with other keys."""
         self.stop()
-        program = built("versitygw", MODULE, VERSION)
+        program = ensure_program("versitygw", MODULE, VERSION)
         keys = ["--access", access_key, "--secret", secret_key]
         tls = ["--cert", self.folder / "server.pem", "--key", self.folder / "server.key"]
         listen = ["--port", f"{self.host}:{PORT}"]

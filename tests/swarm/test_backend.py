@@ -10,7 +10,7 @@ from shutil import which
 import pytest
 import yaml
 
-from lab.golang import built
+from lab.golang import ensure_program
 from lab.shell import LabError
 from tests.conftest import free_port, wait_for
 from tests.swarm.conftest import RUNNERS
@@ -32,7 +32,7 @@ def server():
     """Return the program of a real S3 server, built if the machine has none."""
     installed = which("versitygw")
     try:
-        return Path(installed) if installed else built("versitygw", MODULE, VERSION)
+        return Path(installed) if installed else ensure_program("versitygw", MODULE, VERSION)
     except LabError as error:
         pytest.skip(f"NOT TESTED: state in S3, because there is no server: {error}")
 

@@ -21,7 +21,7 @@ MANAGERS = "managers"
 START = f"""
 from lab import engine, layout, network
 lab = layout.Lab(name="{MANAGERS}")
-network.raise_network(lab)
+network.ensure_network(lab)
 engine.start_engines(lab.nodes)
 """
 

@@ -120,7 +120,7 @@ def test_images_of_different_releases_are_refused(deployment, swarm, older, imag
     deployment.configure(**deployment.defaults | {"workers": 2, "image": older["image"]})
     printed = deployment.fail("up")
     assert "image: the images have different versions. Nothing was changed." in printed
-    assert f"distributed: {derived.OLDER} in image, " in printed
+    assert f"distributed: {derived.OLDER} in image; " in printed
     assert "scheduler and workers are replaced, and running computations are lost" in printed
     assert before == task_ids(swarm)
     assert [] == checks(swarm)

@@ -2,12 +2,12 @@
 
 import os
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from components.health_check import HealthCheck
+from tests.conftest import serving
 
 # The same script, in a folder of the test and without its long waits.
 FASTER = {"SECONDS < 20": "SECONDS < 1", "-lt 80": "-lt 3", "sleep 15": "sleep 0"}
@@ -24,16 +24,12 @@ class Server(BaseHTTPRequestHandler):
         self.send_response(self.status if self.path == "/health" else 404)
         self.end_headers()
 
-    def log_message(self, *_):
-        pass
-
 
 @pytest.fixture(params=["bash", "wget"])
 def check(request, tmp_path, monkeypatch):
     """Return a function that runs the check of a program that answers with a status."""
     monkeypatch.setattr(Server, "status", 200)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-        threading.Thread(target=server.serve_forever, args=[0.01]).start()
+    with serving(Server) as server:
         made = HealthCheck(
             port=server.server_port, path="/health", by_wget=request.param == "wget"
         )

@@ -34,6 +34,14 @@ class TestMemory:
 
         assert size == parse_bytes(types.spell_memory(size))
 
+    @pytest.mark.parametrize(
+        ("size", "text"),
+        [(0, "0MiB"), (3482, "3.4KiB"), (512 * 2**20, "512MiB"), (3 * 2**29, "1.5GiB")],
+    )
+    def test_a_size_has_the_unit_that_fits(self, size, text):
+        """A backup of an empty home is a few KiB."""
+        assert text == types.spell_size(size)
+
 
 class TestCpus:
     def test_fractions_are_exact(self):

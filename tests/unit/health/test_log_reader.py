@@ -4,13 +4,12 @@ import json
 import struct
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from health.probe.messages import MARK
-from tests.conftest import ROOT
+from tests.conftest import ROOT, serving
 
 # The launcher has a timer too, which shows whether its engine still runs.
 WAITS = """
@@ -49,9 +48,6 @@ class BreakingManager(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     messages = ({"progress": "moving data between workers"}, {"proof": {}})
 
-    def log_message(self, *_):
-        """Print nothing."""
-
     def do_GET(self):
         self.close_connection = True
         self.send_response(200)
@@ -77,12 +73,10 @@ class BreakingManager(BaseHTTPRequestHandler):
 @pytest.fixture
 def manager(monkeypatch):
     """Start the manager, and have `DOCKER_HOST` name it."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), BreakingManager) as server:
+    with serving(BreakingManager) as server:
         server.breaks = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{server.server_address[1]}")
         yield server
-        server.shutdown()
 
 
 def test_a_log_that_breaks_off_is_read_again(manager):

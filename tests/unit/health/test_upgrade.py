@@ -173,7 +173,7 @@ def test_different_images_are_refused(check):
     code, out, err = check(swarm)
     assert (1, "") == (code, out)
     assert "image: the images have different versions. Nothing was changed." in err
-    assert "  distributed: 2026.7.1 in image, 2026.8.0 in notebookImage\n" in err
+    assert "  distributed: 2026.7.1 in image; 2026.8.0 in notebookImage\n" in err
     assert "python:" not in err
     for part in (NEW, NOTEBOOK, "fix: set image and notebookImage"):
         assert part in err
@@ -183,7 +183,7 @@ def test_a_package_that_one_image_lacks_is_a_difference(check):
     """The proof would refuse it too."""
     lacking = {package: version for package, version in SAME.items() if package != "lz4"}
     _, _, err = check(Swarm(image=report(lacking), notebook=report(SAME)))
-    assert "  lz4: none in image, 1 in notebookImage\n" in err
+    assert "  lz4: none in image; 1 in notebookImage\n" in err
 
 
 def test_images_that_install_packages_are_compared_without_them_first(check):

@@ -1,13 +1,12 @@
 """The audit of the locks, by the real pip-audit and a stub of the vulnerability database."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from lab import audit
-from tests.conftest import free_port
+from tests.conftest import free_port, serving
 
 LOCK = "demo-package==1.0 \\\n    --hash=sha256:" + "0" * 64 + "\n"
 
@@ -33,19 +32,12 @@ class Database(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_):
-        """Print nothing."""
-
 
 @pytest.fixture
 def database():
     """Return the options by which pip-audit asks the stub."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Database) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with serving(Database) as server:
         yield [f"--osv-url=http://127.0.0.1:{server.server_port}"]
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

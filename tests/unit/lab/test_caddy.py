@@ -29,7 +29,9 @@ def place(monkeypatch, tmp_path):
     """Return the place of Debian's Caddy, on a machine without Caddy on PATH."""
     monkeypatch.setattr(caddy, "PLACE", tmp_path)
     monkeypatch.setattr(caddy, "which", lambda _: None)
-    monkeypatch.setattr(caddy, "built", lambda name, _, version: tmp_path / f"{name}-{version}")
+    monkeypatch.setattr(
+        caddy, "ensure_program", lambda name, _, version: tmp_path / f"{name}-{version}"
+    )
     monkeypatch.setattr(caddy, "run", lambda command: Path(command[0]).read_text())
     return tmp_path / "caddy-debian"
 

@@ -19,7 +19,7 @@ def test_a_program_is_built_once(place, monkeypatch):
     place.mkdir()
     (place / "tool-1.0").touch()
     monkeypatch.setattr(golang, "run", None)
-    assert place / "tool-1.0" == golang.built("tool", "example.org/tool", "1.0")
+    assert place / "tool-1.0" == golang.ensure_program("tool", "example.org/tool", "1.0")
 
 
 def test_a_program_is_built_beside_its_place(place, monkeypatch):
@@ -32,7 +32,7 @@ def test_a_program_is_built_beside_its_place(place, monkeypatch):
         (golang.Path(folder.removeprefix("GOBIN=")) / "tool").write_text("whole")
 
     monkeypatch.setattr(golang, "run", build)
-    assert "whole" == golang.built("tool", "example.org/tool", "1.0").read_text()
+    assert "whole" == golang.ensure_program("tool", "example.org/tool", "1.0").read_text()
     assert ["tool-1.0"] == [path.name for path in place.iterdir()]
 
 
@@ -58,5 +58,5 @@ def test_without_go_and_pypi_the_message_says_what_to_install(place, monkeypatch
 
     monkeypatch.setattr(golang, "run", fail)
     with pytest.raises(LabError, match=r"\(no network\)\. Install Go from https://go\.dev/dl"):
-        golang.built("tool", "example.org/tool", "1.0")
+        golang.ensure_program("tool", "example.org/tool", "1.0")
     assert [] == list(place.iterdir())

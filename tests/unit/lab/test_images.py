@@ -126,14 +126,14 @@ class TestCaddy:
 class TestReferences:
     def test_targets_are_published_under_their_own_names(self):
         """A deployment names the registry, the image and its version."""
-        references = [image.reference for image in images.wanted("localhost:5001", BASE)]
+        references = [image.reference for image in images.current_images("localhost:5001", BASE)]
         dask = ["dask-swarm:2030.1.0", "dask-swarm-notebook:2030.1.0"]
         expected = [*dask, f"dask-swarm-caddy:{caddy.SERIES}"]
         assert [f"localhost:5001/{name}" for name in expected] == references
 
     def test_an_absent_registry_has_nothing(self):
         """Where no registry answers, every image is to be built."""
-        image, *_ = images.wanted("localhost:1", BASE)
+        image, *_ = images.current_images("localhost:1", BASE)
         assert image.published() is None
 
 

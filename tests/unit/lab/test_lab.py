@@ -187,7 +187,7 @@ class TestProcesses:
 )
 def test_a_node_that_is_not_ready_is_named(states, unready, monkeypatch, capsys):
     """Every node is printed, and the message names the fix."""
-    monkeypatch.setattr(cluster, "wanted", lambda *_: [])
+    monkeypatch.setattr(cluster, "current_images", lambda *_: [])
     monkeypatch.setattr(
         cluster, "_state", lambda node, _: states.get(node.hostname, cluster._READY)
     )

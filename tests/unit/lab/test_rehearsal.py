@@ -372,7 +372,7 @@ class TestRun:
         assert "a message" in first.stderr
         assert "2 same" in run("up", script="wc -c").stdout
         assert "run update" in run("preview", script="true").stdout
-        shown = json.loads(run("output", "--json").stdout)
+        shown = json.loads(run("output").stdout)
         assert {"length": "[secret]", "printed": "[secret]"} == shown
         assert run("output", "printed", "--show-secrets").stdout == "20\n"
         assert "2 delete" in run("destroy").stdout

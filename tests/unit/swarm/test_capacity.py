@@ -5,7 +5,6 @@ import pytest
 from config.settings import parse_settings
 from config.workloads import workloads
 from swarm.capacity import shortages
-from swarm.causes import spell_size
 
 GIB = 2**30
 
@@ -270,12 +269,3 @@ def replace_platform(described, machine):
         "Platform": {"OS": "linux", "Architecture": machine},
     }
     return described | {"Description": description}
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, "0MiB"), (3482, "3.4KiB"), (512 * 2**20, "512MiB"), (3 * 2**29, "1.5GiB")],
-)
-def test_a_size_has_the_unit_that_fits(size, text):
-    """A backup of an empty home is a few KiB."""
-    assert text == spell_size(size)

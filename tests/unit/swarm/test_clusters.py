@@ -12,6 +12,7 @@ MANAGED = {
     "auth": "basic",
     "controlPlacement": "node.labels.role==data-worker",
 }
+NETWORKS = [{"Id": "n1", "Name": "caddy-network"}, {"Id": "n2", "Name": "another"}]
 FIT = [node for node in NODES if node["Spec"]["Labels"] == {"role": "data-worker"}]
 
 
@@ -32,7 +33,7 @@ def service(name, *networks, ports=(), mode="host", revision="1"):
 class TestSharedNetwork:
     def test_a_network_of_another_cluster_is_refused(self, settings):
         """On one network, every container of one cluster reaches the ports of the other."""
-        problem = shared_network([service("dask_scheduler", "own", "n1")], settings(), ["n1"])
+        problem = shared_network(NETWORKS, [service("dask_scheduler", "own", "n1")], settings())
         assert "caddyNetwork" == problem.key
         assert "'caddy-network' is the network of the cluster dask too" in problem.found
         assert problem.fix.endswith("pulumi config set caddyNetwork blue-caddy-network")
@@ -48,7 +49,7 @@ class TestSharedNetwork:
     )
     def test_the_clusters_own_services_and_caddy_are_no_problem(self, settings, other):
         """Nor is a cluster on another network."""
-        assert shared_network([other], settings(), ["n1"]) is None
+        assert shared_network(NETWORKS, [other], settings()) is None
 
 
 class TestTakenPorts:

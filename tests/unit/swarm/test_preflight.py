@@ -12,6 +12,7 @@ from config.problems import ConfigError, ProblemError
 from config.settings import parse_settings
 from swarm import preflight, site
 from swarm.client import SshError
+from swarm.networks import Networks
 from swarm.preflight import Survey, clock_difference, problems, survey
 from swarm.snapshot import DECLARED_HASH_LABEL
 from swarm.ssh import SshFailure
@@ -117,7 +118,7 @@ def settings(defaults):
 def surveyed(**changed):
     """Return the answers of a fit manager with some of them changed."""
     fit = {"host": HOST, "api_version": "1.41", "clock": 0, "nodes": NODES, "tasks": []}
-    return Survey(**fit | {"services": {}} | changed)
+    return Survey(**fit | changed)
 
 
 def test_the_networks_and_ports_of_other_clusters_are_refused(find):
@@ -252,9 +253,9 @@ def test_the_survey_uses_the_managers_time():
 def test_tasks_that_will_be_replaced_do_not_need_room(settings):
     """A second deployment fits where the first runs; other services stay."""
     tasks = [task("data-1", memory=4) | {"ServiceID": "1"}]
-    assert [] == problems(surveyed(tasks=tasks, services={"1": "dask_worker"}), settings)
-    for name in ("other", "blue_worker"):
-        assert problems(surveyed(tasks=tasks, services={"1": name}), settings)
+    for name, fits in (("dask_worker", True), ("other", False), ("blue_worker", False)):
+        known = Networks(services=[{"ID": "1", "Spec": {"Name": name}}])
+        assert fits == (problems(surveyed(tasks=tasks, networks=known), settings) == [])
 
 
 def test_an_engine_without_a_swarm_gets_no_more_questions():

@@ -29,45 +29,46 @@ OUTPUTS = {
         "seconds": 7.25,
     },
 }
+COMMAND = "pulumi stack output {}".format
 
 
 def test_the_summary_is_the_proof():
     """The first line has the proof in Dask's terms."""
-    first, *rest = summary(OUTPUTS, "pulumi stack output").splitlines()
+    first, *rest = summary(OUTPUTS, COMMAND).splitlines()
     assert "Proven in 7.2 s: workers 4, threads 4, memory 4.00 GiB" == first
     assert "  workers on data-1 2, data-2 2; dask 1, distributed 2, python 4" == rest[0]
-    assert "  token      pulumi stack output" == rest[-1]
+    assert "  token      pulumi stack output notebook_token" == rest[-1]
 
 
 def test_a_notebook_without_a_token_has_no_line_for_one():
     """It has a password, or no login of its own; the engine leaves such an output out."""
     outputs = {key: value for key, value in OUTPUTS.items() if key != "notebook_token"}
-    assert "token" not in summary(outputs, "pulumi stack output")
+    assert "token" not in summary(outputs, COMMAND)
 
 
 def test_the_summary_says_how_to_log_in():
     """With a front it was proven closed, and who deploys learns user and password's command."""
     health = OUTPUTS["health"] | {"front": {"auth": "basic", "login_tried": True}}
     outputs = OUTPUTS | {"health": health, "login_user": "dask"}
-    lines = summary(outputs, "pulumi stack output notebook_token --stack dev").splitlines()
+    lines = summary(outputs, COMMAND).splitlines()
     assert "  ingress    closed without the basic login, opens with it" == lines[2]
     assert "  login      dask" == lines[-2]
-    assert "  password   pulumi stack output login_password --stack dev" == lines[-1]
+    assert "  password   pulumi stack output login_password" == lines[-1]
 
 
 def test_the_summary_says_how_long_the_certificates_are_valid():
     """A cluster without encryption is named as such."""
-    assert "  scheduler  tcp://scheduler:8786, not encrypted" in summary(OUTPUTS, "x")
+    assert "  scheduler  tcp://scheduler:8786, not encrypted" in summary(OUTPUTS, COMMAND)
     certificates = {"workers": {"valid_until": "2030-01-02", "days": 9}}
     outputs = OUTPUTS | {"health": OUTPUTS["health"] | {"certificates": certificates}}
-    assert "8786, certificates valid until 2030-01-02\n" in summary(outputs, "x")
+    assert "8786, certificates valid until 2030-01-02\n" in summary(outputs, COMMAND)
 
 
 def test_the_summary_says_where_prefect_is():
     """Where the stack runs its server."""
-    lines = summary(OUTPUTS | {"prefect_url": "https://prefect.localhost"}, "x").splitlines()
+    lines = summary(OUTPUTS | {"prefect_url": "https://prefect.localhost"}, COMMAND).splitlines()
     assert "  prefect    https://prefect.localhost" in lines
-    assert "prefect" not in summary(OUTPUTS | {"prefect_url": None}, "x")
+    assert "prefect" not in summary(OUTPUTS | {"prefect_url": None}, COMMAND)
 
 
 def test_the_summary_names_the_work_that_was_done():
@@ -84,20 +85,20 @@ def test_the_summary_names_the_work_that_was_done():
     )
     for how in ({"front": front}, {"cell": cell}):
         outputs = OUTPUTS | {"health": OUTPUTS["health"] | done | how}
-        assert line in summary(outputs, "pulumi stack output").splitlines()
+        assert line in summary(outputs, COMMAND).splitlines()
 
 
 def test_the_summary_names_the_workers_that_were_busy():
     """They ran no task of the proof."""
     busy = "dask_worker.3 on data-1 (tcp://10.0.1.5:1) runs train for 412 s"
     outputs = OUTPUTS | {"health": OUTPUTS["health"] | {"busy": [busy]}}
-    assert f"  not tried  {busy}" in summary(outputs, "x").splitlines()
+    assert f"  not tried  {busy}" in summary(outputs, COMMAND).splitlines()
 
 
 def test_the_summary_tells_what_could_not_be_tried():
     """Without an account of Authelia's the half behind the login is not proven."""
     health = OUTPUTS["health"] | {"front": {"auth": "authelia", "login_tried": False}}
-    text = summary(OUTPUTS | {"health": health}, "pulumi stack output")
+    text = summary(OUTPUTS | {"health": health}, COMMAND)
     assert "ingress    closed without the authelia login, not tried with it\n" in text
 
 
@@ -105,7 +106,9 @@ def test_the_token_command_can_be_pasted():
     """It brings along what the dev stack's backend needs, the empty passphrase included."""
     settings = {"PULUMI_BACKEND_URL": "file:///a b", "PULUMI_CONFIG_PASSPHRASE": ""}
     cli = SimpleNamespace(command="pulumi")
-    command = PulumiRunner(stack="dev", cli=cli, settings=settings).token_command()
+    command = PulumiRunner(stack="dev", cli=cli, settings=settings).output_command(
+        "notebook_token"
+    )
     assert command.startswith(
         "PULUMI_BACKEND_URL='file:///a b' PULUMI_CONFIG_PASSPHRASE='' pulumi"
     )

@@ -258,7 +258,7 @@ def test_a_swarm_that_does_not_answer_is_reported(monkeypatch):
 def test_a_deployment_that_only_its_lock_stopped_runs_again(monkeypatch, action, ended, lock):
     """A deployment that was killed between two creations leaves nothing but its lock."""
     monkeypatch.setattr(deploy, "summary", lambda *_: "proven")
-    monkeypatch.setattr(Runner, "token_command", lambda _: "")
+    monkeypatch.setattr(Runner, "output_command", lambda *_: "")
     runner = Runner({}, error=locked((HERE, ended), lock=lock), statuses=[255, 0])
     assert 0 == deploy.deploy(runner, action)
     probe = PROBE.partition(" --target")[0]

@@ -196,8 +196,8 @@ def test_a_service_that_does_not_start_is_named(monkeypatch):
     snapshots = [Snapshot(services=services, tasks=(state,)) for state in states]
     manager = SimpleNamespace(poll_seconds=0, snapshot=lambda _: snapshots.pop(0))
     with pytest.raises(TransferError, match=r"No such image: x\. Fix: docker service ps"):
-        transfer._started(manager, ["dask_transfer-1"], Progress())
+        transfer._wait_for_start(manager, ["dask_transfer-1"], Progress())
     snapshots += [Snapshot(services=services, tasks=(task("preparing"),))]
     monkeypatch.setattr(transfer, "START_SECONDS", 0)
     with pytest.raises(TransferError, match=r"did not start: preparing\. Fix: "):
-        transfer._started(manager, ["dask_transfer-1"], Progress())
+        transfer._wait_for_start(manager, ["dask_transfer-1"], Progress())

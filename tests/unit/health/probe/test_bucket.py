@@ -131,7 +131,8 @@ def test_the_deadline_does_not_leave_the_object(cluster):
         ("(SignatureDoesNotMatch) when calling the PutObject", "set s3SecretKey"),
         ("SSLError: SSL validation failed for https://", "s3CaBundle"),
         ("EndpointConnectionError: Could not connect to the endpoint URL", "check s3Endpoint"),
-        ("no answer from the server after 15 s", "check s3Endpoint"),
+        ("no answer from the server after 15 s", "check s3Endpoint, and"),
+        ("no result after 30 s: its state is processing", "check s3Endpoint, and"),
         ("An error occurred (404) when calling the PutObject operation", "s3PathStyle"),
     ],
 )

@@ -17,7 +17,8 @@ def test_a_worker_that_cannot_read_is_named(client, monkeypatch):
     """The message has the kind of the sample and the worker's error."""
     monkeypatch.setattr(exchange, "echo", lambda _: 1 / 0)
     first, other = sorted(workers_of(client))
-    with pytest.raises(UnprovenError, match=f"{first} cannot read an array of numpy .*Division"):
+    message = f"expected {first} to send an array of numpy .* back, found ZeroDivisionError"
+    with pytest.raises(UnprovenError, match=message):
         exchange.exchange(client, [first, other])
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +15,7 @@ from health.probe.deadline import deadline
 from health.probe.members import workers_of
 from health.probe.messages import Prefect
 from health.probe.tasks import submit
+from tests.conftest import serving
 
 WORKERS = ["tcp://10.0.1.5:1", "tcp://10.0.1.6:1"]
 
@@ -28,19 +29,12 @@ class Server(BaseHTTPRequestHandler):
         self.send_response(self.status if self.path == "/api/health" else 404)
         self.end_headers()
 
-    def log_message(self, *_):
-        pass
-
 
 @contextmanager
-def serving():
+def prefect_server():
     """Yield the address of the API of a running server."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-        threading.Thread(target=server.serve_forever, args=[0.01]).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/api"
-        finally:
-            server.shutdown()
+    with serving(Server) as server:
+        yield f"http://127.0.0.1:{server.server_port}/api"
 
 
 def client_of(workers):
@@ -67,10 +61,10 @@ def prove(monkeypatch):
         monkeypatch.setattr(flow, "check_installed", lambda: None)
         monkeypatch.setattr(flow, "RECORD_SECONDS", 0)
         monkeypatch.setattr(flow, "run_flow", lambda *_: state)
-        monkeypatch.setattr(flow, "recorded", lambda _: recorded)
+        monkeypatch.setattr(flow, "ask_record", lambda _: recorded)
         monkeypatch.setattr(flow, "delete_flow", deleted.append)
         monkeypatch.setattr(os, "environ", {})
-        with serving() as url:
+        with prefect_server() as url:
             server = Prefect(api_url=url, managed=True)
             return flow.prove_flow(client_of(WORKERS), server, "tcp://scheduler:8786", WORKERS)
 
@@ -164,7 +158,7 @@ def test_an_external_server_that_does_not_answer_fails(monkeypatch):
         flow.wait_for_server(Prefect(api_url="http://127.0.0.1:1/api", managed=False))
     assert "correct prefectApiUrl" in str(failed.value)
     monkeypatch.setattr(Server, "status", 503)
-    with serving() as url, pytest.raises(UnprovenError, match="found an answer of 503"):
+    with prefect_server() as url, pytest.raises(UnprovenError, match="found an answer of 503"):
         flow.wait_for_server(Prefect(api_url=url, managed=False))
 
 

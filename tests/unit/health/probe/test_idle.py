@@ -1,13 +1,13 @@
 """The scheduler's tasks, asked over HTTP until there are none."""
 
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from health.probe import idle
+from tests.conftest import serving
 
 NONE = {"processing": 0, "waiting": 0, "unrunnable": 0}
 
@@ -32,17 +32,8 @@ def scheduler(*answers):
             self.end_headers()
             self.wfile.write(json.dumps(answer).encode())
 
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.01])
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as server:
+        yield server.server_port
 
 
 def test_it_waits_until_no_task_runs_or_waits(capsys):

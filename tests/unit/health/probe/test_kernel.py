@@ -7,7 +7,14 @@ import dask
 import pytest
 
 from health.probe import kernel
-from health.probe.kernel import MARK, CellError, cell_code, checked, compute_in_notebook, parse
+from health.probe.kernel import (
+    MARK,
+    CellError,
+    cell_code,
+    check_result,
+    compute_in_notebook,
+    parse,
+)
 from health.probe.members import workers_of
 
 FOUND = {"workers": 4, "sums": [45] * 4, "busy": {}, "mismatches": []}
@@ -106,7 +113,7 @@ def test_a_cell_does_not_wait_for_busy_workers(
         exec(cell_code(2), {"__name__": "__main__"})
         while left_by_cell(client):
             time.sleep(0.01)
-    result = checked(parse(capsys.readouterr().out), 2)
+    result = check_result(parse(capsys.readouterr().out), 2)
     assert 2 - count == result["workers"]
     assert count == len(result.get("busy", []))
     for worker, message in zip(busy, result.get("busy", []), strict=True):

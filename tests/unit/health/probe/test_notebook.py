@@ -1,7 +1,6 @@
 """The notebook's login, with stub notebooks."""
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from tornado.web import Application, RequestHandler
@@ -12,6 +11,7 @@ from health.probe.deadline import deadline
 from health.probe.messages import Notebook
 from health.probe.notebook import compute, wait_for_notebook
 from health.probe.session import Session
+from tests.conftest import serving
 from tests.front.services import JUPYTER_PASSWORD, upstream
 
 TOKEN = "not-a-real-token"
@@ -30,20 +30,15 @@ class Jupyter(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b'{"version": "2.17.0"}' if free else b"{}")
 
-    def log_message(self, *_):
-        pass
-
 
 @pytest.fixture
 def notebook(monkeypatch, tmp_path):
     """Return a notebook below a path, with the file of its token."""
     token_file = tmp_path / "token"
     token_file.write_text(f"{TOKEN}\n")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Jupyter) as server:
-        threading.Thread(target=server.serve_forever, args=[0.01]).start()
-        url = f"http://127.0.0.1:{server.server_port}/hub/"
+    with serving(Jupyter) as server:
+        url = f"http://127.0.0.1:{server.server_port}/hub"
         yield Notebook(url=url, kind="token", secret_file=str(token_file), cell=False)
-        server.shutdown()
 
 
 def test_a_good_notebook_passes(notebook):

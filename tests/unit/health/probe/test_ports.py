@@ -1,12 +1,12 @@
 """Ports and URLs that must refuse their clients, with real sockets."""
 
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from health.probe import UnprovenError, ports
+from tests.conftest import serving
 
 
 @pytest.fixture
@@ -53,19 +53,14 @@ class Keyed(BaseHTTPRequestHandler):
         self.send_response(statuses.pop(0) if len(statuses) > 1 else statuses[0])
         self.end_headers()
 
-    def log_message(self, *_):
-        pass
-
 
 @pytest.fixture
 def keyed():
     """Return a server with a URL, which refuses every request by default."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Keyed) as server:
+    with serving(Keyed) as server:
         server.asked, server.statuses = [], [403]
         server.url = f"http://127.0.0.1:{server.server_port}/api"
-        threading.Thread(target=server.serve_forever, args=[0.01]).start()
         yield server
-        server.shutdown()
 
 
 def test_a_url_that_needs_a_key_is_proven(keyed):
