@@ -21,10 +21,13 @@ import distributed
 import pytest
 import yaml
 from distributed.core import Status
+from distributed.security import Security
 
-from components import workers
+from components import certificates, workers
+from components.dask_config import render
 from config.workloads import ResourceLimit
 from images import nanny_preload, worker_preload
+from tests.certificates import Authority
 from tests.conftest import ROOT, free_port, wait_for
 
 NUMBERS = itertools.count()
@@ -544,6 +547,37 @@ def test_a_worker_that_joins_sends_its_s3_credentials_to_the_scheduler(start, pr
         start(client)
         start(client)
     assert [(CREDENTIALS, 0), (CREDENTIALS, 1)] == received
+
+
+def test_a_worker_whose_certificate_has_expired_names_the_fix(start, dask_config, tmp_path):
+    """It keeps its connection. A worker that dies after the end waits for another container."""
+    authority = Authority("ours")
+    valid, short = (authority.issue(tmp_path / f"{h}.pem", hours=h) for h in (1, 4 / 3600))
+    end = time.time() + 4
+    comm = certificates.dask_config(authority.pem, short)
+    dask_config.write_text(render(workers.dask_config(LIMIT), comm))
+    names = [f"tls_{role}_{part}" for role in ("scheduler", "client") for part in ("cert", "key")]
+    security = Security(tls_ca_file=authority.pem, **dict.fromkeys(names, valid))
+    with (
+        distributed.LocalCluster(
+            n_workers=0,
+            protocol="tls",
+            host="127.0.0.1",
+            security=security,
+            dashboard_address=":0",
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        (worker,) = start(client)
+        assert 3 == client.submit(sum, [1, 2]).result(SECONDS)
+        pid = worker_pid(client, worker)
+        time.sleep(max(0, end + 1 - time.time()))
+        assert 5 == client.submit(sum, [2, 3]).result(SECONDS)
+        kill(pid)
+        wait_for("reason", lambda: nanny_preload.EXPIRED in worker.log.read_text())
+        assert "Fix: pulumi up" in nanny_preload.EXPIRED
+        assert 1 == worker.log.read_text().count("Waiting to connect")
+        assert worker.poll() is None
 
 
 @pytest.mark.parametrize(("ip", "restarts"), [("10.0.1.7", 0), ("10.0.9.7", 1)])
