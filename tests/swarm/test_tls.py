@@ -15,11 +15,11 @@ import docker
 import pytest
 from docker import types
 
-from bench.faults import kill_worker_process
+from bench.faults import container, kill_worker_process
 from bench.under_computation import under_computation
 from images.nanny_preload import EXPIRED
 from tests.conftest import ROOT, free_port, wait_for
-from tests.swarm.conftest import RUNNERS, service_of, task_ids
+from tests.swarm.conftest import RUNNERS, task_ids
 from tests.swarm.containers import containers_of, notebook_container, run_in
 from tests.swarm.expiry import mounted, shorten
 
@@ -264,7 +264,7 @@ class TestEndOfCertificates:
         with mounted(lab, swarm, shorten(cluster.runner, seconds=LIFE_SECONDS)):
             wait_for("end", lambda: HINT in connect_in_notebook(lab), LIFE_SECONDS + SECONDS)
             kill_worker_process(lab)
-            wait_for("reason", lambda: EXPIRED in logs_of(swarm, "dask_worker"), SECONDS)
+            wait_for("reason", lambda: EXPIRED in log_of_worker(lab), SECONDS)
             cluster.run("up")
         health = outputs(cluster)["health"]
         assert (2, 364) == (health["workers"], health["certificates"]["workers"]["days"])
@@ -289,9 +289,10 @@ def connect_in_notebook(lab):
         return notebook.exec_run(["ipython", "-c", CONNECT_CLIENT]).output.decode()
 
 
-def logs_of(swarm, service):
-    """Return what the tasks of a service have printed."""
-    return b"".join(service_of(swarm, service).logs(stdout=True, stderr=True)).decode()
+def log_of_worker(lab):
+    """Return what the worker has printed whose process `kill_worker_process` kills."""
+    with container(lab.nodes[1], "dask_worker") as worker:
+        return worker.logs().decode()
 
 
 class TestChangeOfCa:
