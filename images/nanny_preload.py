@@ -41,6 +41,8 @@ SIGNAL_SECONDS = 0.05  # time to handle a signal that was already caught
 MIN_LIFE_SECONDS = 5  # before a nanny restarts, so that it does not restart in a tight loop
 MONITOR_MILLISECONDS = 20  # between two checks of the worker's memory
 CONNECT_SECONDS = 2  # for a connection to the scheduler, before the next try
+EXPIRED = "it refuses the certificate of this worker, which has expired. Fix: pulumi up"
+EXPIRED_SECONDS = 10  # before the next try, which is another line in the scheduler's log
 
 logger = logging.getLogger("distributed.nanny.preload")
 started = time.monotonic()
@@ -63,7 +65,7 @@ async def dask_setup(nanny: Nanny) -> None:
     """Prepare the nanny, wait for the scheduler, and listen on its network."""
     catch_stop(nanny)
     watch_memory_closely(nanny)
-    end_leftovers_before_start(nanny)
+    prepare_start(nanny)
     address = await wait_for_scheduler(nanny)
     await stay_on_schedulers_network(nanny, address)
 
@@ -131,7 +133,10 @@ async def accepted_from(nanny: Nanny) -> str:
     except FatalCommClosedError as error:
         warn_once(f"{nanny.scheduler_addr}: {error}")
         return ""
-    except (OSError, asyncio.TimeoutError):  # noqa: UP041  another class in Python 3.10
+    except (OSError, asyncio.TimeoutError) as error:  # noqa: UP041  another class in Python 3.10
+        if "certificate expired" in str(error):
+            warn_once(f"{nanny.scheduler_addr}: {EXPIRED}")
+            await asyncio.sleep(EXPIRED_SECONDS)
         return ""
     return address
 
@@ -163,13 +168,19 @@ def warn_once(text: str) -> None:
     logger.warning(text)
 
 
-def end_leftovers_before_start(nanny: Nanny) -> None:
-    """Have the nanny kill a dead worker's processes before it starts the next worker."""
+def prepare_start(nanny: Nanny) -> None:
+    """Have the nanny kill a dead worker's processes before it starts the next worker.
+
+    It also waits until the scheduler accepts its certificate.
+    """
     start = nanny.instantiate
 
     async def instantiate() -> Status:
         if not nanny.is_alive():
             end_leftovers()
+            # The worker itself would try ten times a second, and not say why it is refused.
+            if not await accepted_from(nanny):
+                await wait_for_scheduler(nanny)
         status = await start()
         if nanny.pid:
             worker_pids.append(nanny.pid)

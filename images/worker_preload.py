@@ -19,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from distributed import Worker
+from distributed.comm import connect
+from distributed.comm.core import FatalCommClosedError
 from distributed.core import Status
 
 DRAIN_SECONDS = 50  # the whole handover; Swarm kills the container after its longer grace period
@@ -67,6 +69,9 @@ def on_leave_signal(worker: Worker) -> None:
 
 async def leave(worker: Worker) -> None:
     """Hand everything over within `DRAIN_SECONDS`, close and end."""
+    if await has_expired(worker):
+        # The scheduler would try all the time, and an update of many workers would take too long.
+        end("its certificate has expired, so no worker can take its results")
     start = time.monotonic()
     work = asyncio.create_task(hand_over(worker, start + DRAIN_SECONDS - MOVING_SECONDS))
     watch = asyncio.create_task(watch_scheduler(worker))
@@ -80,6 +85,18 @@ async def leave(worker: Worker) -> None:
     log_handover(work, time.monotonic() - start)
     drained.append(worker.address)
     await close(worker)
+
+
+async def has_expired(worker: Worker) -> bool:
+    """Return whether the worker's certificate has expired, so that no one can connect to it."""
+    try:
+        comm = await connect(worker.address, timeout=CLOSE_SECONDS, **worker.connection_args)
+    except FatalCommClosedError as error:
+        return "expired" in str(error.__cause__)
+    except (OSError, asyncio.TimeoutError):  # noqa: UP041  another class in Python 3.10
+        return False
+    comm.abort()
+    return False
 
 
 def log_handover(work: "asyncio.Task[bool]", seconds: float) -> None:

@@ -117,7 +117,8 @@ def explain_silence(hostnames: Sequence[str]) -> Cause:
     return Cause(
         text=f"the scheduler knows no worker of {names}: the network between the nodes drops the "
         "overlay's packets, 4789/udp",
-        fix=f"open 4789/udp, and 7946 tcp and udp, between {names} and the scheduler's node; "
+        fix=f"open 4789/udp, and 7946 tcp and udp, between {names} and the scheduler's node, with "
+        "networkEncrypted also IP protocol 50, which all kernels must have (sudo modprobe esp4); "
         f"if they are open: {CHECKSUM_FIX}, on {names}",
     )
 

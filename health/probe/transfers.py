@@ -84,7 +84,8 @@ def transfer_problem(client: Client, route: Route) -> str:
         )
     return (
         f"{what}, and no connection opened in {CONNECT_SECONDS} s: nothing gets through; open "
-        "4789/udp and 7946 tcp and udp between these nodes; if they are open: sudo ethtool -K "
+        "4789/udp and 7946 tcp and udp between these nodes, with networkEncrypted also IP "
+        "protocol 50 (sudo modprobe esp4 on both); if they are open: sudo ethtool -K "
         "<interface> tx-checksum-ip-generic off, on both"
     )
 

@@ -1,5 +1,6 @@
 """What the provider `tls` makes, made by the library `cryptography`."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,6 +32,14 @@ def make(kind: str, inputs: Inputs) -> dict[str, str]:
         case "LocallySignedCert":
             return {"certPem": _pem(_signed(inputs))}
     raise ValueError(f"the rehearsal does not know tls {kind}")
+
+
+def is_due(inputs: Inputs, outputs: Mapping[str, str]) -> bool:
+    """Return whether a resource is a certificate that has to be renewed."""
+    if "certPem" not in outputs:
+        return False
+    end = x509.load_pem_x509_certificate(outputs["certPem"].encode()).not_valid_after_utc
+    return datetime.now(UTC) > end - timedelta(hours=inputs.get("earlyRenewalHours", 0))
 
 
 def _request(inputs: Inputs) -> x509.CertificateSigningRequest:

@@ -15,10 +15,13 @@ import docker
 import pytest
 from docker import types
 
+from bench.faults import container, kill_worker_process
 from bench.under_computation import under_computation
+from images.nanny_preload import EXPIRED
 from tests.conftest import ROOT, free_port, wait_for
 from tests.swarm.conftest import RUNNERS, task_ids
 from tests.swarm.containers import containers_of, notebook_container, run_in
+from tests.swarm.expiry import mounted, shorten
 
 SECONDS = 60
 # A program without the stack's configuration, as in any container on the network.
@@ -79,6 +82,9 @@ def connect(program, *targets):
 with Client() as client:
     print(*client.run(connect, *json.loads(sys.argv[1])).values())
 """
+LIFE_SECONDS = 40  # enough for the services to get the certificate
+CONNECT_CLIENT = "from distributed import Client; Client(timeout=10); print('admitted')"
+HINT = "`pulumi up` renews it"  # images/ipython/startup/client.py
 WRITE = "import sys; open('/tmp/old.yaml', 'w').write(sys.argv[1])"
 
 
@@ -246,20 +252,54 @@ def laptop(address, **variables):
     )  # fmt: skip
 
 
+class TestEndOfCertificates:
+    def test_a_renewal_before_the_end_loses_no_work(self, cluster, swarm, lab):
+        """Any `up` in the last 90 days renews the certificates of workers and clients."""
+        shorten(cluster.runner, days=60)
+        change_without_loss(cluster, swarm, lab)
+        assert 364 == outputs(cluster)["health"]["certificates"]["workers"]["days"]
+
+    def test_an_up_after_the_end_repairs_the_cluster(self, cluster, swarm, lab):
+        """Until then, a notebook and the workers' log show what is wrong, and the fix."""
+        with mounted(lab, swarm, shorten(cluster.runner, seconds=LIFE_SECONDS)):
+            wait_for("end", lambda: HINT in connect_in_notebook(lab), LIFE_SECONDS + SECONDS)
+            kill_worker_process(lab)
+            wait_for("reason", lambda: EXPIRED in log_of_worker(lab), SECONDS)
+            cluster.run("up")
+        health = outputs(cluster)["health"]
+        assert (2, 364) == (health["workers"], health["certificates"]["workers"]["days"])
+        assert "admitted" in connect_in_notebook(lab)
+
+
+def change_without_loss(cluster, swarm, lab):
+    """Run `up` during a computation, which must not notice it; the scheduler must stay."""
+    before = task_ids(swarm)
+    losses = under_computation(
+        lab.docker_host, 2, 8, 8, lambda: cluster.run("up"), service="dask_scheduler"
+    )
+    assert losses["right"]
+    assert (2, 0, 0) == tuple(losses[key] for key in ("workers", "lost_blocks", "repeated_tasks"))
+    after = task_ids(swarm)
+    assert {"dask_scheduler"} == {name for name in before if before[name] & after[name]}
+
+
+def connect_in_notebook(lab):
+    """Return what a user sees who opens a client in a notebook."""
+    with notebook_container(lab) as notebook:
+        return notebook.exec_run(["ipython", "-c", CONNECT_CLIENT]).output.decode()
+
+
+def log_of_worker(lab):
+    """Return what the worker has printed whose process `kill_worker_process` kills."""
+    with container(lab.nodes[1], "dask_worker") as worker:
+        return worker.logs().decode()
+
+
 class TestChangeOfCa:
     def test_the_next_ca_loses_no_work(self, cluster, swarm, lab):
         """Workers and notebook are replaced, the scheduler and its computation go on."""
-        before = task_ids(swarm)
         cluster.configure(workers=2, tlsCa=2)
-        losses = under_computation(
-            lab.docker_host, 2, 8, 8, lambda: cluster.run("up"), service="dask_scheduler"
-        )
-        assert losses["right"]
-        assert (2, 0, 0) == tuple(
-            losses[key] for key in ("workers", "lost_blocks", "repeated_tasks")
-        )
-        after = task_ids(swarm)
-        assert {"dask_scheduler"} == {name for name in before if before[name] & after[name]}
+        change_without_loss(cluster, swarm, lab)
 
     def test_the_old_ca_is_refused_after_the_schedulers_change(self, cluster, lab):
         """The proof has the new ends; a client with the old certificate is refused."""

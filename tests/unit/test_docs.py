@@ -19,6 +19,7 @@ FOREIGN_MESSAGES = (
     *("name conflicts with an existing object", "service dask_", "already exists"),
     "network with name dask-network already exists",
     "could not open config file from filePath",
+    "EOF occurred in violation of protocol",
     *(
         "PULUMI_ACCESS_TOKEN must be set for login",
         "passphrase must be set with PULUMI_CONFIG_PASSPHRASE",

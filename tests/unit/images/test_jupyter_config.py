@@ -4,9 +4,11 @@ import json
 import site
 from types import SimpleNamespace
 
+import dask
 import pytest
 
 from lab.context import SOURCE
+from tests.certificates import Authority
 
 JUPYTER = SOURCE / "jupyter"
 
@@ -94,23 +96,38 @@ def test_the_panels_know_their_cluster():
 
 class TestErrorOfClient:
     @pytest.fixture
-    def explain(self):
-        """Return IPython's handler of a ValueError."""
+    def hints(self):
+        """Return a function that has IPython show an error, and returns the error's hints."""
         chosen = []
         shell = SimpleNamespace(set_custom_exc=lambda *args: chosen.append(args[1]))
         path = SOURCE / "ipython" / "startup" / "client.py"
-        exec(compile(path.read_text(), path, "exec"), {"get_ipython": lambda: shell})
-        return chosen[0]
+        exec(compile(path.read_text(), path, "exec"), namespace := {"get_ipython": lambda: shell})
 
-    @pytest.mark.parametrize(
-        ("message", "notes"),
-        [("Unexpected keyword arguments: ['n_workers']", 1), ("invalid literal", 0)],
-    )
-    def test_it_says_what_to_write_instead(self, explain, message, notes):
+        def show(error):
+            shown = []
+            shell = SimpleNamespace(showtraceback=lambda what, **_: shown.append(what))
+            namespace["explain"](shell, type(error), error, None)
+            assert [(type(error), error, None)] == shown
+            return "".join(getattr(error, "__notes__", []))
+
+        return show
+
+    def test_it_says_what_to_write_instead(self, hints):
         """The error of `Client(n_workers=2)` names LocalCluster; other errors do not change."""
-        shown, error = [], ValueError(message)
-        shell = SimpleNamespace(showtraceback=lambda what, **_: shown.append(what))
-        explain(shell, ValueError, error, None)
-        assert [(ValueError, error, None)] == shown
-        assert notes == len(getattr(error, "__notes__", []))
-        assert all("LocalCluster(n_workers=2)" in note for note in getattr(error, "__notes__", []))
+        error = ValueError("Unexpected keyword arguments: ['n_workers']")
+        assert "LocalCluster(n_workers=2)" in hints(error)
+        assert not hints(ValueError("invalid literal"))
+
+    @pytest.mark.parametrize(("hours", "fix"), [(0, "`pulumi up` renews it"), (1, "")])
+    def test_an_expired_certificate_is_named_with_the_fix(self, hints, tmp_path, hours, fix):
+        """The error itself may be that of a broken connection."""
+        file = Authority("ours").issue(tmp_path / "client.pem", hours=hours)
+        with dask.config.set({"distributed.comm.tls.client.cert": file}):
+            hint = hints(OSError("in <TLS>: SSLEOFError: EOF occurred in violation of protocol"))
+            assert fix in hint
+            assert bool(fix) == bool(hint)
+            assert not hints(OSError("[Errno 2] No such file or directory: 'x'"))
+
+    def test_without_tls_there_is_no_certificate(self, hints):
+        """A broken connection to another server does not change."""
+        assert not hints(OSError("SSLEOFError: EOF occurred in violation of protocol"))

@@ -21,10 +21,13 @@ import distributed
 import pytest
 import yaml
 from distributed.core import Status
+from distributed.security import Security
 
-from components import workers
+from components import certificates, workers
+from components.dask_config import render
 from config.workloads import ResourceLimit
 from images import nanny_preload, worker_preload
+from tests.certificates import Authority
 from tests.conftest import ROOT, free_port, wait_for
 
 NUMBERS = itertools.count()
@@ -32,6 +35,7 @@ SECONDS = 30  # the longest wait for anything
 # Like a container, without the capability that lets root write to read-only files.
 CONFINED = [] if os.geteuid() else ["setpriv", "--bounding-set", "-dac_override"]
 CREDENTIALS = "[default]\naws_access_key_id=AKIAEXAMPLE\n"
+LIFE_SECONDS = 6  # of a certificate, for the start of two workers
 LIMIT = ResourceLimit(cpus=Decimal("0.5"), memory_bytes=2**29)
 
 
@@ -544,6 +548,61 @@ def test_a_worker_that_joins_sends_its_s3_credentials_to_the_scheduler(start, pr
         start(client)
         start(client)
     assert [(CREDENTIALS, 0), (CREDENTIALS, 1)] == received
+
+
+class TestExpiredCertificate:
+    """Workers whose certificate ends after a few seconds, and a scheduler that goes on."""
+
+    @pytest.fixture
+    def client(self, dask_config, tmp_path):
+        """Return a client of the scheduler."""
+        authority = Authority("ours")
+        valid = authority.issue(tmp_path / "valid.pem")
+        self.end = time.time() + LIFE_SECONDS
+        short = authority.issue(tmp_path / "short.pem", hours=LIFE_SECONDS / 3600)
+        comm = certificates.dask_config(authority.pem, short)
+        dask_config.write_text(render(workers.dask_config(LIMIT), comm))
+        roles = ("scheduler", "client")
+        names = [f"tls_{role}_{part}" for role in roles for part in ("cert", "key")]
+        security = Security(tls_ca_file=authority.pem, **dict.fromkeys(names, valid))
+        with (
+            distributed.LocalCluster(
+                n_workers=0, protocol="tls", security=security, dashboard_address=":0"
+            ) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            yield client
+
+    def wait_until_expired(self):
+        """Return after the end of the certificate."""
+        time.sleep(max(0, self.end + 1 - time.time()))
+
+    def test_a_worker_that_dies_names_the_fix(self, client, start):
+        """Until then it keeps its connection. Its nanny waits for another container."""
+        (worker,) = start(client)
+        assert 3 == client.submit(sum, [1, 2]).result(SECONDS)
+        pid = worker_pid(client, worker)
+        self.wait_until_expired()
+        assert 5 == client.submit(sum, [2, 3]).result(SECONDS)
+        kill(pid)
+        wait_for("reason", lambda: "has expired. Fix: pulumi up" in worker.log.read_text())
+        assert 1 == worker.log.read_text().count("Waiting to connect")
+        assert worker.poll() is None
+
+    def test_a_worker_that_leaves_does_not_wait_for_its_results(self, client, start):
+        """No worker can take them, and the repair must not wait a minute for each worker."""
+        leaving, _ = start(client, 2)
+        client.run(open_connections)
+        blocks = client.scatter([b"block"], workers=[members(client)[leaving.name]])
+        self.wait_until_expired()
+        assert 0 == stop(leaving)
+        assert "its certificate has expired, so no worker can take" in leaving.log.read_text()
+        del blocks
+
+
+async def open_connections(dask_worker):
+    """Open more than one connection to the scheduler, which the worker keeps."""
+    await asyncio.gather(*(dask_worker.scheduler.identity() for _ in range(4)))
 
 
 @pytest.mark.parametrize(("ip", "restarts"), [("10.0.1.7", 0), ("10.0.9.7", 1)])

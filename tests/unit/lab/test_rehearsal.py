@@ -14,7 +14,7 @@ from docker.errors import NotFound
 from config.problems import ConfigError
 from lab import config
 from lab.layout import chosen_lab
-from lab.rehearsal import resources
+from lab.rehearsal import certificates, resources
 from lab.rehearsal.__main__ import Rehearsal
 from lab.rehearsal.program import Resource
 from lab.rehearsal.services import service_arguments
@@ -23,6 +23,7 @@ from tests.conftest import ROOT
 
 SERVICE = "docker:index/service:Service"
 CONFIG = "docker:index/serviceConfig:ServiceConfig"
+CERTIFICATE = "tls:index/selfSignedCert:SelfSignedCert"
 NETWORK = "docker:index/network:Network"
 HOST = "unix:///x"
 
@@ -246,6 +247,20 @@ class TestSwarm:
         assert {"create": 1, "update": 1, "same": 1, "delete": 1} == up("YnllCg==", preview=True)
         assert before == swarm.calls
         assert {"same": 3} == up()
+
+
+@pytest.mark.parametrize(("hours", "again"), [(23, {"same": 1}), (25, {"create": 1, "delete": 1})])
+def test_a_certificate_is_renewed_before_its_end(tmp_path, hours, again):
+    """By an `up` in the last hours of its 24; it has the same inputs then."""
+    key = certificates.make("PrivateKey", {})["privateKeyPem"]
+    given = {"privateKeyPem": key, "subject": {"commonName": "x"}, "allowedUses": []}
+    validity = {"validityPeriodHours": 24, "earlyRenewalHours": hours}
+    declared = Resource(type=CERTIFICATE, name="x", inputs=given | validity)
+    for expected in ({"create": 1}, again):
+        rehearsal = Rehearsal(State(tmp_path / "dev.json"))
+        rehearsal.make(declared)
+        rehearsal.delete_undeclared()
+        assert expected == rehearsal.done
 
 
 def test_the_state_is_private(tmp_path):
