@@ -223,8 +223,15 @@ def test_a_failed_transfer_stops_nothing(swarm, runner, folder, capsys):
     assert not {"dask_notebook 0", "swap dask_notebook"} & set(swarm.steps)
 
 
+def send(number):
+    """Return a function that sends this process a signal."""
+    return lambda: os.kill(os.getpid(), number)
+
+
 @pytest.mark.parametrize(
-    "failure", [fail, lambda: os.kill(os.getpid(), signal.SIGTERM)], ids=["error", "signal"]
+    "failure",
+    [fail, send(signal.SIGTERM), send(signal.SIGHUP)],
+    ids=["error", "signal", "closed terminal"],
 )
 def test_a_failed_swap_restores_no_volume(swarm, runner, folder, capsys, failure):
     """The agents put the old files back when they end, and the services start with them."""
