@@ -365,6 +365,11 @@ BREAKS = {
     "through a link": smuggled(
         (f"{FILES}/door", tarfile.SYMTYPE, "/etc"), (f"{FILES}/door/evil",)
     ),
+    "through a link of another spelling": smuggled(
+        (f"{FILES}//door", tarfile.SYMTYPE, "/etc"),
+        (f"{FILES}/door", tarfile.DIRTYPE),
+        (f"{FILES}/door/evil",),
+    ),
     "link to another archive": smuggled((f"{FILES}/door", tarfile.LNKTYPE, "/etc/passwd")),
     "twice": smuggled((f"{FILES}/.config",)),
     "device": smuggled((f"{FILES}/device", tarfile.CHRTYPE)),
