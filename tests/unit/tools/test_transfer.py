@@ -12,7 +12,7 @@ from docker.errors import DockerException
 
 from components.certificates import AUTHORITIES, FILE_NAME
 from health.job import DEADLINE_LABEL
-from swarm.manager import PROBE_LABELS, Manager
+from swarm.manager import PROBE_LABELS, Manager, cluster_of
 from swarm.progress import Progress
 from swarm.snapshot import Snapshot
 from tools import transfer
@@ -66,7 +66,7 @@ OTHER = {"File": {"Name": "notebook_token"}}
 
 def service(**files):
     container = {"Image": "notebook@sha256:1", **files}
-    return {"Spec": {"TaskTemplate": {"ContainerSpec": container}}}
+    return {"Spec": {"Name": "blue_notebook", "TaskTemplate": {"ContainerSpec": container}}}
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ class Swarm:
     poll_seconds = 0
 
     def __init__(self, refused=None):
-        self.refused, self.done, self.dismissed = refused, [], []
+        self.refused, self.done, self.dismissed, self.names = refused, [], [], []
 
     def node_id(self):
         return "n1"
@@ -210,7 +210,8 @@ class Swarm:
     def snapshot(self, _):
         return Snapshot(services={}, tasks=())
 
-    def create(self, _):
+    def create(self, spec):
+        self.names.append(spec["name"])
         if self.refused == len(self.done):
             raise DockerException("no leader")
         self.done.append("create")
@@ -249,6 +250,13 @@ def test_agents_end_before_their_services_are_removed(use_agents):
     use_agents(swarm)
     assert ["create"] * 2 + ["close"] + ["scale 0"] * 2 + ["remove"] * 2 == swarm.done
     assert 2 == len(swarm.dismissed)
+
+
+def test_agents_belong_to_their_cluster(use_agents):
+    """The destroy of a cluster removes its own, and not those of another cluster's backup."""
+    swarm = Swarm()
+    use_agents(swarm)
+    assert ["blue"] * 2 == [cluster_of(name) for name in swarm.names]
 
 
 def test_reapers_remove_what_a_failed_request_may_still_create(use_agents):
