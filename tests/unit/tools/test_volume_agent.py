@@ -85,8 +85,10 @@ def serving(folder, tls, source=SOURCE):
     command = [sys.executable, "-c", source, "serve", json.dumps(order)]
     reached = {"host": "127.0.0.1", "port": port, "token": TOKEN, "seconds": 10, **tls}
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        yield process, reached
-        process.terminate()
+        try:
+            yield process, reached
+        finally:
+            process.terminate()
 
 
 @contextmanager
