@@ -252,6 +252,17 @@ def test_a_service_that_another_deployment_starts_is_not_changed(swarm, runner, 
     assert "commit dask_notebook" not in swarm.steps
 
 
+def test_a_service_that_does_not_start_again_is_named(swarm, runner, folder, monkeypatch):
+    """The files are restored; only the user can find out what it lacks."""
+    monkeypatch.setattr(backup, "START_SECONDS", 0)
+    monkeypatch.setattr(swarm, "scale", lambda name, _: swarm.replicas.update({name: 0}))
+    start_all = lambda _: swarm.replicas.update(dict.fromkeys(swarm.replicas, 1))  # noqa: E731
+    monkeypatch.setattr(backup.time, "sleep", start_all)  # too late
+    message = r"the files are restored, but the service does not run within 0 s: no error\. Fix: "
+    with pytest.raises(TransferError, match=message):
+        backup.restore(runner, folder, "prod")
+
+
 def test_what_was_restored_before_a_failure_is_named(swarm, runner, folder):
     """The user must know which files are new."""
     swarm.failures["commit dask_caddy"] = fail
