@@ -56,7 +56,7 @@ def fill(template: str, values: Mapping[str, str]) -> str:
         name = placeholder[1]
         value = values.get(name, "")
         # Caddy acts on `import` at the beginning of any line.
-        if not _PLAIN.fullmatch(value) or value == "import" or "{$" in value:
+        if not _PLAIN.fullmatch(value) or value == "import":
             raise ValueError(f"{name}: {value!r} is not allowed in a Caddyfile")
         return value
 

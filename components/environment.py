@@ -20,4 +20,4 @@ def declare_environment(
     if not variables:
         return None
     text: pulumi.Output[str] = pulumi.Output.json_dumps(dict(variables), sort_keys=True)
-    return mount_secret(name, FILE_NAME, pulumi.Output.secret(text), opts)
+    return mount_secret(name, FILE_NAME, text, opts)

@@ -92,8 +92,7 @@ class Notebook(pulumi.ComponentResource):
     def _secret(self, name: str, args: NotebookArgs, child: pulumi.ResourceOptions) -> MountedFile:
         self.token = None if args.password else _generated_token(f"{name}-token", child)
         self.login_kind = "password" if args.password else "token"
-        text = self.token or pulumi.Output.secret(args.password)
-        kind = self.login_kind
+        text, kind = self.token or args.password, self.login_kind
         return mount_secret(f"{name}-{kind}", f"notebook_{kind}", text, child)
 
 

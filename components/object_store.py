@@ -39,7 +39,7 @@ def declare_object_store(
     """Declare the credentials as a Swarm secret and the certificates, if any, as a config."""
     if settings is None:
         return ObjectStore()
-    credentials = pulumi.Output.secret(credentials_file(settings))
+    credentials = credentials_file(settings)
     bundle = settings.ca_bundle
     return ObjectStore(
         secrets=(mount_secret(f"{name}-credentials", FILE_NAME, credentials, opts),),

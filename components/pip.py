@@ -21,7 +21,7 @@ def declare_pip_config(
     """Declare `options` as one Swarm secret; return it, nothing without options."""
     if not options:
         return []
-    return [mount_secret(name, FILE, pulumi.Output.secret(render(options)), opts)]
+    return [mount_secret(name, FILE, render(options), opts)]
 
 
 def render(options: Mapping[str, str]) -> str:

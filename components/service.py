@@ -196,7 +196,10 @@ def mount_config(
 def mount_secret(
     name: str, file_name: str, text: pulumi.Input[str], opts: pulumi.ResourceOptions
 ) -> MountedFile:
-    """Declare an auto-named secret with `text` under the logical name `name`."""
+    """Declare an auto-named secret with `text` under the logical name `name`.
+
+    `docker.Secret` marks its data as secret, so the state has it encrypted.
+    """
     secret = docker.Secret(name, data=encode_base64(text), opts=opts)
     return MountedFile(id=secret.id, name=secret.name, file_name=file_name)
 

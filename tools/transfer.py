@@ -24,7 +24,7 @@ from components.certificates import AUTHORITIES, FILE_NAME
 from health.job import DEADLINE_LABEL
 from health.reaper import reaper
 from swarm.causes import error_of
-from swarm.manager import MANAGER_ERRORS, PROBE_LABELS, Manager
+from swarm.manager import MANAGER_ERRORS, PROBE_LABELS, Manager, cluster_of
 from swarm.nodes import Node, fits, hostname, platforms_of, spell_platform, usable
 from swarm.progress import Progress
 from swarm.shutdown import end_tasks
@@ -63,12 +63,13 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """Where agents run: the network, an image with Python, the files of TLS, if any.
+    """Where agents run: the cluster, its network, an image with Python, the files of TLS, if any.
 
     `platforms` are the image's, such as `linux/amd64`; none means any.
     `secrets` and `configs` are as in the API's spec of a service.
     """
 
+    cluster: str  # its name
     network_id: str
     image: str
     platforms: Sequence[str]
@@ -81,6 +82,7 @@ class Runtime:
         template = service["Spec"]["TaskTemplate"]
         container = template["ContainerSpec"]
         return cls(
+            cluster=cluster_of(service["Spec"]["Name"]),
             network_id=network_id,
             image=container["Image"],
             platforms=platforms_of(template.get("Placement") or {}),
@@ -194,7 +196,9 @@ def agents(
     address: str, runtime: Runtime, places: Sequence[Place], progress: Progress, *, read_only: bool
 ) -> Iterator[list[Agent]]:
     """Yield a connected agent for each volume; at the end their services are removed."""
-    relay, *others = [f"dask_transfer-{secrets.token_hex(4)}" for _ in [None, *places]]
+    # Named after the cluster: the destroy of another cluster must not remove them.
+    prefix = f"{runtime.cluster}_transfer-"
+    relay, *others = [f"{prefix}{secrets.token_hex(4)}" for _ in [None, *places]]
     tokens = {name: secrets.token_hex(volume_agent.TOKEN_BYTES // 2) for name in others}
     os.environ["DOCKER_HOST"] = address  # for the reapers
     with ExitStack() as stack:

@@ -280,7 +280,9 @@ def _read_manifest(tar: tarfile.TarFile) -> Json:
 def _check_member(member: tarfile.TarInfo, earlier: dict[str, bytes]) -> None:
     """Refuse what would be written outside of the folder that an archive is unpacked into."""
     path = PurePosixPath(member.name)
-    is_inside = path.parts[:1] == (FILES,) and ".." not in path.parts
+    # In one spelling only: `files//door` would be another entry for the same file.
+    is_plain = path.as_posix() == member.name and ".." not in path.parts
+    is_inside = is_plain and path.parts[:1] == (FILES,)
     parents = [earlier.get(str(parent)) for parent in path.parents if parent.name]
     is_in_folders = set(parents) <= {tarfile.DIRTYPE}
     is_known = member.isreg() or member.isdir() or member.issym() or member.isfifo()

@@ -332,13 +332,16 @@ def test_the_dashboard_begins_at_its_status_page(ingress):
 
 
 def test_the_log_holds_no_secret(ingress):
-    """The log has the paths of requests, but no cookies, headers or queries."""
+    """The log has the paths of requests and errors, but no cookies, headers or queries."""
     secrets = {"Referer": "https://x/?token=s3cret", "Sec-WebSocket-Protocol": "v1.token.s3cret"}
     headers = ingress.login() | secrets
     ingress.caddy.ask(NAMES["notebook"], "/seen?token=s3cret&next=%2F%3Ftoken%3Ds3cret", headers)
+    with pytest.raises((IncompleteRead, RemoteDisconnected)):
+        ingress.caddy.ask(NAMES["notebook"], "/broken?token=s3cret", headers)
     time.sleep(0.2)
     log = ingress.caddy.read_log()
     assert '"uri":"/seen"' in log
+    assert "aborting with incomplete response" in log
     for secret in ("s3cret", PASSWORD, *ingress.login().values()):
         assert secret not in log
     assert "authelia_session" not in log

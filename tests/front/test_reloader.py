@@ -122,6 +122,20 @@ def test_the_reloader_waits_for_caddy(node):
     assert 0 == node.healthy()
 
 
+def test_the_files_are_loaded_once(node):
+    """Each load costs the node a process, and Caddy a new configuration."""
+    node.serve("one")
+    node.caddy()
+    reloader = node.reloader()
+    node.wait_for("one")
+    time.sleep(3.5)
+    reloader.terminate()
+    output, _ = reloader.communicate(timeout=SECONDS)
+    node.running.remove(reloader)
+    # Once more if Caddy's socket and the mark of the first load are of the same moment.
+    assert output.count("Caddy has loaded the Caddyfile") <= 2
+
+
 @pytest.mark.parametrize("signal", ["terminate", "kill"])
 def test_a_restarted_caddy_gets_the_files_again(node, signal):
     """It does so even if the old Caddy left its socket behind."""

@@ -79,6 +79,13 @@ class TestManaged:
         )
         assert not specs[1].get("networksAdvanceds")
 
+    def test_the_reloader_is_healthy_only_once_caddy_has_accepted_the_sites(self, run):
+        """Otherwise an update that Caddy refuses would count as done."""
+        container = run(**LOCAL).container("dask_caddy_reloader")
+        script = container["args"][1]
+        assert ["CMD", "sh", script, "healthy"] == container["healthcheck"]["tests"]
+        assert script in [config["fileName"] for config in container["configs"]]
+
     def test_caddy_and_reloader_use_the_same_socket(self, run):
         """Before and after Caddy loads the Caddyfile, the socket is on the volume of both."""
         program = run(**LOCAL)

@@ -72,6 +72,23 @@ class TestByDefault:
             "dask-tls-client-1": (365, 90),
         } == days
 
+    def test_only_cas_sign(self, run):
+        """Any other certificate with this right could admit every stranger."""
+        signs = {
+            resource.name: (resource.inputs.get("isCaCertificate", False), "cert_signing" in uses)
+            for resource in run(tlsCa="2").resources
+            if (uses := resource.inputs.get("allowedUses"))
+        }
+        cas = ("dask-tls-ca-1", "dask-tls-ca-2", "dask-tls-ca-2-by-1")
+        assert {name: (name in cas, name in cas) for name in signs} == signs
+
+    def test_no_key_can_be_guessed(self, run):
+        """TLS 1.3 knows no weaker curve."""
+        keys = run().of_type("tls:index/privateKey:PrivateKey")
+        assert {("ECDSA", "P256")} == {
+            (key.inputs["algorithm"], key.inputs["ecdsaCurve"]) for key in keys
+        }
+
     def test_a_client_elsewhere_gets_a_configuration(self, run):
         """It has the texts instead of the paths, and is secret."""
         program = run()

@@ -43,6 +43,14 @@ def test_a_refused_file_leaves_the_file_from_before_an_interrupted_run(sites):
     assert {NAME: "good"} == {path.name: path.read_text() for path in sites.iterdir()}
 
 
+def test_a_caddy_that_hangs_is_not_waited_for_for_ever(sites, monkeypatch):
+    """The message has the file and the time."""
+    (sites.parent / "caddy").write_text("#!/bin/sh\nexec sleep 5\n")
+    monkeypatch.setattr(install, "DEADLINE_SECONDS", 0.5)
+    with pytest.raises(RuntimeError, match=rf"{NAME} on this machine: not finished within 0.5 s"):
+        put(sites, "new")
+
+
 def use_version(sites, version):
     """Have the stand-in print a version, as `caddy version` does."""
     (sites.parent / "caddy").write_text(f'#!/bin/sh\n[ "$1" != version ] || echo "{version}"\n')

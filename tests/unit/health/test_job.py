@@ -174,7 +174,9 @@ def test_services_in_use_are_left_alone():
     """It may have no task yet, a running task, or a task whose result is being read."""
     assert [] == leftovers(NOW + 100)
     assert [] == leftovers(NOW + 100, task("running", "2027-01-15T07:00:00Z"))
-    assert [] == leftovers(NOW + 100, task("complete", "2027-01-15T07:59:50.5Z"))
+    read = task("complete", "2027-01-15T07:59:50.5Z")
+    assert [] == leftovers(NOW + 100, read)
+    assert [] == leftovers(NOW + 100, task("failed", "2027-01-15T07:59:00Z"), read)
 
 
 @pytest.mark.parametrize("ends_in", [10, 0, -10])

@@ -8,14 +8,16 @@ import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from docker.errors import DockerException
 
-from health import launch
-from health.probe.messages import MARK
+from health import evidence, launch, timing
+from health.probe.messages import MARK, ProbeRequest
 from health.request import Request
 from health.timing import TIMING, Timing
+from health.watch import Observer
 from swarm.proof_record import record_data
 from swarm.snapshot import Snapshot, spec_hash
 from tests.unit.health.test_request import REQUEST
@@ -75,6 +77,7 @@ class Swarm:
         self.tasks_known = [task("dask_worker")] if tasks is None else tasks
         self.removed, self.rolled_back, self.resent = [], [], []
         self.records, self.probes = [], {}
+        self.requests = []
         self.created = threading.Event()
         self.followed = threading.Event()
 
@@ -111,6 +114,8 @@ class Swarm:
 
     def create(self, spec):
         self.services[spec["name"]] = service(spec["name"])
+        container = spec["task_template"]["ContainerSpec"]
+        self.requests.append(ProbeRequest.parse(container["Args"][-1]))
         self.created.set()
         return spec["name"]
 
@@ -166,7 +171,8 @@ def launched(monkeypatch, capsys):
 def test_a_proof_is_printed_as_one_object(launched):
     """The proof has the workers of every node, and its seconds."""
     progress = {"progress": "1 of 1 workers", "members": []}
-    swarm = Swarm(["noise", progress, {"proof": PROOF}, '{"failure": "not marked"}'])
+    torn = MARK + '{"progr'  # the log broke off
+    swarm = Swarm(["noise", torn, progress, {"proof": PROOF}, '{"failure": "not marked"}'])
     code, out, _ = launched(swarm)
     assert 0 == code
     assert {"node-1": 1} == json.loads(out)["nodes"]
@@ -203,12 +209,33 @@ def test_a_failure_is_reported(launched):
 
 def test_the_deadline_ends_the_wait(launched):
     """The report has the last progress and the missing workers."""
-    swarm = Swarm([{"progress": "0 of 1 workers", "members": []}])
+    seen = {"progress": "0 of 1 workers", "members": []}
+    swarm = Swarm([seen, {"progress": "waiting for the notebook"}])
     code, _, err = launched(swarm, deadline_seconds=0.3)
     assert 1 == code
-    assert "not proven within 0.3 s\nlast step: 0 of 1 workers" in err
+    assert "not proven within 0.3 s\nlast step: waiting for the notebook" in err
     assert "dask_worker.1: running on node-1, but the scheduler does not know its worker" in err
     assert "| the last line" in err
+
+
+def test_logs_that_do_not_end_do_not_hold_up_the_report(launched, monkeypatch):
+    """The node of a task may be down."""
+    released = threading.Event()
+    monkeypatch.setattr(evidence, "TIMING", Timing(logs=0.1))
+    swarm = Swarm([{"progress": "0 of 1 workers", "members": []}])
+    swarm.last_lines = lambda *_: iter(lambda: released.wait(5), True)
+    start = time.monotonic()
+    code, _, err = launched(swarm, deadline_seconds=0.3)
+    assert (1, True) == (code, "not proven within 0.3 s" in err)
+    assert time.monotonic() - start < 3
+    released.set()
+
+
+def test_the_probe_gives_up_before_the_launcher(launched):
+    """Its failure says more than the launcher's, and must arrive in time."""
+    swarm = Swarm([{"proof": PROOF}])
+    launched(swarm, Timing(margin=3), deadline_seconds=10)
+    assert 4 < swarm.requests[0].deadline_seconds <= 7
 
 
 def test_a_starting_task_is_not_blamed_for_its_worker(launched):
@@ -318,6 +345,61 @@ def test_a_manager_may_be_silent_for_a_while(launched):
     code, _, err = launched(swarm, Timing(silence=-1))
     assert 1 == code
     assert "no leader" in err
+
+
+def test_each_answer_of_a_manager_begins_a_new_time_limit(monkeypatch):
+    """A proof may take longer than a manager may be silent."""
+    clock, swarm = [0], Swarm([])
+    monkeypatch.setattr(timing, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    observer = Observer(swarm, [], Timing(silence=10))
+    clock[0] = 8
+    observer.look()
+    silence(swarm)
+    observer.look()  # the last answer
+    clock[0] = 16
+    observer.look()
+    clock[0] = 19
+    with pytest.raises(DockerException, match="no leader"):
+        observer.look()
+
+
+def test_a_task_without_a_node_fails_early(launched):
+    """No wait gives a node a label."""
+    nowhere = task(
+        "dask_worker", "pending", "no suitable node (scheduling constraints not satisfied)"
+    )
+    swarm = Swarm([], tasks=[nowhere])
+    code, _, err = launched(swarm, Timing(unplaced=0.1, examine_pause=0.05), deadline_seconds=20)
+    assert 1 == code
+    assert "dask_worker.1 cannot start: no node carries label role=data-worker" in err
+
+
+@pytest.mark.parametrize(("running", "missing"), [(1, 1), (0, 0)])
+def test_workers_that_wait_for_a_node_are_recorded(launched, monkeypatch, running, missing):
+    """So the next deployment proves them; a proof without any worker is none."""
+    down = NODE | {"ID": "down", "Status": {"State": "down"}}
+    labels = {"role": "data-worker"}
+    nodes = [node | {"Spec": NODE["Spec"] | {"Labels": labels}} for node in (NODE, down)]
+    monkeypatch.setattr(Swarm, "nodes", lambda _: nodes)
+    pending = task(
+        "dask_worker", "pending", "no suitable node (1 node not available for new tasks)"
+    )
+    tasks = [task("dask_worker")] * running + [pending] * (2 - running)
+    swarm = Swarm([{"proof": PROOF}], tasks=[t | {"ID": f"t{i}"} for i, t in enumerate(tasks)])
+    swarm.services["dask_worker"]["Spec"]["Mode"]["Replicated"]["Replicas"] = 2
+    expected = {"workers": 2, "threads": 2, "memory_bytes": 2, "workers_per_node": 2}
+    code, out, err = launched(swarm, expected=expected)
+    assert 0 == code, err
+    assert missing == swarm.requests[0].expected.missing
+    assert bool(missing) == ("missing" in json.loads(out))
+
+
+def test_time_is_left_to_roll_back_after_the_deadline(launched):
+    """The launcher sees the old tasks run again."""
+    swarm = Swarm([{"progress": "0 of 1 workers"}], {"dask_worker": updated("dask_worker")})
+    _, _, err = launched(swarm, deadline_seconds=2)
+    assert "not proven within 1.5 s" in err
+    assert err.endswith("\n\nrolled back: dask_worker as before this update\n")
 
 
 def updated(name, *, at="2027-01-15T07:59:59.5Z"):

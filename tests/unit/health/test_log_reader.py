@@ -4,11 +4,16 @@ import json
 import struct
 import subprocess
 import sys
+import threading
+import time
 from http.server import BaseHTTPRequestHandler
+from types import SimpleNamespace
 
 import pytest
 
+from health import log_reader
 from health.probe.messages import MARK
+from health.timing import Timing
 from tests.conftest import ROOT, serving
 
 # The launcher has a timer too, which shows whether its engine still runs.
@@ -40,6 +45,24 @@ def test_a_signal_at_the_time_limit_does_not_make_the_wait_endless():
     """Waits end in time, whenever a timer's signal arrives."""
     command = [sys.executable, "-c", WAITS]
     assert 0 == subprocess.run(command, cwd=ROOT, timeout=30, check=False).returncode
+
+
+def test_a_log_that_ends_at_once_is_not_asked_for_without_a_pause(monkeypatch):
+    """A manager that restarts would get thousands of requests."""
+    asked, again = [], threading.Event()
+
+    def follow(_):
+        asked.append(time.monotonic())
+        if len(asked) == 2:
+            again.set()
+            threading.Event().wait()  # like a log without an end
+        return iter(())
+
+    monkeypatch.setattr(log_reader, "TIMING", Timing(follow_pause=0.2))
+    monkeypatch.setattr(log_reader, "Manager", lambda: SimpleNamespace(follow=follow))
+    log_reader.LogReader().follow("s1")
+    assert again.wait(10)
+    assert asked[1] - asked[0] >= 0.2
 
 
 class BreakingManager(BaseHTTPRequestHandler):

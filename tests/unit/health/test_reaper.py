@@ -24,7 +24,7 @@ class Manager:
         return seen.read_text().count(name) > int(sys.argv[3])
 
 reaper.Manager = Manager
-timing = Timing(reaper_pause=0.05, reaper_grace=0.2)
+timing = Timing(reaper_pause=0.05, reaper_grace=1)
 seconds = 0.1 if sys.argv[2] == "hung" else 30
 with reaper.reaper("dask_health-1", seconds, timing) as dismiss:
     print("started", flush=True)
@@ -90,11 +90,14 @@ def test_a_service_that_appears_late_is_removed(tmp_path):
 
 
 def test_a_launcher_that_hangs_loses_its_service(tmp_path):
-    """Its deadline is over, and nobody reads the result."""
+    """Its deadline is over for a while, in which it might have read the result."""
     seen = tmp_path / "removed"
     command = [sys.executable, "-c", PROGRAM, str(seen), "hung", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as hung:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as hung:
+        hung.stdout.readline()
+        start = time.time()
         wait_for("removal", seen.exists, 10)
+        assert seen.stat().st_mtime > start + 0.5
         assert hung.poll() is None
         hung.kill()
     assert "dask_health-1 " == seen.read_text()

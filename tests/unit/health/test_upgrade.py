@@ -14,6 +14,7 @@ from health.probe.versions import COMPARED
 from health.timing import Timing
 from swarm.proof_record import record_data
 from swarm.snapshot import Snapshot
+from tests.unit.swarm.test_capacity import node
 
 OLD, NEW = "dask:2026.7.1@sha256:a", "dask:2026.8.0@sha256:b"
 NOTEBOOK = "notebook:2026.8.0@sha256:c"
@@ -93,7 +94,8 @@ class Swarm:
     def objects(self, kind):
         assert "network" == kind
         overlay = {"Id": "n1", "Name": "dask-network", "Scope": "swarm"}
-        return [overlay, overlay | {"Id": "n2", "Name": "other"}]
+        local = overlay | {"Id": "n3", "Scope": "local"}
+        return [overlay, overlay | {"Id": "n2", "Name": "other"}, local]
 
     def nodes(self):
         return []
@@ -113,16 +115,18 @@ def check(monkeypatch, capsys):
         dismissed = []
 
         @contextlib.contextmanager
-        def reaper(name, *_):
+        def reaper(name, seconds, _):
+            # A reaper that ends earlier would remove a service that still works.
+            assert seconds >= fields["deadline_seconds"] + fields["idle_seconds"]
             guarded.append(name)
             yield lambda: dismissed.append(name)
 
-        guarded = []
+        guarded, fields = [], REQUEST | changes
         # A process with the threads of other tests must not fork.
         monkeypatch.setattr(upgrade, "reaper", reaper)
         for module in ("upgrade", "log_reader", "evidence"):
             monkeypatch.setattr(f"health.{module}.Manager", lambda: swarm)
-        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(REQUEST | changes)))
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(fields)))
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
         before = {number: signal.getsignal(number) for number in numbers}
         try:
@@ -218,6 +222,31 @@ def test_an_image_that_does_not_start_is_refused(check):
     assert 1 == code
     assert "checking the versions in image and notebookImage: " in err
     assert "without a result: no such image. Nothing was changed." in err
+
+
+def test_a_check_that_no_node_can_run_fails_early(check):
+    """The deadline may be many minutes later."""
+
+    error = "no suitable node (scheduling constraints not satisfied on 1 node)"
+    status = {"Status": {"State": "pending", "Err": error}}
+    placed = TEMPLATE | {"Placement": {"Constraints": REQUEST["constraints"]}}
+
+    class Nowhere(Swarm):
+        def snapshot(self, names):
+            now = super().snapshot(names)
+            specs = {
+                name: known | {"Spec": known["Spec"] | {"TaskTemplate": placed}}
+                for name, known in now.services.items()
+            }
+            return Snapshot(services=specs, tasks=tuple(task | status for task in now.tasks))
+
+        def nodes(self):
+            return [node("data-1", "data-worker")]
+
+    timing = Timing(unplaced=0.05, examine_pause=0.05)
+    code, _, err = check(Nowhere(), timing, deadline_seconds=20)
+    assert 1 == code
+    assert "cannot start: no node carries label role=master" in err
 
 
 def test_a_check_has_a_deadline(check):

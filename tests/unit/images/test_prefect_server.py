@@ -12,10 +12,11 @@ from tests.conftest import ROOT, run_async
 SOURCE = ROOT / "images" / "prefect_server.py"
 OURS, CADDYS, NODE, OTHERS = "10.0.1.7", "10.0.2.7", "172.18.0.1", "172.18.0.5"
 KEY = "k" * 48
-# As Linux shows them: the way out of the node, and a network.
+# As Linux shows them: the way out of the node, a network, and one behind a router.
 ROUTES = """Iface\tDestination\tGateway \tFlags
 eth2\t00000000\t010012AC\t0003
 eth0\t0001000A\t00000000\t0001
+eth1\t0003000A\t0702000A\t0003
 """
 
 

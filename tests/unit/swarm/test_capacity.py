@@ -52,6 +52,13 @@ def missing(defaults):
     return find
 
 
+def test_a_node_with_more_reserved_than_it_has_takes_nothing(missing):
+    """Its memory may have shrunk; the others have room for all."""
+    others = [task("data-1", memory=5)]
+    assert not missing(tasks=others, workers="2")
+    assert missing(tasks=others, workers="3")
+
+
 @pytest.mark.parametrize("placement", ["node.labels.role==data-worker", "node.role==worker"])
 def test_a_node_without_a_description_is_tolerated(missing, placement):
     """Its platform is not wrong; the message names the node where it is needed."""

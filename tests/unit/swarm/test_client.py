@@ -1,6 +1,7 @@
 """The client of a manager behind SSH: ssh's options, and its error messages."""
 
 import os
+import socket
 import subprocess
 
 import docker
@@ -189,6 +190,10 @@ class TestClient:
         ssh("#!/bin/sh\nexec sleep 30\n")
         with pytest.raises(Exception, match="Read timed out"):
             client.connect(ADDRESS, seconds=1)
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+            with pytest.raises(Exception, match=r"Read timed out. \(read timeout=1\)"):
+                client.connect(address, seconds=1)
 
     def test_uses_certificates_for_an_engine_on_the_network(self, monkeypatch):
         """The certificates in DOCKER_CERT_PATH, as the docker command and the provider do."""

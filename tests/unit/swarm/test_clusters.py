@@ -22,10 +22,11 @@ def settings(defaults):
     return lambda **config: parse_settings(defaults | {"clusterName": "blue"} | config, (), {})
 
 
-def service(name, *networks, ports=(), mode="host", revision="1"):
+def service(name, *networks, ports=(), mode="host", revision="1", protocol="tcp"):
     labels = {"dask.swarm/revision": revision} if revision else {}
     template = {"Networks": [{"Target": network} for network in networks]}
-    published = [{"PublishedPort": p, "PublishMode": mode, "Protocol": "tcp"} for p in ports]
+    port = {"PublishMode": mode, "Protocol": protocol}
+    published = [{"PublishedPort": number} | port for number in ports]
     spec = {"Name": name, "Labels": labels, "TaskTemplate": template}
     return {"ID": f"{name}-id", "Spec": spec, "Endpoint": {"Ports": published}}
 
@@ -85,10 +86,11 @@ class TestTakenPorts:
             (service("dask_caddy", ports=(80, 443)), FIT[:1], MANAGED),
             (service("blue_caddy", ports=(80, 443)), FIT, MANAGED),
             (service("web", ports=(8080,)), FIT, MANAGED),
+            (service("vpn", ports=(443,), protocol="udp"), FIT, MANAGED),
             (service("dask_caddy", ports=(80, 443)), FIT, {}),
             (service("dask_caddy", ports=(80, 443)), [], MANAGED),
         ],
-        ids=["a free node", "own", "other port", "not managed", "not running"],
+        ids=["a free node", "own", "other port", "udp", "not managed", "not running"],
     )
     def test_free_ports_are_no_problem(self, settings, other, nodes, config):
         """The cluster's own Caddy, other ports, and a node without the other service."""

@@ -120,6 +120,7 @@ def test_objects_that_nobody_was_creating_are_not_leftovers():
     swarm = Swarm(config=[config("c-1a2b3c4"), config("foreign")], network=[network("net", "u1")])
     deleted = pending(CONFIG, "c-1a2b3c4", operation="deleting")
     assert [] == found(swarm, state(deleted))
+    assert [] == found(swarm, state(pending(CONFIG, "c"), pending(CONFIG, "c-1a2b3c4-5")))
     assert [] == found(swarm, {})
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from config.settings import parse_settings
+from swarm.manager import PROBE_LABELS
 from swarm.networks import (
     OWNER_LABEL,
     Networks,
@@ -117,6 +118,14 @@ def test_an_existing_network_of_the_stack_stays_with_its_range(problems):
     assert [] == problems(swarm(OURS, nodes=[node("10.0.1.7")]))
 
 
+@pytest.mark.parametrize(
+    "other", [BY_HAND | {"Name": "dask-network-2"}, BY_HAND | {"Scope": "local"}]
+)
+def test_another_network_is_not_the_clusters(problems, other):
+    """Its name begins with the same text, or only the manager has it."""
+    assert [] == problems(swarm(other))
+
+
 def test_a_network_made_by_hand_needs_the_users_word(problems):
     """It is neither replaced nor a surprise in the middle of the deployment."""
     (problem,) = problems(swarm(BY_HAND, services=[service("minio", "dask-network")]))
@@ -155,6 +164,13 @@ def test_a_network_with_foreign_services_is_not_replaced(problems):
     assert [] == problems(swarm(OURS, services=users))
 
 
+def test_a_new_range_of_an_existing_network_is_checked(problems):
+    """It is another network then."""
+    known = swarm(OURS, nodes=[node("10.20.0.7")])
+    (problem,) = problems(known, networkSubnet="10.20.0.0/24")
+    assert "10.20.0.0/24, which overlaps the node one (10.20.0.7)" == problem.found
+
+
 @pytest.mark.parametrize(
     ("options", "config", "expected"),
     [
@@ -184,6 +200,13 @@ def test_an_adopted_network_keeps_options_that_are_not_set(defaults):
     assert [] == changes(adopted, parse_settings(defaults, (), {}).network)
     settings = parse_settings(defaults | {"networkMtu": "1300"}, (), {}).network
     assert "networkMtu 1400 becomes 1300" in changes(adopted, settings)
+
+
+def test_the_service_of_a_probe_does_not_keep_a_network():
+    """Its launcher, its reaper or the shutdown removes it."""
+    probe = service("dask_health-1", "n")
+    probe["Spec"]["Labels"] = {**PROBE_LABELS, "dask.swarm/deadline": "1"}
+    assert ["minio"] == services_on([probe, service("minio", "n")], "n-id")
 
 
 def test_services_of_old_clients_name_their_networks_elsewhere():

@@ -286,6 +286,7 @@ class TestImages:
         assert f"caddy:2.11.9@{DIGEST}" == fit.caddy_image
 
     UNKNOWN = refusal(NotFound, "manifest unknown: manifest unknown", 404)
+    UNNAMED = refusal(NotFound, "name unknown: repository name not known to registry", 404)
 
     def test_a_missing_tag_is_refused(self, find):
         """The images of scheduler and notebook are reported with their keys."""
@@ -307,9 +308,10 @@ class TestImages:
         assert problem.fix.startswith(fix)
         assert ", or pulumi config set image ghcr.io/" in problem.fix
 
-    def test_a_digest_that_its_registry_does_not_have_is_refused(self, find):
+    @pytest.mark.parametrize("error", [UNKNOWN, UNNAMED])
+    def test_a_digest_that_its_registry_does_not_have_is_refused(self, find, error):
         """It would fail on every node."""
-        problem, _ = find(FakeEngine(image_error=self.UNKNOWN), image=f"r.org/dask:1@{DIGEST}")
+        problem, _ = find(FakeEngine(image_error=error), image=f"r.org/dask:1@{DIGEST}")
         assert "image" == problem.key
         assert f"'r.org/dask:1@{DIGEST}' is not in its registry" in problem.found
         assert "pulumi config set image r.org/dask:1" == problem.fix
@@ -529,9 +531,10 @@ def test_a_change_of_the_workers_needs_room_for_all(find, changed):
     assert ("workers", "at most 2 of this size") == (problem.key, problem.expected)
 
 
-def test_workers_without_any_node_cannot_be_proven(find):
-    """A cluster without workers computes nothing."""
-    (problem,) = find(half_up(deployed_workers(), tasks=[]))
+@pytest.mark.parametrize("tasks", [[], [task("") | {"ServiceID": "w"}]])
+def test_workers_without_any_node_cannot_be_proven(find, tasks):
+    """A cluster without workers computes nothing; all of its tasks may wait for a node."""
+    (problem,) = find(half_up(deployed_workers(), tasks=tasks))
     assert "workers" == problem.key
 
 

@@ -53,7 +53,9 @@ def test_a_node_that_is_down_is_not_waited_for():
 def test_the_wait_has_an_end(monkeypatch):
     """A task that never ends keeps its network; the provider's error follows."""
     monkeypatch.setattr(release, "TIMEOUT_SECONDS", 0)
-    assert "" == release.release(Swarm([task_on("1")]), "1", Progress())
+    swarm = Swarm([task_on("1")] * 3)
+    assert "" == release.release(swarm, "1", Progress())
+    assert 3 == len(swarm.left)
 
 
 def test_a_service_that_stays_is_named_with_its_cure(monkeypatch, capsys):

@@ -223,8 +223,15 @@ def test_a_failed_transfer_stops_nothing(swarm, runner, folder, capsys):
     assert not {"dask_notebook 0", "swap dask_notebook"} & set(swarm.steps)
 
 
+def send(number):
+    """Return a function that sends this process a signal."""
+    return lambda: os.kill(os.getpid(), number)
+
+
 @pytest.mark.parametrize(
-    "failure", [fail, lambda: os.kill(os.getpid(), signal.SIGTERM)], ids=["error", "signal"]
+    "failure",
+    [fail, send(signal.SIGTERM), send(signal.SIGHUP)],
+    ids=["error", "signal", "closed terminal"],
 )
 def test_a_failed_swap_restores_no_volume(swarm, runner, folder, capsys, failure):
     """The agents put the old files back when they end, and the services start with them."""
@@ -243,6 +250,17 @@ def test_a_service_that_another_deployment_starts_is_not_changed(swarm, runner, 
     with pytest.raises(TransferError, match="dask_notebook: the service still runs"):
         backup.restore(runner, folder, "prod")
     assert "commit dask_notebook" not in swarm.steps
+
+
+def test_a_service_that_does_not_start_again_is_named(swarm, runner, folder, monkeypatch):
+    """The files are restored; only the user can find out what it lacks."""
+    monkeypatch.setattr(backup, "START_SECONDS", 0)
+    monkeypatch.setattr(swarm, "scale", lambda name, _: swarm.replicas.update({name: 0}))
+    start_all = lambda _: swarm.replicas.update(dict.fromkeys(swarm.replicas, 1))  # noqa: E731
+    monkeypatch.setattr(backup.time, "sleep", start_all)  # too late
+    message = r"the files are restored, but the service does not run within 0 s: no error\. Fix: "
+    with pytest.raises(TransferError, match=message):
+        backup.restore(runner, folder, "prod")
 
 
 def test_what_was_restored_before_a_failure_is_named(swarm, runner, folder):

@@ -266,6 +266,15 @@ def test_a_deployment_that_only_its_lock_stopped_runs_again(monkeypatch, action,
     assert not lock.exists()
 
 
+def test_a_destroy_ends_the_tasks_of_an_unfinished_stack(swarm):
+    """The stack has no shutdown yet, which would end them before the network is removed."""
+    inputs = {"name": "dask_worker", "mode": {"replicated": {"replicas": 4}}}
+    known = {"type": "docker:index/service:Service", "urn": "w", "inputs": inputs}
+    runner = Runner({"resources": [*STATE["resources"], known]}, statuses=[0])
+    assert 0 == deploy.deploy(runner, "destroy")
+    assert [("unix:///m", [OWN], ["dask_worker"])] == swarm.removed
+
+
 def test_a_failed_deployment_does_not_run_again():
     """There is no lock to remove."""
     runner = Runner({}, statuses=[255])

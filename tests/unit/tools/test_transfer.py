@@ -4,14 +4,15 @@ import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from types import SimpleNamespace
 
 import pytest
+from docker.errors import DockerException
 
 from components.certificates import AUTHORITIES, FILE_NAME
 from health.job import DEADLINE_LABEL
-from swarm.manager import PROBE_LABELS, Manager
+from swarm.manager import PROBE_LABELS, Manager, cluster_of
 from swarm.progress import Progress
 from swarm.snapshot import Snapshot
 from tools import transfer
@@ -65,7 +66,7 @@ OTHER = {"File": {"Name": "notebook_token"}}
 
 def service(**files):
     container = {"Image": "notebook@sha256:1", **files}
-    return {"Spec": {"TaskTemplate": {"ContainerSpec": container}}}
+    return {"Spec": {"Name": "blue_notebook", "TaskTemplate": {"ContainerSpec": container}}}
 
 
 @pytest.fixture
@@ -187,6 +188,84 @@ def test_two_runs_at_once_are_refused(runtime):
     manager = SimpleNamespace(labelled=lambda _: snapshot("running"))
     with pytest.raises(TransferError, match=r"another backup or restore .* rm dask_transfer-1$"):
         transfer._remove_leftovers(manager, runtime)
+
+
+class Swarm:
+    """A manager that records what is done; it refuses to create the service number `refused`."""
+
+    poll_seconds = 0
+
+    def __init__(self, refused=None):
+        self.refused, self.done, self.dismissed, self.names = refused, [], [], []
+
+    def node_id(self):
+        return "n1"
+
+    def nodes(self):
+        return [NODE]
+
+    def labelled(self, _):
+        return Snapshot(services={}, tasks=())
+
+    def snapshot(self, _):
+        return Snapshot(services={}, tasks=())
+
+    def create(self, spec):
+        self.names.append(spec["name"])
+        if self.refused == len(self.done):
+            raise DockerException("no leader")
+        self.done.append("create")
+
+    def scale(self, _, replicas):
+        self.done.append(f"scale {replicas}")
+
+    def remove(self, _):
+        self.done.append("remove")
+
+
+@pytest.fixture
+def use_agents(monkeypatch, runtime):
+    """Return a function that has and ends the agent of a volume on a Swarm."""
+
+    def use(swarm):
+        @contextmanager
+        def reaper(name, _):
+            yield lambda: swarm.dismissed.append(name)
+
+        connection = SimpleNamespace(close=lambda: swarm.done.append("close"))
+        monkeypatch.setattr(transfer, "Manager", lambda _: swarm)
+        monkeypatch.setattr(transfer, "reaper", reaper)
+        monkeypatch.setattr(transfer, "_started", lambda *_: "container")
+        monkeypatch.setattr(transfer, "_connect", lambda *_: connection)
+        monkeypatch.setenv("DOCKER_HOST", "")
+        with transfer.agents("unix:///m", runtime, [PLACE], Progress(), read_only=False):
+            pass
+
+    return use
+
+
+def test_agents_end_before_their_services_are_removed(use_agents):
+    """Removed services leave their tasks running for a while, on volumes that others use."""
+    swarm = Swarm()
+    use_agents(swarm)
+    assert ["create"] * 2 + ["close"] + ["scale 0"] * 2 + ["remove"] * 2 == swarm.done
+    assert 2 == len(swarm.dismissed)
+
+
+def test_agents_belong_to_their_cluster(use_agents):
+    """The destroy of a cluster removes its own, and not those of another cluster's backup."""
+    swarm = Swarm()
+    use_agents(swarm)
+    assert ["blue"] * 2 == [cluster_of(name) for name in swarm.names]
+
+
+def test_reapers_remove_what_a_failed_request_may_still_create(use_agents):
+    """The manager may have received the request although its answer is lost."""
+    swarm = Swarm(refused=1)
+    with pytest.raises(DockerException, match="no leader"):
+        use_agents(swarm)
+    assert ["create", "scale 0", "scale 0", "remove", "remove"] == swarm.done
+    assert [] == swarm.dismissed
 
 
 def test_a_service_that_does_not_start_is_named(monkeypatch):

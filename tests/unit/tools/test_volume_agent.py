@@ -72,7 +72,7 @@ def files(tmp_path_factory):
 
 
 @contextmanager
-def serving(folder, tls):
+def serving(folder, tls, source=SOURCE):
     """Run the agent of a volume; yield its process and what reaches it."""
     port = free_port()
     order = {
@@ -82,11 +82,13 @@ def serving(folder, tls):
         "token_hash": sha256(TOKEN.encode()).hexdigest(),
         **tls,
     }
-    command = [sys.executable, "-c", SOURCE, "serve", json.dumps(order)]
+    command = [sys.executable, "-c", source, "serve", json.dumps(order)]
     reached = {"host": "127.0.0.1", "port": port, "token": TOKEN, "seconds": 10, **tls}
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        yield process, reached
-        process.terminate()
+        try:
+            yield process, reached
+        finally:
+            process.terminate()
 
 
 @contextmanager
@@ -178,6 +180,8 @@ def test_a_volume_is_moved_whole(volume, other, files, tmp_path, kind):
     assert ("prod", "notebook", 4) == (*(manifest[k] for k in ABOUT), len(manifest["files"]))
     with agent_of(other, tls) as agent:
         agent.unpack(archive)
+        # The old files may be in a folder that fewer users can read than the new files' folder.
+        assert 0o700 == (other / WORK).stat().st_mode & 0o777
         assert {"lost": ["lost"], "lost_count": 1, "changed_count": 1} == agent.swap()
         agent.commit()
     assert listing(volume) == listing(other)
@@ -191,6 +195,34 @@ def test_a_stranger_is_refused(volume, files):
                 Agent(attached).commit()
         with connected(order) as attached, pytest.raises(TransferError, match="FileNotFound"):
             Agent(attached).commit()
+
+
+@pytest.mark.parametrize("kind", ["own", "none"])
+def test_a_silent_stranger_does_not_hold_up_an_agent(volume, files, kind):
+    """Every container on the network can connect."""
+    source = SOURCE.replace("TOKEN_SECONDS = 10", "TOKEN_SECONDS = 2")
+    with serving(volume, getattr(files, kind, {}), source) as (process, order):
+        address = order["host"], order["port"]
+        wait_for("agent", lambda: not connect_ex(address))
+        with (
+            socket.create_connection(address),
+            connected(order) as attached,
+            pytest.raises(TransferError, match="FileNotFound"),
+        ):
+            Agent(attached).commit()
+        process.wait(10)
+
+
+def connect_ex(address):
+    """Connect and close; return the error's number."""
+    with socket.socket() as tried:
+        return tried.connect_ex(address)
+
+
+def test_an_agent_ends_by_itself(volume):
+    """All that began it may be gone."""
+    with serving(volume, {"seconds": 1}) as (process, _):
+        wait_for("end of the agent", lambda: process.poll() is not None, 10)
 
 
 def test_an_agent_that_cannot_be_reached_is_named(files):
@@ -329,10 +361,16 @@ BREAKS = {
     "format": lambda _, manifest: manifest.update(format=2),
     "not an archive of": lambda _, manifest: manifest.pop("files"),
     "parent": smuggled((f"{FILES}/../evil",)),
+    "folder": smuggled((f"{FILES}/..", tarfile.DIRTYPE), (f"{FILES}/../evil",)),
     "absolute": smuggled(("/etc/evil",)),
     "outside": smuggled(("evil",)),
     "through a link": smuggled(
         (f"{FILES}/door", tarfile.SYMTYPE, "/etc"), (f"{FILES}/door/evil",)
+    ),
+    "through a link of another spelling": smuggled(
+        (f"{FILES}//door", tarfile.SYMTYPE, "/etc"),
+        (f"{FILES}/door", tarfile.DIRTYPE),
+        (f"{FILES}/door/evil",),
     ),
     "link to another archive": smuggled((f"{FILES}/door", tarfile.LNKTYPE, "/etc/passwd")),
     "twice": smuggled((f"{FILES}/.config",)),

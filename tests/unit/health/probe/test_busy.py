@@ -1,7 +1,9 @@
 """Workers whose threads run tasks of users, and why a task has no result."""
 
 import re
+import threading
 import time
+from types import SimpleNamespace
 
 import distributed
 import pytest
@@ -106,13 +108,28 @@ def test_other_workers_are_not_busy(client, monkeypatch, change):
     assert {"other": "train for 412 s"} == found.value.workers
 
 
-def test_a_worker_that_does_not_answer_is_not_busy(client, two, monkeypatch):
-    """It is broken; the other workers' answers do not wait for it."""
-    monkeypatch.setattr(busy, "ASK_SECONDS", 0.5)
+def test_a_worker_that_is_gone_is_not_busy(client, two):
+    """Only the others answer."""
     addresses = [*two, "tcp://127.0.0.1:1"]
     assert dict(zip(two, two, strict=True)) == ask(
         client, addresses, lambda worker: worker.address
     )
+
+
+def test_a_worker_that_is_stuck_does_not_hold_up_the_others(monkeypatch):
+    """Its event loop is blocked, so it may never answer."""
+    monkeypatch.setattr(busy, "ASK_SECONDS", 0.2)
+    released = threading.Event()
+
+    def run(_, workers, on_error):
+        if workers == ["stuck"]:
+            released.wait(5)
+        return {workers[0]: "answer"}
+
+    start = time.monotonic()
+    assert {"free": "answer"} == ask(SimpleNamespace(run=run), ["stuck", "free"], where)
+    assert time.monotonic() - start < 3
+    released.set()
 
 
 def test_a_task_without_a_result_is_explained(client, two):

@@ -81,6 +81,20 @@ def test_a_flow_with_a_task_on_every_worker_is_proven_and_deleted(prove):
     assert name.startswith("dask-swarm-proof-")
 
 
+def test_a_lost_scheduler_ends_the_wait_for_a_flow(monkeypatch):
+    """The flow itself would wait for ever."""
+    monkeypatch.setattr(flow, "CHECK_SECONDS", 0.05)
+    released = threading.Event()
+    monkeypatch.setattr(flow, "run_flow", lambda *_: released.wait(5))
+
+    def scheduler_info(**_):
+        raise OSError("the scheduler is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        flow.run_in_thread(SimpleNamespace(scheduler_info=scheduler_info), "f", "tcp://s:1", [])
+    released.set()
+
+
 def test_a_failed_flow_is_reported_and_deleted(prove):
     """The message has the address of the server and Prefect's error."""
     message = (

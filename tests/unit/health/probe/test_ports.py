@@ -70,13 +70,20 @@ def test_a_url_that_needs_a_key_is_proven(keyed):
 
 
 @pytest.mark.parametrize(
-    ("statuses", "who"), [([200], "a request without a key"), ([403, 200], "a forged ingress key")]
+    ("statuses", "who"),
+    [
+        ([200], "a request without a key"),
+        ([404], "a request without a key"),
+        ([403, 200], "a forged ingress key"),
+    ],
 )
 def test_an_open_url_is_found(keyed, monkeypatch, statuses, who):
-    """The message has the URL, the request and the answer."""
+    """The message has the URL, the request and the answer; a guard answers every path by 403."""
     monkeypatch.setattr(ports, "OLD_SECONDS", 0.1)
     keyed.statuses = statuses
-    with pytest.raises(UnprovenError, match=rf"{keyed.url} to refuse {who} \(403\), found 200"):
+    with pytest.raises(
+        UnprovenError, match=rf"{keyed.url} to refuse {who} \(403\), found {statuses[-1]}"
+    ):
         ports.prove_keyed([keyed.url])
 
 

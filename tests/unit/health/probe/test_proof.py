@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from health.probe import UnprovenError, busy, members, proof, versions, worker_tasks
+from health.probe.busy import BusyError
 from health.probe.deadline import deadline
 from health.probe.members import MovedError, WorkerError, workers_of
 from health.probe.messages import MARK, ProbeRequest
@@ -125,6 +126,32 @@ def test_a_busy_worker_without_a_package_fails(cluster, client, training, monkey
     with training(*workers):
         main(request(cluster))
     assert "to import pytest>=8, found no module _pytest" in messages(capsys)[-1]["failure"]
+
+
+def test_a_busy_worker_that_leaves_is_forgotten(cluster, monkeypatch, capsys):
+    """It cannot answer any more."""
+    given = []
+
+    def prove_members(_, members, __, busy):
+        given.append(dict(busy))
+        if len(given) == 1:
+            raise BusyError({"tcp://gone:1": "train for 12 s", **dict.fromkeys(members, "t")})
+        return {"workers": 2}
+
+    monkeypatch.setattr(proof, "prove_members", prove_members)
+    main(request(cluster))
+    assert {"workers": 2} == messages(capsys)[-1]["proof"]
+    assert {worker.address for worker in cluster.workers.values()} == given[1].keys()
+
+
+def test_the_certificates_of_busy_workers_are_proven_too(cluster, client, monkeypatch):
+    """A stranger needs no free thread."""
+    monkeypatch.setattr(proof, "prove_tls", lambda _, workers, __: workers)
+    tls = {"dask_config": {}, "foreign_file": "foreign.pem"}
+    parsed = ProbeRequest.parse(request(cluster, use=False, tls=tls))
+    known = workers_of(client)
+    proven = proof.prove_members(client, known, parsed, {min(known): "train for 12 s"})
+    assert sorted(known) == proven["certificates"]
 
 
 def test_an_error_with_the_same_workers_is_a_failure(cluster, monkeypatch, capsys):

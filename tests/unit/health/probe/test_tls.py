@@ -3,7 +3,7 @@
 import socket
 import ssl
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 
 import dask
@@ -183,6 +183,23 @@ class TestStrangers:
             message = f"{address} admits a program with {stranger}"
             with pytest.raises(UnprovenError, match=message):
                 tls.prove_tls(address, [], request_of)
+
+
+class TestValidity:
+    def test_the_worker_whose_certificate_ends_first_counts(
+        self, own, configure, authority, tmp_path
+    ):
+        """The others hide no certificate that is about to end."""
+        request = Tls(dask_config={}, foreign_file=Authority("x").issue(tmp_path / "x.pem"))
+        with ExitStack() as stack:
+            scheduler, *workers = [
+                stack.enter_context(
+                    server(listening(authority.issue(tmp_path / f"{h}.pem", hours=h), authority))
+                )
+                for h in (24 * 9, 24 * 3 + 1, 24 * 6 + 1)
+            ]
+            proof = tls.prove_tls(scheduler, workers, request)
+        assert 3 == proof["workers"]["days"]
 
 
 class TestChangeOfCa:

@@ -1,6 +1,7 @@
 """A worker's checks of its packages."""
 
 import socket
+import subprocess
 import time
 
 import pytest
@@ -35,6 +36,15 @@ def test_a_failed_import_is_reported():
     assert "No module named 'no_such_module'" in worker_tasks.import_error(["no_such_module"])
 
 
+def test_an_import_that_hangs_is_ended(monkeypatch, tmp_path):
+    """Otherwise it would keep a thread of the worker for ever."""
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(5)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(worker_tasks, "TASK_SECONDS", 0.3)
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker_tasks.import_error(["slow"])
+
+
 def test_only_packages_installed_at_start_are_imported(monkeypatch, tmp_path):
     """The mark is as old as the container."""
     mark = tmp_path / "mark"
@@ -45,9 +55,12 @@ def test_only_packages_installed_at_start_are_imported(monkeypatch, tmp_path):
     made = tmp_path / "made-1.0.dist-info"
     made.mkdir()
     (made / "METADATA").write_text("Metadata-Version: 2.1\nName: made\nVersion: 1.0\n")
-    (made / "RECORD").write_text("made-1.0.dist-info/METADATA,,\n")
+    (made / "RECORD").write_text("made-1.0.dist-info/METADATA,,\nmade.py,,\n")
+    (tmp_path / "made.py").write_text("raise ValueError('broken')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert worker_tasks.installed_at_start("made")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    described = worker_tasks.describe(["made", "pytest"])
+    assert ([], "ValueError: broken") == (described["missing"], described["error"])
 
 
 ROW = "195 177 254:0 {}/containers/c820faafbaf2/hostname /etc/hostname rw,relatime - ext4 /dev/vda"
