@@ -96,8 +96,8 @@ def cluster(request, deployed):
 
 
 @pytest.fixture(scope="module")
-def name():
-    """Return a new flow name, because the server's volume outlives the stack."""
+def name(cluster):
+    """Return a new flow name for each stack, because the server's volume outlives it."""
     return f"eight-{uuid4().hex[:8]}"
 
 

@@ -15,7 +15,7 @@ import docker
 import pytest
 from docker import types
 
-from bench.faults import container, kill_worker_process
+from bench.faults import container, kill_process, worker_process
 from bench.under_computation import under_computation
 from images.nanny_preload import EXPIRED
 from tests.conftest import ROOT, free_port, wait_for
@@ -263,7 +263,7 @@ class TestEndOfCertificates:
         """Until then, a notebook and the workers' log show what is wrong, and the fix."""
         with mounted(lab, swarm, shorten(cluster.runner, seconds=LIFE_SECONDS)):
             wait_for("end", lambda: HINT in connect_in_notebook(lab), LIFE_SECONDS + SECONDS)
-            kill_worker_process(lab)
+            kill_process(lab, worker_process)
             wait_for("reason", lambda: EXPIRED in log_of_worker(lab), SECONDS)
             cluster.run("up")
         health = outputs(cluster)["health"]
@@ -290,7 +290,7 @@ def connect_in_notebook(lab):
 
 
 def log_of_worker(lab):
-    """Return what the worker has printed whose process `kill_worker_process` kills."""
+    """Return what the worker has printed whose process `kill_process` kills."""
     with container(lab.nodes[1], "dask_worker") as worker:
         return worker.logs().decode()
 

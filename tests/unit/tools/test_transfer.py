@@ -235,7 +235,7 @@ def use_agents(monkeypatch, runtime):
         connection = SimpleNamespace(close=lambda: swarm.done.append("close"))
         monkeypatch.setattr(transfer, "Manager", lambda _: swarm)
         monkeypatch.setattr(transfer, "reaper", reaper)
-        monkeypatch.setattr(transfer, "_started", lambda *_: "container")
+        monkeypatch.setattr(transfer, "_wait_for_start", lambda *_: "container")
         monkeypatch.setattr(transfer, "_connect", lambda *_: connection)
         monkeypatch.setenv("DOCKER_HOST", "")
         with transfer.agents("unix:///m", runtime, [PLACE], Progress(), read_only=False):
