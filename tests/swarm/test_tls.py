@@ -291,7 +291,7 @@ def connect_in_notebook(lab):
 
 def log_of_worker(lab):
     """Return what the worker has printed whose process `kill_process` kills."""
-    with container(lab.nodes[1], "dask_worker") as worker:
+    with container(lab, "dask_worker") as worker:
         return worker.logs().decode()
 
 
