@@ -1,4 +1,4 @@
-"""The client of the ingress, with a server that says nothing."""
+"""The client of the ingress, with a server that does not answer."""
 
 import socket
 import time
@@ -17,7 +17,7 @@ def default_timeout():
     socket.setdefaulttimeout(None)
 
 
-def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(monkeypatch):
+def test_the_wait_for_an_answer_has_an_end(monkeypatch):
     """It accepts the connection; the proof tries again until its deadline."""
     monkeypatch.setattr(http_client, "ANSWER_SECONDS", 0.2)
     start = time.monotonic()

@@ -232,7 +232,7 @@ def test_logs_that_do_not_end_do_not_hold_up_the_report(launched, monkeypatch):
 
 
 def test_the_probe_gives_up_before_the_launcher(launched):
-    """Its failure says more than the launcher's, and must arrive in time."""
+    """Its failure names more than the launcher's, and must arrive in time."""
     swarm = Swarm([{"proof": PROOF}])
     launched(swarm, Timing(margin=3), deadline_seconds=10)
     assert 4 < swarm.requests[0].deadline_seconds <= 7
