@@ -263,6 +263,7 @@ def test_a_node_whose_workers_all_are_unknown_is_named_with_its_ports():
     assert "cause: the scheduler knows no worker of data-2: the network between" in message
     assert "open 4789/udp, and 7946 tcp and udp, between data-2 and the scheduler's" in message
     assert "sudo ethtool -K <interface> tx-checksum-ip-generic off, on data-2" in message
+    assert "with networkEncrypted also IP protocol 50" in message
 
 
 def test_a_node_with_a_known_worker_is_not_cut_off():

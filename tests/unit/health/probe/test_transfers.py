@@ -51,7 +51,8 @@ def test_a_closed_route_is_reported(client, monkeypatch):
     monkeypatch.setattr(transfers, "TRANSFER_SECONDS", 0)
     monkeypatch.setattr(transfers, "accepts_connection", lambda _: False)
     one, other = workers_of(client)
-    with pytest.raises(UnprovenError, match="nothing gets through; open 4789/udp"):
+    message = "nothing gets through; open 4789/udp .*, with networkEncrypted also IP protocol 50"
+    with pytest.raises(UnprovenError, match=message):
         transfers.transfer(client, {one: "engine-1", other: "engine-2"})
 
 
