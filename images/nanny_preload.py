@@ -178,8 +178,9 @@ def prepare_start(nanny: Nanny) -> None:
     async def instantiate() -> Status:
         if not nanny.is_alive():
             end_leftovers()
-            # The worker itself would try ten times a second, and not say why it is refused.
-            if not await accepted_from(nanny):
+            # The worker itself would try ten times a second, and not say why it is refused. The
+            # first start has just waited.
+            if nanny.status == Status.running and not await accepted_from(nanny):
                 await wait_for_scheduler(nanny)
         status = await start()
         if nanny.pid:

@@ -36,12 +36,11 @@ def wait(
     Raises `BusyError` if tasks of users keep a task waiting: after `BUSY_SECONDS` if they have run
     so long, after `seconds` in any case.
     """
-    start, left = time.monotonic(), len(futures)
-    elapsed, ask_at = 0.0, BUSY_SECONDS
+    left = len(futures) + 1
     while waiting := sum(not future.done() for future in futures):
         if waiting < left:
-            start, left = time.monotonic(), waiting
-            elapsed, ask_at = 0.0, BUSY_SECONDS
+            start, left, ask_at = time.monotonic(), waiting, BUSY_SECONDS
+        elapsed = time.monotonic() - start
         if elapsed > min(ask_at, seconds):
             least = BUSY_SECONDS if elapsed < seconds else 0
             check_busy(client, workers, least)
@@ -49,7 +48,6 @@ def wait(
         if elapsed > seconds:
             return
         time.sleep(0.01)
-        elapsed = time.monotonic() - start
 
 
 def check_busy(

@@ -32,7 +32,7 @@ if (WORKER := os.environ.get("PYTEST_XDIST_WORKER", "gw0")) != "gw0":
     os.environ["DASK_SWARM_LAB"] = WORKER  # a lab of its own
 RUNNERS = ["rehearsal", "pulumi"] if installed_cli() else ["rehearsal"]
 DRAIN_SECONDS = 90
-# Folders with a file for each lab: that the tests have started, and where they have deployed.
+# Folders with a file for each lab: that the tests have started, and where they deploy.
 STARTED_LABS, USED_LABS = "DASK_SWARM_STARTED_LABS", "DASK_SWARM_USED_LABS"
 
 
@@ -126,7 +126,6 @@ class Deployment:
 
     def run(self, action, *options):
         """Run an action that must succeed and return its output."""
-        Path(os.environ[USED_LABS], WORKER).write_text(chosen_lab().name)
         done = self.runner.run(action, *options, capture=True)
         assert 0 == done.returncode, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -187,10 +186,11 @@ def control_host(lab):
 
 
 @pytest.fixture(scope="session")
-def new_deployment(defaults_for_lab, tmp_path_factory):
+def new_deployment(lab, defaults_for_lab, tmp_path_factory):
     """Return a function that makes a stack for a runner, on this machine or a control host."""
 
     def make(name, control_host=None, stack="test"):
+        Path(os.environ[USED_LABS], WORKER).write_text(lab.name)
         folder = tmp_path_factory.mktemp(name)
         config_file = folder / f"Pulumi.{stack}.yaml"
         shutil.copy(ROOT / "Pulumi.yaml", folder)
