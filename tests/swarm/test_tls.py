@@ -21,6 +21,7 @@ from images.nanny_preload import EXPIRED
 from tests.conftest import ROOT, free_port, wait_for
 from tests.swarm.conftest import RUNNERS, task_ids
 from tests.swarm.containers import containers_of, notebook_container, run_in
+from tests.swarm.derived import that_reports_another_version
 from tests.swarm.expiry import mounted, shorten
 
 SECONDS = 60
@@ -268,6 +269,21 @@ class TestEndOfCertificates:
             cluster.run("up")
         health = outputs(cluster)["health"]
         assert (2, 364) == (health["workers"], health["certificates"]["workers"]["days"])
+        assert "admitted" in connect_in_notebook(lab)
+
+    def test_an_up_after_a_failed_one_repairs_it_too(self, cluster, swarm, lab, images):
+        """The rollback gives the services their expired certificates again."""
+        image = that_reports_another_version(lab.docker_host, images["notebookImage"])
+        with mounted(lab, swarm, shorten(cluster.runner, seconds=LIFE_SECONDS)):
+            wait_for("end", lambda: HINT in connect_in_notebook(lab), LIFE_SECONDS + SECONDS)
+            cluster.configure(workers=2, notebookImage=image)
+            printed = cluster.fail("up")
+            assert "expected one version of distributed everywhere" in printed
+            assert "rolled back: dask_notebook, dask_worker as before this update" in printed
+            assert HINT in connect_in_notebook(lab)
+            cluster.configure(workers=2)
+            cluster.run("up")
+        assert 2 == outputs(cluster)["health"]["workers"]
         assert "admitted" in connect_in_notebook(lab)
 
 
