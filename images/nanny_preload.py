@@ -14,6 +14,7 @@ import functools
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -244,8 +245,11 @@ async def restart_in_place(nanny: Nanny, reason: str = "closed without a stop si
 
 
 def end(nanny: Nanny, reason: str) -> None:
-    """End both processes now, with the exit code of success."""
+    """End both processes now, with the exit code of success, and without spilled data."""
     send(nanny, signal.SIGKILL)
+    # Swarm keeps ended containers, with their files.
+    if nanny.worker_dir:
+        shutil.rmtree(nanny.worker_dir, ignore_errors=True)
     flush(f"ending: {reason}")
     os._exit(0)
 

@@ -35,7 +35,7 @@ SECONDS = 30  # the longest wait for anything
 # Like a container, without the capability that lets root write to read-only files.
 CONFINED = [] if os.geteuid() else ["setpriv", "--bounding-set", "-dac_override"]
 CREDENTIALS = "[default]\naws_access_key_id=AKIAEXAMPLE\n"
-LIFE_SECONDS = 6  # of a certificate, for the start of two workers
+LIFE_SECONDS = 10  # of a certificate, for the start of two workers
 LIMIT = ResourceLimit(cpus=Decimal("0.5"), memory_bytes=2**29)
 
 
@@ -321,6 +321,23 @@ def test_a_worker_without_anyone_to_take_its_data_gives_up_soon(client, start):
     del blocks
 
 
+@pytest.mark.parametrize("signals", [1, 2])
+def test_spilled_data_goes_with_its_worker(client, start, tmp_path, signals):
+    """Swarm keeps an ended container with its files, and these may be many GiB."""
+    (worker,) = start(client)
+    block = client.submit(bytes, 2**20, pure=False, workers=members(client)[worker.name])
+    distributed.wait([block])
+    client.run(lambda dask_worker: dask_worker.data.evict())
+    folder = tmp_path / worker.name
+    assert [*folder.rglob("storage/*")]
+    for _ in range(signals):
+        worker.send_signal(signal.SIGTERM)
+        wait_for("drain", lambda: "leave signal: handing over" in worker.log.read_text())
+    assert 0 == worker.wait(SECONDS)
+    assert not [*folder.rglob("worker-*/")]
+    del block
+
+
 def test_a_scheduler_that_does_not_answer_counts_as_lost(client, start):
     """A lost network does not cost the whole grace period."""
     (worker,) = start(client)
@@ -515,7 +532,7 @@ async def kill(timeout):
     pass
 
 async def lose_the_scheduler():
-    nanny = SimpleNamespace(pid=None, is_alive=lambda: False, kill=kill)
+    nanny = SimpleNamespace(pid=None, worker_dir=None, is_alive=lambda: False, kill=kill)
     preload.catch_stop(nanny)
     {shortly_before}
     await preload.restart_in_place(nanny)
