@@ -90,7 +90,9 @@ def find(settings: Settings) -> Site:
     caddy_network_id = ask(lambda: _caddy_network_id(settings, manager))
     network_id = ask(lambda: _network_id(settings, manager))
     others = [ask(partial(_other_network_id, name, manager)) for name in settings.network.others]
-    waiting = preflight.waiting_workers(manager, settings, answers["image"])
+    outage = networks.outage(manager.networks, settings.network)
+    # Another network replaces the workers.
+    waiting = [] if outage else preflight.waiting_workers(manager, settings, answers["image"])
     known, services = manager.networks.networks, manager.services
     problems = [
         *preflight.problems(manager, settings, waiting),
@@ -103,7 +105,6 @@ def find(settings: Settings) -> Site:
     pinned = {key: image for key, image in answers.items() if image}
     image, notebook_image = pinned["image"], pinned["notebookImage"]
     caddy_image = pinned.get("caddyImage")
-    outage = networks.outage(manager.networks, settings.network)
     compared = {"image": image.reference, "notebookImage": notebook_image.reference}
     changed, scheduler, lost = _losses(settings, services, configs, compared)
     deployed = preflight.deployed_workers(manager, settings)

@@ -12,7 +12,7 @@ from config.problems import ConfigError, ProblemError
 from config.settings import parse_settings
 from swarm import preflight, site
 from swarm.client import SshError
-from swarm.networks import Networks
+from swarm.networks import OWNER_LABEL, Networks
 from swarm.preflight import Survey, clock_difference, problems, survey
 from swarm.snapshot import DECLARED_HASH_LABEL
 from swarm.ssh import SshFailure
@@ -529,6 +529,17 @@ def test_a_change_of_the_workers_needs_room_for_all(find, changed):
     (problem,) = find(half_up(deployed_workers(**changed)))
     assert "2 of 4 workers fit now" in problem.found
     assert ("workers", "at most 2 of this size") == (problem.key, problem.expected)
+
+
+def test_another_network_needs_room_for_all_workers(find):
+    """It replaces them: a refusal after the removal of the services would be an outage."""
+    network = NETWORK | {"Name": "dask-network", "Id": "own", "Labels": {OWNER_LABEL: "x"}}
+    service = deployed_workers()
+    service["Spec"]["TaskTemplate"]["Networks"] = [{"Target": "own"}]
+    engine = half_up(service, networks=[NETWORK, network])
+    assert [] == find(engine)
+    (problem,) = find(engine, networkMtu="1400")
+    assert "2 of 4 workers fit now" in problem.found
 
 
 @pytest.mark.parametrize("tasks", [[], [task("") | {"ServiceID": "w"}]])
