@@ -21,7 +21,7 @@ import yaml
 
 from lab.config import load_config, secret_keys, stack_file
 from lab.rehearsal import resources
-from lab.rehearsal.certificates import is_due
+from lab.rehearsal.certificates import is_due, without_renewal
 from lab.rehearsal.commands import stop_scripts
 from lab.rehearsal.program import Harness, Resource, run_program
 from lab.rehearsal.state import State, state_file
@@ -55,8 +55,10 @@ class Rehearsal:
         old, preview = self.state.resources.get(new.key), self.state.preview
         if old and not preview:
             old = resources.look_up(replace(old, host=new.host))
-        if old and old.inputs == new.inputs and not is_due(old.inputs, old.outputs):
-            return "same", replace(new, id=old.id, outputs=old.outputs)
+        has_same_inputs = old and without_renewal(old.inputs) == without_renewal(new.inputs)
+        if old and has_same_inputs and not is_due(new.inputs, old.outputs):
+            action = "same" if old.inputs == new.inputs else "update"
+            return action, replace(new, id=old.id, outputs=old.outputs)
         if old and resources.can_update(old, new):
             return "update", replace(new, id=old.id) if preview else resources.update(old, new)
         made = new if preview else resources.create(new)

@@ -12,6 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 Inputs = dict[str, Any]
 
+_RENEWAL, _END = "earlyRenewalHours", "validityEndTime"
 _PURPOSES = {
     "client_auth": ExtendedKeyUsageOID.CLIENT_AUTH,
     "server_auth": ExtendedKeyUsageOID.SERVER_AUTH,
@@ -28,18 +29,27 @@ def make(kind: str, inputs: Inputs) -> dict[str, str]:
         case "SelfSignedCert":
             key = _key(inputs["privateKeyPem"])
             certificate = _builder(_name(inputs), _name(inputs), key.public_key(), inputs)
-            return {"certPem": _pem(certificate.sign(key, hashes.SHA256()))}
+            return _outputs(certificate.sign(key, hashes.SHA256()))
         case "LocallySignedCert":
-            return {"certPem": _pem(_signed(inputs))}
+            return _outputs(_signed(inputs))
     raise ValueError(f"the rehearsal does not know tls {kind}")
 
 
 def is_due(inputs: Inputs, outputs: Mapping[str, str]) -> bool:
     """Return whether a resource is a certificate that has to be renewed."""
-    if "certPem" not in outputs:
+    if _END not in outputs:
         return False
-    end = x509.load_pem_x509_certificate(outputs["certPem"].encode()).not_valid_after_utc
-    return datetime.now(UTC) > end - timedelta(hours=inputs.get("earlyRenewalHours", 0))
+    end = datetime.fromisoformat(outputs[_END])
+    return datetime.now(UTC) > end - timedelta(hours=inputs.get(_RENEWAL, 0))
+
+
+def without_renewal(inputs: Inputs) -> Inputs:
+    """Return a resource's inputs without the one whose change keeps a certificate."""
+    return {name: value for name, value in inputs.items() if name != _RENEWAL}
+
+
+def _outputs(certificate: x509.Certificate) -> dict[str, str]:
+    return {"certPem": _pem(certificate), _END: certificate.not_valid_after_utc.isoformat()}
 
 
 def _request(inputs: Inputs) -> x509.CertificateSigningRequest:

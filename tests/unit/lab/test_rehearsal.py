@@ -263,6 +263,22 @@ def test_a_certificate_is_renewed_before_its_end(tmp_path, hours, again):
         assert expected == rehearsal.done
 
 
+def test_a_certificate_stays_if_only_its_early_renewal_changes(tmp_path):
+    """As the provider does: what is due by the earlier value is not renewed."""
+    key = certificates.make("PrivateKey", {})["privateKeyPem"]
+    given = {"privateKeyPem": key, "subject": {"commonName": "x"}, "allowedUses": []}
+    validity, made, done = {"validityPeriodHours": 24}, [], []
+    for hours in (25, 0, 0, 25):
+        rehearsal = Rehearsal(State(tmp_path / "dev.json"))
+        inputs = given | validity | {"earlyRenewalHours": hours}
+        made.append(rehearsal.make(Resource(type=CERTIFICATE, name="x", inputs=inputs)))
+        done += rehearsal.done
+    assert ["create", "update", "same", "create"] == done
+    first, *same, renewed = (resource.outputs["certPem"] for resource in made)
+    assert [first, first] == same
+    assert first != renewed
+
+
 def test_the_state_is_private(tmp_path):
     """The resources are read again; no other user can read them."""
     path = tmp_path / "private" / "dev.json"
