@@ -75,6 +75,20 @@ class DaskCluster(pulumi.ComponentResource):
         self.client_config = self.certificates.client_config if self.certificates else None
         self.pip_config = declare_pip_config(f"{name}-pip", settings.cluster.pip_config, child)
         shared = self._shared(args, store)
+        held = args.site.held_hash
+        workers = Workers(
+            f"{name}-workers",
+            WorkersArgs(
+                shared=shared,
+                workload=workloads.workers(settings),
+                threads=settings.workers.threads,
+                held_hash=held,
+            ),
+            child,
+        )
+        # Workers that must stay as they are refuse a change before it reaches the other services.
+        first = [workers.service.resource] if held else []
+        others = pulumi.ResourceOptions(parent=self, depends_on=first)
         scheduler = Scheduler(
             f"{name}-scheduler",
             SchedulerArgs(
@@ -82,17 +96,7 @@ class DaskCluster(pulumi.ComponentResource):
                 workload=workloads.scheduler(settings),
                 settings_hash=scheduler_hash(settings),
             ),
-            child,
-        )
-        workers = Workers(
-            f"{name}-workers",
-            WorkersArgs(
-                shared=shared,
-                workload=workloads.workers(settings),
-                threads=settings.workers.threads,
-                held_hash=args.site.held_hash,
-            ),
-            child,
+            others,
         )
         self.notebook = Notebook(
             f"{name}-notebook",
@@ -104,7 +108,7 @@ class DaskCluster(pulumi.ComponentResource):
                 password=settings.notebook.password,
                 ingress_key=args.ingress.keys.get("notebook"),
             ),
-            child,
+            others,
         )
         self.services = (scheduler.service, workers.service, self.notebook.service)
         if settings.prefect.mode == "managed":
@@ -113,7 +117,7 @@ class DaskCluster(pulumi.ComponentResource):
                 workload=workloads.prefect(settings),
                 ingress_key=args.ingress.keys.get("prefect"),
             )
-            self.services += (Prefect(f"{name}-prefect", prefect_args, child).service,)
+            self.services += (Prefect(f"{name}-prefect", prefect_args, others).service,)
         self.register_outputs(
             {
                 "scheduler_address": self.scheduler_address,

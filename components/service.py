@@ -166,7 +166,8 @@ def _hold(service: str, held_hash: str, declared_hash: str) -> str:
     if declared_hash != held_hash:
         raise pulumi.RunError(
             f"{service}: not updated, because some of its tasks wait for a node that is not "
-            "available, and Swarm would wait for it in the middle of the update\n"
+            "available, and Swarm would wait for it in the middle of the update. Its "
+            "configuration has changed, or its certificate has ended and is renewed\n"
             "fix: bring the node back, or set workers to what fits now; see the warning"
         )
     return declared_hash

@@ -201,12 +201,16 @@ class TestWorkers:
         labels = program.service("dask_worker")["labels"]
         (label,) = [label for label in labels if label["label"] == DECLARED_HASH_LABEL]
         held = {"found": {"held_hash": label["value"]}}
-        assert run(notebookMemory="3GiB", **held).service("dask_worker")
+        unchanged = run(notebookMemory="3GiB", **held)
+        assert "dask-workers-service" in unchanged.dependencies("dask-notebook")
         refused = Program()
         with pytest.raises(pulumi.RunError, match="dask_worker: not updated"):
-            run(program=refused, **held, **change)
-        declared = refused.of_type("docker:index/service:Service")
-        assert "dask_worker" not in {service.inputs["name"] for service in declared}
+            run(program=refused, **held, prefect="managed", notebookMemory="3GiB", **change)
+        assert [] == refused.of_type("docker:index/service:Service")
+
+    def test_hold_up_no_other_service(self, program):
+        """Unless they must stay as they are, all services are updated at once."""
+        assert "dask-workers-service" not in program.dependencies("dask-notebook")
 
     def test_run_their_preloads_in_any_image(self, program):
         """Both preloads are mounted at the paths of the command line."""
