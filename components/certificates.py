@@ -9,7 +9,7 @@ so that a running scheduler accepts its certificates.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,7 +86,8 @@ class Certificates(pulumi.ComponentResource):
     """The CAs, and the files of each role.
 
     `client_config` is Dask's configuration for a client elsewhere, in YAML. The proof shows that
-    the cluster refuses the certificate `foreign`.
+    the cluster refuses the certificate `foreign`. With `holds_workers` the workers' certificate is
+    renewed after its end only, because another certificate replaces the workers.
     """
 
     identities: Mapping[Role, Identity]
@@ -94,7 +95,12 @@ class Certificates(pulumi.ComponentResource):
     client_config: pulumi.Output[str]
 
     def __init__(
-        self, name: str, settings: TlsSettings, opts: pulumi.ResourceOptions | None = None
+        self,
+        name: str,
+        settings: TlsSettings,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        holds_workers: bool = False,
     ) -> None:
         super().__init__("dask:swarm:Certificates", name, None, opts)
         self._name, self._child = name, pulumi.ResourceOptions(parent=self)
@@ -104,7 +110,8 @@ class Certificates(pulumi.ComponentResource):
             new = self._declare_authority(settings.ca)
             known, chain = [old, new], [self._cross_sign(new, old)]
         scheduler = self._declare_leaf("scheduler", _SCHEDULER, old, [])
-        worker = self._declare_leaf("worker", _WORK, new, chain)
+        kind = replace(_WORK, renewal=0) if holds_workers else _WORK
+        worker = self._declare_leaf("worker", kind, new, chain)
         client = self._declare_leaf("client", _WORK, new, chain)
         known_pem = pulumi.Output.concat(*(authority.certificate for authority in known))
         trusts = self._mount("authorities", AUTHORITIES, known_pem)
@@ -193,11 +200,11 @@ class Certificates(pulumi.ComponentResource):
 
 
 def declare_certificates(
-    name: str, settings: TlsSettings, opts: pulumi.ResourceOptions
+    name: str, settings: TlsSettings, opts: pulumi.ResourceOptions, *, holds_workers: bool = False
 ) -> Certificates | None:
     """Declare the certificates; without TLS warn that there are none."""
     if settings.on:
-        return Certificates(name, settings, opts)
+        return Certificates(name, settings, opts, holds_workers=holds_workers)
     pulumi.log.warn(
         "tls is false: every program on the cluster's network can read all data and run any code. "
         "To encrypt the cluster: pulumi config set tls true"

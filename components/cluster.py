@@ -71,11 +71,13 @@ class DaskCluster(pulumi.ComponentResource):
             **settings.shared.environment,
         }
         self.environment = declare_environment(f"{name}-environment", variables, child)
-        self.certificates = declare_certificates(f"{name}-tls", settings.tls, child)
+        held = args.site.held_hash
+        self.certificates = declare_certificates(
+            f"{name}-tls", settings.tls, child, holds_workers=bool(held)
+        )
         self.client_config = self.certificates.client_config if self.certificates else None
         self.pip_config = declare_pip_config(f"{name}-pip", settings.cluster.pip_config, child)
         shared = self._shared(args, store)
-        held = args.site.held_hash
         workers = Workers(
             f"{name}-workers",
             WorkersArgs(

@@ -6,6 +6,8 @@ import json
 import pytest
 import yaml
 
+from swarm.snapshot import DECLARED_HASH_LABEL
+
 SERVICES = {"dask_scheduler": "scheduler", "dask_worker": "worker", "dask_notebook": "client"}
 FILE = "/run/secrets/dask_certificate"
 AUTHORITIES = "/etc/dask-swarm/authorities.pem"
@@ -71,6 +73,17 @@ class TestByDefault:
             "dask-tls-worker-1": (365, 90),
             "dask-tls-client-1": (365, 90),
         } == days
+
+    def test_a_certificate_of_workers_that_wait_for_a_node_is_used_to_its_end(self, run):
+        """Another certificate would change the workers, which Swarm could not update."""
+        workers = run().labels("dask_worker")[DECLARED_HASH_LABEL]
+        held = run(found={"held_hash": workers})
+        assert workers == held.labels("dask_worker")[DECLARED_HASH_LABEL]
+        assert {"dask-tls-worker-1": 0, "dask-tls-client-1": 90 * 24} == {
+            name: certificate.inputs["earlyRenewalHours"]
+            for certificate in held.of_type("tls:index/locallySignedCert:LocallySignedCert")
+            if "scheduler" not in (name := certificate.name)
+        }
 
     def test_only_cas_sign(self, run):
         """Any other certificate with this right could admit every stranger."""

@@ -33,6 +33,17 @@ def shorten(runner, **left):
     return files
 
 
+def make_due(runner, **left):
+    """Have the state show this time left for the certificates of workers and clients.
+
+    The certificates themselves stay.
+    """
+    end = datetime.now(UTC) + timedelta(**left)
+    with changed_state(runner) as resources:
+        for role in SERVICES:
+            resources[f"dask-tls-{role}-1"]["outputs"]["validityEndTime"] = end.isoformat()
+
+
 @contextmanager
 def changed_state(runner):
     """Yield the resources of a stack by logical name, and keep their changes."""
@@ -68,8 +79,7 @@ def mounted(lab, swarm, files):
     updates = []
     for service, name in names.items():
         swarm.secrets.create(name=name, data=files[service].encode())
-        container = service_of(swarm, service).attrs["Spec"]["TaskTemplate"]["ContainerSpec"]
-        (old,) = [s["SecretName"] for s in container["Secrets"] if s["File"]["Name"] == FILE]
+        old = mounted_secret(swarm, service)
         new = f"source={name},target={FILE},uid=1000,gid=0,mode=0440"
         command = ["docker", "--host", lab.docker_host, "service", "update", "--quiet"]
         command += ["--secret-rm", old, "--secret-add", new, service]
@@ -78,3 +88,10 @@ def mounted(lab, swarm, files):
     yield
     for name in names.values():
         swarm.secrets.get(name).remove()
+
+
+def mounted_secret(swarm, service):
+    """Return the name of the secret with a service's certificate."""
+    container = service_of(swarm, service).attrs["Spec"]["TaskTemplate"]["ContainerSpec"]
+    (name,) = [s["SecretName"] for s in container["Secrets"] if s["File"]["Name"] == FILE]
+    return name

@@ -7,6 +7,7 @@ import pytest
 from lab import processes
 from tests.conftest import wait_for
 from tests.swarm.conftest import RUNNERS, lab_command, service_of
+from tests.swarm.expiry import make_due, mounted_secret
 from tests.swarm.test_preflight import drained, node_of, reserving
 from tools.runners import PulumiRunner
 
@@ -66,13 +67,18 @@ def test_four_workers_fit_where_little_is_left(stack):
 
 
 def test_only_the_workers_need_a_node_that_is_away(stack, swarm, lab):
-    """Other services are updated and proven with the other node's workers; the output shows it."""
-    node = node_of(swarm, "lab-data-2")
+    """Other services are updated and proven with the other node's workers; the output shows it.
+
+    A certificate of the workers that ends soon is not renewed.
+    """
+    node, certificate = node_of(swarm, "lab-data-2"), mounted_secret(swarm, "dask_worker")
     is_engine = isinstance(stack.runner, PulumiRunner)
     with stopped(node, lab) if is_engine else drained(node):
         wait_for("workers without a node", lambda: waiting(swarm) == 2)
+        make_due(stack.runner, days=60)
         stack.configure(**OVERCOMMITTED, notebookMemory="1536MiB")
         printed = stack.run("up")
+        assert certificate == mounted_secret(swarm, "dask_worker")
         assert "workers: 2 of 4 workers fit now" in printed
         assert "lab-data-2 is " in printed
         health = stack.runner.outputs()["health"]
@@ -97,10 +103,12 @@ def refuse_changes_of_workers(stack):
 
 
 def test_all_workers_are_proven_when_the_node_is_back(stack, swarm):
-    """The next `up` proves them without a change of the config."""
+    """The next `up` renews their certificate, and proves them without a change of the config."""
+    certificate = mounted_secret(swarm, "dask_worker")
     stack.configure(**OVERCOMMITTED, notebookMemory="1536MiB")
     wait_for("placed workers", lambda: waiting(swarm) == 0)
     stack.run("up")
     health = stack.runner.outputs()["health"]
     assert 4 == health["workers"]
     assert "missing" not in health
+    assert certificate != mounted_secret(swarm, "dask_worker")
