@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 from . import UnprovenError
 from .busy import ASKED_AT_ONCE
 from .deadline import PAUSE_SECONDS
+from .members import WorkerError
 from .messages import Tls, say
 
 ANSWER_SECONDS = 5
+SILENT_SECONDS = 30  # a task can hold the interpreter of a worker meanwhile
 OLD_SECONDS = 20  # for the end of a scheduler that this deployment replaces
 NO_HELLO = b"\0" * 64  # no TLS client begins with this
 EXPIRED = 10  # OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED
@@ -31,7 +33,7 @@ def use_certificate(tls: Tls) -> None:
 def wait_until_admitted(address: str) -> None:
     """Wait until the scheduler admits this stack's certificate; raises `UnprovenError` if not."""
     end, context = time.monotonic() + OLD_SECONDS, own_context()
-    while reason := refusal(address, context):
+    while reason := refusal_or_silence(address, context):
         if time.monotonic() > end:
             raise UnprovenError(f"expected {address} to admit this stack's programs: {reason}")
         say(progress=f"{address}: {reason}")
@@ -41,7 +43,8 @@ def wait_until_admitted(address: str) -> None:
 def prove_tls(scheduler: str, workers: Iterable[str], tls: Tls) -> dict[str, Any]:
     """Prove that strangers are refused, and return how long the certificates are valid.
 
-    Raises `UnprovenError` for an address that admits a stranger.
+    Raises `UnprovenError` for an address that admits a stranger, `WorkerError` for an address that
+    does not answer for `SILENT_SECONDS` or whose own certificate is not valid here.
     """
     strangers = {
         "plain TCP": None,
@@ -50,15 +53,26 @@ def prove_tls(scheduler: str, workers: Iterable[str], tls: Tls) -> dict[str, Any
     }
     own = own_context()
 
-    def end(address: str) -> float:
-        for stranger, context in strangers.items():
-            if not refusal(address, context):
-                raise UnprovenError(f"{address} admits a program with {stranger}")
-        return end_of_certificate(address, own)
+    def end(address: str) -> float | None:
+        try:
+            for stranger, context in strangers.items():
+                if not refusal(address, context):
+                    raise UnprovenError(f"{address} admits a program with {stranger}")
+            return end_of_certificate(address, own)
+        except TimeoutError:
+            return None
+        except OSError as error:
+            raise WorkerError(f"expected a certificate at {address}: {explain(error)}") from error
 
-    addresses = [scheduler, *workers]
+    addresses: list[str] = [scheduler, *workers]
+    ends: dict[str, float] = {}
+    latest = time.monotonic() + SILENT_SECONDS
     with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-        ends = dict(zip(addresses, pool.map(end, addresses), strict=True))
+        while silent := [address for address in addresses if address not in ends]:
+            if time.monotonic() > latest:
+                raise WorkerError(f"no answer from {', '.join(silent)} within {SILENT_SECONDS} s")
+            answers = zip(silent, pool.map(end, silent), strict=True)
+            ends |= {address: answer for address, answer in answers if answer is not None}
     return {
         "scheduler": validity(ends[scheduler]),
         "workers": validity(min(ends[worker] for worker in workers)),
@@ -83,10 +97,19 @@ def stranger_context(certificate: str | None = None) -> ssl.SSLContext:
     return context
 
 
+def refusal_or_silence(address: str, context: ssl.SSLContext) -> str:
+    """Return why an address refuses a program or does not answer, empty if it admits it."""
+    try:
+        return refusal(address, context)
+    except TimeoutError:
+        return f"no answer within {ANSWER_SECONDS} s"
+
+
 def refusal(address: str, context: "ssl.SSLContext | None") -> str:
     """Return why an address refuses a program with a TLS context, empty if it admits the program.
 
-    Without a context the program uses plain TCP.
+    Without a context the program uses plain TCP. Raises `TimeoutError` if the address is silent: a
+    Dask server closes the connections that it refuses.
     """
     try:
         with connection(address) as plain:
@@ -95,13 +118,10 @@ def refusal(address: str, context: "ssl.SSLContext | None") -> str:
                 return first_answer(plain)
             with context.wrap_socket(plain) as encrypted:
                 return first_answer(encrypted)
-    except ssl.SSLCertVerificationError as error:
-        is_expired = error.verify_code == EXPIRED
-        return "its certificate is expired" if is_expired else "its certificate is foreign"
-    except ssl.SSLError as error:
-        return explain(error.reason or str(error))
+    except TimeoutError:
+        raise
     except OSError as error:
-        return f"the connection breaks: {error}"
+        return explain(error)
 
 
 def connection(address: str) -> socket.socket:
@@ -115,8 +135,14 @@ def first_answer(peer: socket.socket) -> str:
     return "" if peer.recv(1) else "it closes the connection"
 
 
-def explain(reason: str) -> str:
-    """Return OpenSSL's reason for a refused connection in words."""
+def explain(error: OSError) -> str:
+    """Return in words why a connection failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        is_expired = error.verify_code == EXPIRED
+        return "its certificate is expired" if is_expired else "its certificate is foreign"
+    if not isinstance(error, ssl.SSLError):
+        return f"the connection breaks: {error}"
+    reason = error.reason or str(error)
     for part, words in (
         ("CERTIFICATE_EXPIRED", "the certificate of this program is expired"),
         ("UNKNOWN_CA", "the certificate of this program is foreign"),

@@ -12,6 +12,7 @@ from distributed import LocalCluster
 from distributed.security import Security
 
 from health.probe import UnprovenError, tls
+from health.probe.members import WorkerError
 from health.probe.messages import Tls
 from tests.certificates import Authority
 
@@ -90,6 +91,13 @@ def server(context):
     thread.join(5)
 
 
+@contextmanager
+def silent_server():
+    """Yield an address that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"tls://127.0.0.1:{listener.getsockname()[1]}"
+
+
 def listening(file, trusted):
     """Return the TLS context of a server that wants certificates of a CA."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=trusted.pem)
@@ -134,6 +142,16 @@ class TestOwnCertificate:
         with server(None) as address:
             assert "it uses plain TCP" == tls.refusal(address, tls.own_context())
 
+    def test_a_silent_scheduler_is_tried_again(self, own, monkeypatch, capsys):
+        """It may be about to start, or to end."""
+        monkeypatch.setattr(tls, "ANSWER_SECONDS", 0.1)
+        monkeypatch.setattr(tls, "OLD_SECONDS", 0.3)
+        with silent_server() as address:
+            match = f"{address} to admit this stack's programs: no answer within 0.1 s"
+            with pytest.raises(UnprovenError, match=match):
+                tls.wait_until_admitted(address)
+        assert f"{address}: no answer within 0.1 s" in capsys.readouterr().out
+
     def test_the_reason_fails_the_proof(self, own, monkeypatch):
         """Not a time-out."""
         monkeypatch.setattr(tls, "OLD_SECONDS", 0.2)
@@ -148,8 +166,12 @@ class TestStrangers:
         file = foreign.issue(tmp_path / "foreign.pem")
         return Tls(dask_config=configure(), foreign_file=file)
 
-    def test_a_cluster_refuses_them(self, own, request_of):
-        """A real scheduler and a real worker; the proof has the end of their certificates."""
+    def test_a_cluster_refuses_them(self, own, request_of, monkeypatch):
+        """A real scheduler and a real worker, which are not silent.
+
+        The proof has the end of their certificates.
+        """
+        monkeypatch.setattr(tls, "SILENT_SECONDS", 1)
         with LocalCluster(
             n_workers=1, processes=False, protocol="tls://", security=Security(),
             dashboard_address=":0",
@@ -159,6 +181,53 @@ class TestStrangers:
         assert {"scheduler", "workers"} == proof.keys()
         assert 0 == proof["workers"]["days"]
         assert 10 == len(proof["scheduler"]["valid_until"])
+
+    @pytest.mark.parametrize("context", [None, tls.stranger_context()])
+    def test_silence_is_no_refusal(self, monkeypatch, context):
+        """A busy worker that admits everybody is silent, too."""
+        monkeypatch.setattr(tls, "ANSWER_SECONDS", 0.1)
+        with silent_server() as address, pytest.raises(TimeoutError):
+            tls.refusal(address, context)
+
+    def test_a_silent_worker_is_named(self, own, authority, request_of, tmp_path, monkeypatch):
+        """The scheduler, which answers, is not."""
+        monkeypatch.setattr(tls, "ANSWER_SECONDS", 0.5)
+        monkeypatch.setattr(tls, "SILENT_SECONDS", 0.6)
+        good = listening(authority.issue(tmp_path / "server.pem"), authority)
+        with (
+            server(good) as scheduler,
+            silent_server() as worker,
+            pytest.raises(WorkerError, match=rf"^no answer from {worker} within 0\.6 s$"),
+        ):
+            tls.prove_tls(scheduler, [worker], request_of)
+
+    @pytest.mark.parametrize("step", ["refusal", "end_of_certificate"])
+    def test_a_slow_worker_is_tried_again(
+        self, own, authority, request_of, tmp_path, monkeypatch, step
+    ):
+        """A task of a user may hold its interpreter for some seconds."""
+        function, calls = getattr(tls, step), []
+
+        def slow(*given):
+            calls.append(given)
+            if len(calls) == 1:
+                raise TimeoutError
+            return function(*given)
+
+        monkeypatch.setattr(tls, step, slow)
+        context = listening(authority.issue(tmp_path / "server.pem"), authority)
+        with server(context) as address:
+            assert tls.prove_tls(address, [address], request_of)
+
+    def test_an_address_with_another_certificate_is_named(
+        self, own, authority, foreign, request_of, tmp_path
+    ):
+        """With the reason in words."""
+        context = listening(foreign.issue(tmp_path / "server.pem"), authority)
+        with server(context) as address:
+            match = f"expected a certificate at {address}: its certificate is foreign"
+            with pytest.raises(WorkerError, match=match):
+                tls.prove_tls(address, [address], request_of)
 
     @pytest.mark.parametrize(
         ("verify", "stranger"),
