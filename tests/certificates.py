@@ -1,6 +1,9 @@
 """Certificates for tests, as the rehearsal makes them."""
 
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 from lab.rehearsal import certificates
 
@@ -29,10 +32,16 @@ class Authority:
         """Return another CA's certificate, signed by this CA."""
         return self.sign(other.name, other.key, **CA)
 
-    def issue(self, path: Path, *chain, hours=24):
-        """Write a file with a new certificate, its chain and its key; return its path."""
+    def issue(self, path: Path, *chain, hours=24, ahead=0):
+        """Write a file with a new certificate, its chain and its key; return its path.
+
+        The certificate begins `ahead` seconds from now.
+        """
         key = new_key()
-        path.write_text("".join([self.sign("dask", key, validityPeriodHours=hours), *chain, key]))
+        clock = SimpleNamespace(now=lambda zone: datetime.now(zone) + timedelta(seconds=ahead))
+        with mock.patch.object(certificates, "datetime", clock):
+            pem = self.sign("dask", key, validityPeriodHours=hours)
+        path.write_text("".join([pem, *chain, key]))
         return str(path)
 
 

@@ -19,7 +19,19 @@ ANSWER_SECONDS = 5
 SILENT_SECONDS = 30  # a task can hold the interpreter of a worker meanwhile
 OLD_SECONDS = 20  # for the end of a scheduler that this deployment replaces
 NO_HELLO = b"\0" * 64  # no TLS client begins with this
-EXPIRED = 10  # OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED
+EARLY = "is not valid yet: the clock of {} is behind; sudo timedatectl set-ntp true there"
+# OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED.
+INVALID = {
+    9: "its certificate " + EARLY.format("the probe's node (controlPlacement)"),
+    10: "its certificate is expired",
+}
+REFUSED = {
+    "CERTIFICATE_EXPIRED": "the certificate of this program is expired",
+    # TLS has no alert for this, and nothing else is bad about this stack's certificates.
+    "BAD_CERTIFICATE": "the certificate of this program " + EARLY.format("the scheduler's node"),
+    "UNKNOWN_CA": "the certificate of this program is foreign",
+    "WRONG_VERSION_NUMBER": "it uses plain TCP",
+}
 
 
 def use_certificate(tls: Tls) -> None:
@@ -138,16 +150,11 @@ def first_answer(peer: socket.socket) -> str:
 def explain(error: OSError) -> str:
     """Return in words why a connection failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        is_expired = error.verify_code == EXPIRED
-        return "its certificate is expired" if is_expired else "its certificate is foreign"
+        return INVALID.get(error.verify_code, "its certificate is foreign")
     if not isinstance(error, ssl.SSLError):
         return f"the connection breaks: {error}"
     reason = error.reason or str(error)
-    for part, words in (
-        ("CERTIFICATE_EXPIRED", "the certificate of this program is expired"),
-        ("UNKNOWN_CA", "the certificate of this program is foreign"),
-        ("WRONG_VERSION_NUMBER", "it uses plain TCP"),
-    ):
+    for part, words in REFUSED.items():
         if part in reason:
             return words
     return f"TLS fails with {reason}"
