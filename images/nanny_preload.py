@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import sys
 import time
 from contextlib import suppress
@@ -42,8 +43,16 @@ SIGNAL_SECONDS = 0.05  # time to handle a signal that was already caught
 MIN_LIFE_SECONDS = 5  # before a nanny restarts, so that it does not restart in a tight loop
 MONITOR_MILLISECONDS = 20  # between two checks of the worker's memory
 CONNECT_SECONDS = 2  # for a connection to the scheduler, before the next try
-EXPIRED = "it refuses the certificate of this worker, which has expired. Fix: pulumi up"
-EXPIRED_SECONDS = 10  # before the next try, which is another line in the scheduler's log
+NOT_YET_VALID = 9  # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID
+EXPIRED = "has expired. Fix: pulumi up"
+EARLY = "is not valid yet: the clock of {} is behind. Fix: sudo timedatectl set-ntp true there"
+EARLY_HERE = EARLY.format("the worker's node")
+REFUSED = (  # the scheduler's alert, and what is wrong with this worker's certificate
+    ("certificate expired", EXPIRED),
+    # TLS has no alert for this, and nothing else is bad about this stack's certificates.
+    ("bad certificate", EARLY.format("the scheduler's node")),
+)
+REFUSED_SECONDS = 5  # before the next try, which is another line in the scheduler's log
 
 logger = logging.getLogger("distributed.nanny.preload")
 started = time.monotonic()
@@ -123,23 +132,56 @@ async def accepted_from(nanny: Nanny) -> str:
     """Return from which address the scheduler accepts a connection, empty if it does not.
 
     During an update its name stands for the old and the new scheduler, and the old scheduler may
-    have other certificates, or none. The nanny can get either, so both must accept.
+    have other certificates, or none. The nanny can get either, so both must accept. The
+    worker's certificate must be valid by the clock of this node, too.
     """
     address = ""
+    if has_early_certificate(nanny):
+        warn_once(f"the certificate of this worker {EARLY_HERE}")
+        return ""
     try:
         for scheduler in await addresses_of(nanny.scheduler_addr):
             comm = await connect(scheduler, timeout=CONNECT_SECONDS, **nanny.connection_args)
             address = get_address_host(comm.local_address)
             comm.abort()
     except FatalCommClosedError as error:
-        warn_once(f"{nanny.scheduler_addr}: {error}")
+        text = f"its certificate {EARLY_HERE}" if is_too_early(error.__cause__) else error
+        warn_once(f"{nanny.scheduler_addr}: {text}")
         return ""
     except (OSError, asyncio.TimeoutError) as error:  # noqa: UP041  another class in Python 3.10
-        if "certificate expired" in str(error):
-            warn_once(f"{nanny.scheduler_addr}: {EXPIRED}")
-            await asyncio.sleep(EXPIRED_SECONDS)
+        for alert, reason in REFUSED:
+            if alert in str(error):
+                refusal = f"it refuses the certificate of this worker, which {reason}"
+                warn_once(f"{nanny.scheduler_addr}: {refusal}")
+                await asyncio.sleep(REFUSED_SECONDS)
         return ""
     return address
+
+
+def has_early_certificate(nanny: Nanny) -> bool:
+    """Return whether the worker's certificate is not valid yet by the clock of this node.
+
+    A scheduler with the right time would accept it, but this worker would refuse the others.
+    """
+    if not (context := nanny.connection_args.get("ssl_context")):
+        return False
+    # Without a socket: only a handshake shows what OpenSSL has against a certificate.
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(to_client, to_server)
+    listener = nanny.security.get_listen_args("worker")["ssl_context"]
+    server = listener.wrap_bio(to_server, to_client, server_side=True)
+    try:
+        for side in (client, server, client):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    except ssl.SSLError as error:
+        return is_too_early(error)
+    return False
+
+
+def is_too_early(error: "BaseException | None") -> bool:
+    """Return whether OpenSSL refuses a certificate because it is not valid yet."""
+    return getattr(error, "verify_code", 0) == NOT_YET_VALID
 
 
 async def addresses_of(scheduler: str) -> set[str]:

@@ -617,6 +617,73 @@ class TestExpiredCertificate:
         del blocks
 
 
+class TestClocks:
+    """Certificates that are not valid yet on one of the nodes, and a real scheduler."""
+
+    @pytest.fixture
+    def accepted(self, tmp_path, monkeypatch):
+        """Return a function that returns a nanny's answer and its warnings.
+
+        The certificates begin that many seconds from now.
+        """
+        authority = Authority("ours")
+        monkeypatch.setattr(nanny_preload, "REFUSED_SECONDS", 0)
+
+        def security(role, ahead):
+            file = authority.issue(tmp_path / f"{role}.pem", ahead=ahead)
+            names = {f"tls_{role}_{part}": file for part in ("cert", "key")}
+            return Security(tls_ca_file=authority.pem, require_encryption=True, **names)
+
+        async def answer(scheduler_ahead, worker_ahead):
+            async with distributed.Scheduler(
+                protocol="tls",
+                host="127.0.0.1",
+                dashboard_address=":0",
+                security=security("scheduler", scheduler_ahead),
+            ) as scheduler:
+                own = security("worker", worker_ahead)
+                nanny = SimpleNamespace(
+                    scheduler_addr=scheduler.address,
+                    security=own,
+                    connection_args=own.get_connection_args("worker"),
+                )
+                return await nanny_preload.accepted_from(nanny)
+
+        def accepted(*ahead):
+            warnings = []
+            monkeypatch.setattr(nanny_preload, "warn_once", warnings.append)
+            return asyncio.run(answer(*ahead)), warnings
+
+        return accepted
+
+    def test_valid_certificates_are_accepted(self, accepted):
+        """Without a warning."""
+        assert ("127.0.0.1", []) == accepted(0, 0)
+
+    def test_a_worker_waits_for_its_own_certificate(self, accepted):
+        """It would refuse the other workers, which have certificates of the same time."""
+        address, (warning,) = accepted(0, 600)
+        assert "" == address
+        assert (
+            "the certificate of this worker is not valid yet: the clock of the worker's node is "
+            "behind. Fix: sudo timedatectl set-ntp true there"
+        ) == warning
+
+    def test_the_schedulers_certificate_shows_the_clock_of_the_workers_node(self, accepted):
+        """OpenSSL's own reason is not in the error's text."""
+        address, (warning,) = accepted(600, 0)
+        assert "" == address
+        assert ": its certificate is not valid yet: the clock of the worker's node is" in warning
+
+    def test_a_refusal_shows_the_clock_of_the_schedulers_node(self, accepted, monkeypatch):
+        """By the clock of this node the certificate is valid."""
+        monkeypatch.setattr(nanny_preload, "has_early_certificate", lambda _: False)
+        address, (warning,) = accepted(0, 600)
+        assert "" == address
+        assert ": it refuses the certificate of this worker, which is not valid yet" in warning
+        assert "the clock of the scheduler's node is behind" in warning
+
+
 async def open_connections(dask_worker):
     """Open more than one connection to the scheduler, which the worker keeps."""
     await asyncio.gather(*(dask_worker.scheduler.identity() for _ in range(4)))
