@@ -189,7 +189,7 @@ def _causes(slots: Sequence[MissingSlot], context: Context, evidence: Evidence) 
         *(explain(error_of(slot.failed), context) for slot in slots if slot.failed),
         *(explain_log(_last_lines(slot, evidence), context) for slot in slots),
         *(explain_start(slot.task, context) for slot in slots if slot.task),
-        _silence(slots, evidence),
+        _silence(slots, context, evidence),
     ]
     lines = []
     for cause in {cause.text: cause for cause in found if cause}.values():
@@ -198,14 +198,21 @@ def _causes(slots: Sequence[MissingSlot], context: Context, evidence: Evidence) 
     return lines
 
 
-def _silence(slots: Sequence[MissingSlot], evidence: Evidence) -> Cause | None:
-    """Return the cause if the scheduler knows none of the workers that run on some nodes."""
+def _silence(slots: Sequence[MissingSlot], context: Context, evidence: Evidence) -> Cause | None:
+    """Return the cause if the scheduler knows none of the workers that run on some nodes.
+
+    A node is left out if the log of a worker there shows another cause.
+    """
     unknown = evidence.unknown_workers
     services = {
         slot.task["ServiceID"] for slot in slots if slot.task and slot.task["ID"] in unknown
     }
     running = [t for t in evidence.now.tasks if t["ServiceID"] in services and works(t)]
-    heard = {task["NodeID"] for task in running if task["ID"] not in unknown}
+    heard = {
+        task["NodeID"]
+        for task in running
+        if task["ID"] not in unknown or explain_log(evidence.logs.get(task["ID"], ()), context)
+    }
     silent = [
         hostname(node)
         for node in evidence.nodes

@@ -269,6 +269,11 @@ def _no_package(match: re.Match[str], _: Context) -> Cause:
     )
 
 
+def _wrong_clock(match: re.Match[str], _: Context) -> Cause:
+    text = f"a certificate is not valid yet: the clock of {match[1]} is behind"
+    return Cause(text=text, fix="sudo timedatectl set-ntp true, on that node")
+
+
 def _foreign_volume(match: re.Match[str], context: Context) -> Cause | None:
     container = _container(context)
     for mount in container.get("Mounts") or []:
@@ -287,6 +292,7 @@ def _foreign_volume(match: re.Match[str], context: Context) -> Cause | None:
 _LOG_EXPLANATIONS: tuple[tuple[str, Callable[[re.Match[str], Context], Cause | None]], ...] = (
     (r"after connection broken by '(?P<error>\w+)(?:.*?host='(?P<host>[^']+)')?", _no_index),
     (r"No matching distribution found for (\S+)", _no_package),
+    (r"not valid yet: the clock of (the \w+'s node) is behind", _wrong_clock),
     (r"(?i)permission denied: b?['\"]([^'\"]+)", _foreign_volume),
 )
 

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from health.diagnose import Evidence, clean, missing_slots, report, unrecoverable
+from images.nanny_preload import EARLY_HERE, REFUSED
 from swarm.nodes import matches
 from swarm.snapshot import Snapshot
 
@@ -264,6 +265,21 @@ def test_a_node_whose_workers_all_are_unknown_is_named_with_its_ports():
     assert "open 4789/udp, and 7946 tcp and udp, between data-2 and the scheduler's" in message
     assert "sudo ethtool -K <interface> tx-checksum-ip-generic off, on data-2" in message
     assert "with networkEncrypted also IP protocol 50" in message
+
+
+def test_a_node_with_a_wrong_clock_is_not_cut_off():
+    """Its worker's log has the cause; another node is still named."""
+    early, cut_off = task("running", slot=1), task("running", slot=2, where="data-2")
+    unknown = {"replicas": 2, "unknown_workers": frozenset([early["ID"], cut_off["ID"]])}
+    logs = {early["ID"]: [f"tls://scheduler:8786: its certificate {EARLY_HERE}", "later"]}
+    message = reported(early, cut_off, logs=logs, **unknown)
+    assert "cause: the scheduler knows no worker of data-2: the network between" in message
+    assert "cause: a certificate is not valid yet: the clock of the worker's node is" in message
+    logs[cut_off["ID"]] = [dict(REFUSED)["bad certificate"]]
+    message = reported(early, cut_off, logs=logs, **unknown)
+    assert "cause: a certificate is not valid yet: the clock of the scheduler's node" in message
+    assert "fix:   sudo timedatectl set-ntp true, on that node" in message
+    assert "the network between" not in message
 
 
 def test_a_node_with_a_known_worker_is_not_cut_off():
