@@ -22,15 +22,15 @@ Config = Mapping[str, Any]
 def merge(ours: Config, users: Config) -> dict[str, Any]:
     """Return both configurations as one; where both set a value, the user's wins.
 
-    As in Dask, `-` and `_` in a key mean the same.
+    As in Dask, `-` and `_` in a key mean the same, and a section of the user's may be None.
     """
     merged = dict(ours)
     names = {_plain(key): key for key in ours}
     for key, value in users.items():
         name = names.get(_plain(key), key)
         old = merged.get(name)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            merged[name] = merge(old, value)
+        if isinstance(old, Mapping) and isinstance(value, Mapping | None):
+            merged[name] = merge(old, value or {})
         else:
             merged[name] = value
     return merged

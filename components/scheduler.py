@@ -12,6 +12,7 @@ from pathlib import Path
 import pulumi
 
 from components.certificates import identity_of
+from components.dask_config import Config
 from components.health_check import HealthCheck
 from components.object_store import scheduler_variables
 from components.service import (
@@ -55,15 +56,18 @@ class Scheduler(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         source = PRELOAD_SOURCE.read_text(encoding="utf-8")
         address = args.shared.scheduler_address
-        # The preload makes the scheduler advertise this address.
-        ours = {"distributed": {"scheduler": {"contact-address": address}}}
         files = [
             mount_config(f"{name}-preload", PRELOAD_TARGET, source, child),
             args.shared.subnets,
-            *args.shared.dask_configs(name, "scheduler", ours, child),
+            *args.shared.dask_configs(name, "scheduler", dask_config(address), child),
         ]
         self.service = declare_service(f"{name}-service", _spec(args, files), child)
         self.register_outputs({"address": address})
+
+
+def dask_config(address: str) -> Config:
+    """Return Dask's configuration of a scheduler; its preload shows the address to clients."""
+    return {"distributed": {"scheduler": {"contact-address": address}}}
 
 
 def scheduler_address(*, encrypted: bool) -> str:

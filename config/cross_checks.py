@@ -28,6 +28,7 @@ def cross_check(values: Mapping[str, Any]) -> list[Problem]:
         *_check_reservations(values),
         *_check_ingress(values),
         *_check_variables(values),
+        *_check_dask_sections(values),
         *_check_tls(values),
         *_check_object_store(values),
         *_check_prefect(values),
@@ -262,34 +263,61 @@ def _variable_problem(name: str, reason: str, expected: str) -> Problem:
     )
 
 
+# The sections of Dask's configuration in which the program sets values.
+DASK_SECTIONS = (
+    *("distributed", "distributed.comm", "distributed.comm.tls", "distributed.dashboard"),
+    *("distributed.scheduler", "distributed.worker", "distributed.worker.memory"),
+)
+
+
+def _check_dask_sections(values: Mapping[str, Any]) -> Iterator[Problem]:
+    for section in DASK_SECTIONS:
+        value = _child(values.get("daskConfig", {}), *section.split("."))
+        if not isinstance(value, Mapping | None):
+            yield Problem(
+                key="daskConfig",
+                found=f"{section} is {value!r:.200}, but the program sets values in this section",
+                expected="a section with keys, or nothing",
+                fix=f"pulumi config rm --path daskConfig.{section}",
+            )
+
+
 # By these Dask finds its certificates; with TLS the program sets them.
 TLS_KEYS = (
-    *("default-scheme", "require-encryption", "tls.ca-file"),
-    *("tls.scheduler", "tls.worker", "tls.client"),
+    *("distributed.comm.default-scheme", "distributed.comm.require-encryption"),
+    *("distributed.comm.tls.ca-file", "distributed.comm.tls.scheduler"),
+    *("distributed.comm.tls.worker", "distributed.comm.tls.client"),
+    "default-scheme",  # an older name of the first
 )
-_TLS_VARIABLE = "DASK_DISTRIBUTED__COMM__{}"
 
 
 def _check_tls(values: Mapping[str, Any]) -> Iterator[Problem]:
     if not values.get("tls"):
         return
     yield from _check_authorities(values)
-    comm = _child(values.get("daskConfig", {}), "distributed", "comm")
     for key in TLS_KEYS:
         *parents, name = key.split(".")
-        if name in _plain_keys(_child(comm, *parents)):
+        if name in _plain_keys(_child(values.get("daskConfig", {}), *parents)):
             yield Problem(
                 key="daskConfig",
-                found=f"distributed.comm.{key} is set by the program, for TLS",
+                found=f"{key} is set by the program, for TLS",
                 expected="other keys, or tls false",
-                fix=f"pulumi config rm --path daskConfig.distributed.comm.{key}",
+                fix=f"pulumi config rm --path daskConfig.{key}",
             )
-    prefixes = tuple(
-        _TLS_VARIABLE.format(key.replace("-", "_").replace(".", "__").upper()) for key in TLS_KEYS
-    )
     for name in sorted(values.get("environment", {})):
-        if name.startswith(prefixes):
+        if any(_overlap(_dask_key(name), key) for key in TLS_KEYS):
             yield _variable_problem(name, "is set by the program, for TLS", "other names")
+
+
+def _dask_key(variable: str) -> str:
+    """Return the key of Dask's configuration that a variable sets, empty if it sets none."""
+    name = variable.removeprefix("DASK_")
+    return "" if name == variable else name.lower().replace("__", ".").replace("_", "-")
+
+
+def _overlap(key: str, other: str) -> bool:
+    """Return whether one key of Dask's configuration is the other, or a section that holds it."""
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
 def _check_authorities(values: Mapping[str, Any]) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from decimal import Decimal
 import certifi
 import pytest
 
+from config.cross_checks import DASK_SECTIONS
 from config.problems import ConfigError
 from config.settings import Settings, declared_settings, parse_settings
 from config.types import is_local
@@ -642,24 +643,80 @@ def test_settings_cannot_be_changed(defaults):
     assert isinstance(settings, Settings)
 
 
+def nested(path, value):
+    """Return Dask's configuration with one value."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return value
+
+
 @pytest.mark.parametrize("level", ["tls.worker", "tls.ca-file", "require-encryption"])
 def test_dasks_configuration_cannot_switch_encryption_off(defaults, level):
     """The program sets these keys; `-` and `_` mean the same."""
     for key in (level, level.replace("-", "_")):
-        config = "x"
-        for part in reversed(["distributed", "comm", *key.split(".")]):
-            config = {part: config}
+        config = nested(f"distributed.comm.{key}", "x")
         (problem,) = problems(defaults | {"daskConfig": json.dumps(config)})
         assert f"distributed.comm.{level} is set by the program, for TLS" == problem.found
         assert f"pulumi config rm --path daskConfig.distributed.comm.{level}" == problem.fix
         parse_settings(defaults | {"daskConfig": json.dumps(config), "tls": "false"}, (), {})
 
 
-def test_variables_cannot_switch_encryption_off(defaults):
-    """Dask reads them after its files."""
-    name = "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION"
-    (problem,) = problems(defaults | {"environment": json.dumps({name: "false"})})
+def test_an_older_name_of_a_key_cannot_switch_encryption_off(defaults):
+    """Dask gives its value to the new name."""
+    (problem,) = problems(defaults | {"daskConfig": '{"default_scheme": "tcp"}'})
+    assert "default-scheme is set by the program, for TLS" == problem.found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION", "DASK_distributed__comm__tls__ca_file"),
+        *("DASK_DISTRIBUTED__COMM__TLS__WORKER__CERT", "DASK_DISTRIBUTED__COMM__TLS"),
+        *("DASK_DISTRIBUTED__COMM", "DASK_DISTRIBUTED", "DASK_DEFAULT_SCHEME"),
+    ],
+)
+def test_variables_cannot_switch_encryption_off(defaults, name):
+    """Dask reads them after its files, in any case, and whole sections too."""
+    config = defaults | {"environment": json.dumps({name: "None"})}
+    (problem,) = problems(config)
     assert f"{name} is set by the program, for TLS" == problem.found
+    parse_settings(config | {"tls": "false"}, (), {})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DASK_DISTRIBUTED__COMM__TLS__CIPHERS", "DASK_DISTRIBUTED__COMM__RETRY__COUNT"),
+        *("DASK_DISTRIBUTED__WORKER__DAEMON", "DISTRIBUTED__COMM__TLS", "dask_distributed__comm"),
+    ],
+)
+def test_other_variables_are_the_users(defaults, name):
+    """Dask reads only names that begin with DASK_."""
+    parse_settings(defaults | {"environment": json.dumps({name: "1"})}, (), {})
+
+
+@pytest.mark.parametrize("tls", ["true", "false"])
+@pytest.mark.parametrize("value", ["x", "", [], ["a"], 1, False])
+@pytest.mark.parametrize("section", DASK_SECTIONS)
+def test_a_section_of_dasks_configuration_is_no_other_value(defaults, section, value, tls):
+    """It would replace all that the program sets there."""
+    config = nested(section, value)
+    (problem,) = problems(defaults | {"daskConfig": json.dumps(config), "tls": tls})
+    fix = f"pulumi config rm --path daskConfig.{section}"
+    assert ("daskConfig", fix) == (problem.key, problem.fix)
+    assert problem.found.startswith(f"{section} is {value!r}, but")
+
+
+@pytest.mark.parametrize("section", DASK_SECTIONS)
+def test_a_section_may_be_empty(defaults, section):
+    """In YAML a section with nothing but comments is null."""
+    parse_settings(defaults | {"daskConfig": json.dumps(nested(section, None))}, (), {})
+
+
+def test_a_long_value_in_the_place_of_a_section_is_shown_in_part(defaults):
+    """A message stays readable."""
+    (problem,) = problems(defaults | {"daskConfig": json.dumps({"distributed": "x" * 9999})})
+    assert len(problem.found) < 300
 
 
 @pytest.mark.parametrize("key", ["ciphers", "min-version"])
