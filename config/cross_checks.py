@@ -247,9 +247,10 @@ PREFECT_VARIABLES = (
 
 def _check_variables(values: Mapping[str, Any]) -> Iterator[Problem]:
     has_server = values.get("prefect", "none") != "none"
-    reserved = RESERVED_VARIABLES + (PREFECT_VARIABLES if has_server else ())
     for name in values.get("environment", {}):
-        if name in reserved:
+        # Prefect reads its variables in any case.
+        is_prefects = has_server and name.upper() in PREFECT_VARIABLES
+        if name in RESERVED_VARIABLES or is_prefects:
             yield _variable_problem(name, "is set by the program", "other names")
 
 

@@ -624,7 +624,7 @@ def test_a_variable_cannot_lead_s3_clients_elsewhere(defaults, name):
     "name",
     [
         *("PREFECT_API_URL", "PREFECT_SERVER_EPHEMERAL_ENABLED"),
-        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE",
+        *("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "prefect_api_url"),
     ],
 )
 def test_a_variable_cannot_lead_flows_to_another_server(defaults, mode, name):
