@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 CONTINUES = "Continues"
 HANDED_ON = "Continues: a worker that stops first hands on its data and tasks"
+KERNELS_END = "kernels stop, and with them what they compute"
+HANDED_ON_BUT_KERNELS = f"{HANDED_ON}; {KERNELS_END}"
 LOST = "Lost: the new scheduler has no state, clients must submit again"
 REPLACED = f"{LOST}; the sites are unavailable meanwhile"
 KERNELS_STOP = "Stops with its kernel; files stay"
@@ -117,14 +119,14 @@ CHANGES = [
         what="Environment variables, or the bucket that the proof uses",
         keys=("environment", "s3Bucket"),
         restarts=(WORKER, NOTEBOOK),
-        effect=HANDED_ON,
+        effect=HANDED_ON_BUT_KERNELS,
         tried={"environment": {"GREETING": "hello"}},
     ),
     Change(
         what="Keys of the object store",
         keys=("s3AccessKey", "s3SecretKey"),
         restarts=(WORKER, NOTEBOOK),
-        effect=HANDED_ON,
+        effect=HANDED_ON_BUT_KERNELS,
         tried={"s3AccessKey": "AKIAOTHER", "s3SecretKey": "bPxRfiCYEXAMPLE"},
         base={"s3AccessKey": "AKIAEXAMPLE", "s3SecretKey": "wJalrXUtnFEMI"},
     ),
@@ -146,7 +148,7 @@ CHANGES = [
         what="Next CA, for workers and clients",
         keys=("tlsCa",),
         restarts=(WORKER, NOTEBOOK),
-        effect=HANDED_ON,
+        effect=HANDED_ON_BUT_KERNELS,
         tried={"tlsCa": 2},
         rehearsed=True,
     ),
@@ -177,7 +179,8 @@ CHANGES = [
         what="Other networks",
         keys=("networks",),
         restarts=(WORKER, NOTEBOOK),
-        effect="Continues: results that only the workers had are computed again",
+        effect="Continues: results that only the workers had are computed again, scattered data is"
+        f" lost; {KERNELS_END}",
         tried={"networks": ["other-network"]},
         base={"networks": ["one-network"]},
     ),
@@ -185,7 +188,7 @@ CHANGES = [
         what="Address of the Prefect server",
         keys=("prefect", "prefectApiUrl"),
         restarts=(WORKER, NOTEBOOK),
-        effect=HANDED_ON,
+        effect=HANDED_ON_BUT_KERNELS,
         tried={"prefectApiUrl": "http://other.example.org/api"},
         base={"prefect": "external", "prefectApiUrl": "http://one.example.org/api"},
     ),

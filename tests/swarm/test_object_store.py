@@ -150,7 +150,7 @@ def test_the_example_writes_and_reads_dataframes(stack, lab):
 
 
 def test_a_new_key_is_proven_and_used(stack, swarm, lab):
-    """Workers and notebook are replaced; the scheduler stays, and no work is lost."""
+    """Workers and notebook are replaced; the scheduler loses no other client's work."""
     before, keys = task_ids(swarm), new_keys()
     stack.server.start(*keys)
     stack.configure(*keys)

@@ -1,4 +1,4 @@
-"""Only programs with a certificate of the stack use the cluster, and a new CA loses no work.
+"""Only programs with a certificate of the stack use the cluster; a new CA ends kernels' work only.
 
 Networks are walls too: each reaches only the ports that are meant for it.
 """

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tests.changes import CHANGES, LOST, NOTEBOOK
 from tests.conftest import ROOT
 from tests.docs import TABLES, written
 
@@ -34,6 +35,13 @@ def test_generated_tables_are_up_to_date(page):
     """`python -m tests.docs` writes them."""
     text, expected = written(page)
     assert expected == text
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.what)
+def test_a_change_that_replaces_the_notebook_names_the_kernels(change):
+    """Kernels are clients: the scheduler drops what they compute when they stop."""
+    if NOTEBOOK in change.restarts:
+        assert "kernel" in change.effect or change.effect.startswith(LOST)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
