@@ -1,8 +1,12 @@
 """The cluster's network and the other networks of workers and notebook."""
 
 import json
+import re
 
 import pytest
+
+from tests.changes import MANAGED_CADDY
+from tests.conftest import ROOT
 
 NETWORK = "docker:index/network:Network"
 
@@ -101,6 +105,15 @@ def test_workers_notebook_and_probe_join_the_other_networks(run):
         assert not {*others} & {*network_ids(program, name)}
     request = json.loads(program.command("dask-health-run").inputs["stdin"])
     assert others == request["other_network_ids"]
+
+
+def test_the_page_on_security_names_the_services_on_other_networks(run):
+    """Their rows say who else reaches them."""
+    page = (ROOT / "docs" / "security.md").read_text()
+    rows = re.findall(r"(?m)^\| `(dask_\w+):\d+` \| (.*?) \|", page)
+    program = run(networks='["minio"]', prefect="managed", **MANAGED_CADDY)
+    joined = {name for name, _ in rows if "minio-id" in network_ids(program, name)}
+    assert joined == {name for name, reach in rows if "the networks of `networks`" in reach}
 
 
 def test_workers_on_one_network_have_no_search_domain(run):
