@@ -47,22 +47,22 @@ class SshFailure:
         return f"{self.reason}; fix: {self.fix}"
 
 
-# The first match counts: a pattern, the reason and the fix, with the parts of the address.
+# The first match counts: a pattern, the reason and the fix, with the words of `_words`.
 _FAILURES = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
         "its host key is not the known one: it was reinstalled, or this is another host",
-        "ssh-keygen -R '{known_as}', once you know why, then ssh-keyscan as for a new host",
+        "ssh-keygen -f {known_hosts} -R {entry}, once you know why, then ssh {destination} true",
     ),
     (
         "REVOKED HOST KEY|revoked",
         "its host key is revoked",
-        "ssh-keygen -F '{known_as}'",
+        "ssh-keygen -F {entry}",
     ),
     (
         "Host key verification failed|host key is known",
         "its host key is not known here",
-        "ssh-keyscan -p {port} {host} >> ~/.ssh/known_hosts, once its fingerprint is confirmed",
+        "ssh {destination} true, and compare the fingerprint before you answer",
     ),
     (
         "bad permissions|Bad owner or permissions|UNPROTECTED PRIVATE KEY",
@@ -72,7 +72,7 @@ _FAILURES = (
     (
         r"Permission denied \(|Too many authentication failures",
         "it does not let {user} in with any key from here",
-        "ssh-copy-id -p {port} {login}",
+        "ssh-copy-id {destination}",
     ),
     (
         "Could not resolve hostname",
@@ -81,13 +81,13 @@ _FAILURES = (
     ),
     (
         "Connection refused",
-        "nothing listens on port {port}",
+        "nothing listens on {port}",
         "sudo systemctl start ssh, on {host}",
     ),
     (
         "timed out|No route to host|Network is unreachable",
-        "port {port} cannot be reached from here",
-        "ssh -v -p {port} {login}",
+        "{port} cannot be reached from here",
+        "ssh -v {destination}",
     ),
     (
         r"docker: (?:command )?not found|docker: No such file|command not found: docker",
@@ -97,7 +97,7 @@ _FAILURES = (
     (
         r"(?i)permission denied.{0,40}docker|dial unix \S+: connect: permission denied",
         "{user} may not use its engine",
-        "sudo usermod --append --groups docker {user}, on {host}",
+        "sudo usermod --append --groups docker {account}, on {host}",
     ),
     (
         r"Cannot connect to the Docker daemon|dial unix \S+: connect: (?:no such|connection)",
@@ -107,7 +107,7 @@ _FAILURES = (
     (
         r"Connection (?:closed|reset) by|kex_exchange_identification",
         "it closes the connection before login",
-        "ssh -v -p {port} {login}",
+        "ssh -v {destination}",
     ),
 )
 
@@ -115,23 +115,39 @@ _FAILURES = (
 def explain(stderr: str, address: str) -> SshFailure:
     """Return why `ssh` to `address` (`ssh://…`) failed, from its standard error."""
     parts = SshAddress.parse(address)
-    host, port, user = parts.host, parts.port or "22", parts.user
-    parts_of_address = {
-        "host": host,
-        "port": port,
-        "user": user or "you",
-        "login": f"{user}@{host}" if user else host,
-        "known_as": host if port == "22" else f"[{host}]:{port}",
-    }
+    words = _words(stderr, parts)
     for pattern, reason, fix in _FAILURES:
         if re.search(pattern, stderr):
-            return SshFailure(
-                reason=reason.format(**parts_of_address), fix=fix.format(**parts_of_address)
-            )
+            return SshFailure(reason=reason.format(**words), fix=fix.format(**words))
     return SshFailure(
         reason=_last_line(stderr) or "the connection ended without an error message",
         fix=f"ssh -F swarm/ssh_config {shlex.join(parts.arguments)} docker version",
     )
+
+
+def _words(stderr: str, parts: SshAddress) -> dict[str, str]:
+    """Return what reasons and fixes name.
+
+    What `ssh` itself names goes first: its config may set another host and port, or a jump host.
+    """
+
+    def named(pattern: str, default: str) -> str:
+        match = re.search(pattern, stderr)
+        return match[1] if match else default
+
+    login = f"{parts.user}@{parts.host}" if parts.user else parts.host
+    number = named(r"connect to host \S+ port (\d+)", parts.port)
+    # Only upstream's texts: Debian's ssh also prints the command.
+    known_hosts = named(r"Offending \S+ key in (.+):\d+", "")
+    return {
+        "host": named(r"(?:connect to host|resolve hostname) (\S+?):? ", parts.host),
+        "port": f"port {number}" if number else "its SSH port",
+        "user": parts.user or "you",
+        "account": parts.user or "$USER",
+        "destination": f"-p {parts.port} {login}" if parts.port else login,
+        "entry": shlex.quote(named(r"[Hh]ost key for (\S+)", parts.host)),
+        "known_hosts": shlex.quote(known_hosts) if known_hosts else "~/.ssh/known_hosts",
+    }
 
 
 def _last_line(text: str) -> str:

@@ -58,8 +58,8 @@ def test_a_host_is_called_as_in_the_users_ssh_config(control_host, address):
 @pytest.mark.parametrize(
     ("known", "message", "fix"),
     [
-        (None, "its host key is not known here", "ssh-keyscan -p 2222"),
-        ("other_key", "its host key is not the known one", "ssh-keygen -R"),
+        (None, "its host key is not known here", "fix: ssh -p 2222 root@"),
+        ("other_key", "its host key is not the known one", "ssh-keygen -f"),
     ],
 )
 def test_a_host_with_an_unknown_key_is_refused(control_host, new_deployment, known, message, fix):
