@@ -77,6 +77,8 @@ _SSH_HOST = re.compile(
     rf"ssh://(?:[A-Za-z0-9_][A-Za-z0-9._@+-]*@)?(?:[A-Za-z0-9_][A-Za-z0-9._-]*|{_IPV6})(?:{_PORT})?",
     re.ASCII,
 )
+# In JSON. pip's proxy needs no "://", and a password may have '/'; digits before '/' are a port.
+_LOGIN = re.compile(r'://[^/@\s"]+@|(?:://|[\s"])[^\s"/:=\[]+:(?!//|\d+/)[^\s"]*@')
 _PATH = re.compile(r"(?:/[A-Za-z0-9._-]+)+/?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,63})", re.ASCII)
 _LONGEST_DOMAIN = 253 - 64  # leaves room for a label in front of it
@@ -447,8 +449,8 @@ def _pip_option(name: str, value: object) -> str:
 
 
 def has_login(text: str) -> bool:
-    """Return whether a text holds an address with a user or a password."""
-    return re.search(r"://[^/@\s\"]+@", text) is not None
+    """Return whether a JSON text holds an address with a user or a password."""
+    return _LOGIN.search(text.replace('\\"', "'")) is not None
 
 
 def dask_configuration(text: str) -> dict[str, object]:

@@ -729,17 +729,52 @@ def test_other_settings_of_tls_are_the_users(defaults, key):
     )
 
 
-@pytest.mark.parametrize("login", ["me:correct-horse@", "token@"])
-def test_a_login_in_the_address_of_an_index_must_be_encrypted(defaults, login):
-    """The message does not repeat it; an address without a login may be plain."""
-    options = {"index-url": f"https://{login}pypi.example.org/simple"}
-    (problem,) = problems(defaults | {"pipConfig": json.dumps(options)})
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://me:correct-horse@pypi.example.org/simple",
+        "https://token@pypi.example.org/simple",
+        "http://me:correct@horse@proxy.corp:3128",
+        "http://me:correct/horse@proxy.corp:3128",
+        'http://me:correct"horse@proxy.corp:3128',
+        "me:correct-horse@proxy.corp:3128",
+        "me:correct/horse@proxy.corp:3128",
+        "me:42@proxy.corp:3128",
+        "https://pypi.example.org/simple me:correct-horse@proxy.corp",
+    ],
+)
+@pytest.mark.parametrize("separators", [None, (",", ":")])
+def test_a_login_at_an_index_or_a_proxy_must_be_encrypted(defaults, address, separators):
+    """The message does not repeat it."""
+    options = {"timeout": 60, "proxy": address}
+    values = defaults | {"pipConfig": json.dumps(options, separators=separators)}
+    (problem,) = problems(values)
     assert ("pipConfig", "the value is in plain text") == (problem.key, problem.found)
-    assert login not in str(problem)
-    values = defaults | {"pipConfig": json.dumps(options)}
-    assert options == parse_settings(values, {"pipConfig"}, {}).cluster.pip_config
-    plain = {"index-url": "https://pypi.example.org/simple", "trusted-host": "a@b"}
-    assert (
-        plain
-        == parse_settings(defaults | {"pipConfig": json.dumps(plain)}, (), {}).cluster.pip_config
-    )
+    assert address not in str(problem)
+    pip_config = parse_settings(values, {"pipConfig"}, {}).cluster.pip_config
+    assert {"timeout": "60", "proxy": address} == pip_config
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://pypi.example.org/simple",
+        "https://pypi.example.org/simple/@scope/pkg",
+        "https://pypi.example.org:8443/simple/@scope/pkg",
+        "https://[fd00::1]:8443/simple/@scope/pkg",
+        "git+https://example.org/x.git@v1.0",
+        "proxy.corp:3128",
+        "mirror.corp:8080/wheels@2",
+        "file:///wheels@2",
+        "/wheels:me@2",
+        "a@b",
+        "pypi.example.org:8443 a@b",
+        "cmake.args=-DMAIL:STRING=a@b",
+    ],
+)
+@pytest.mark.parametrize("separators", [None, (",", ":")])
+def test_an_address_without_a_login_may_be_plain(defaults, address, separators):
+    """A port, or '@' in a path, is no login."""
+    options = {"index-url": address, "trusted-host": "a@b"}
+    values = defaults | {"pipConfig": json.dumps(options, separators=separators)}
+    assert options == parse_settings(values, (), {}).cluster.pip_config
