@@ -29,7 +29,8 @@ _SECRET = re.compile(
     r"(?ix) ( (?: token | passw(?:or)?d | secret | api_?key | authorization ) [\w-]* ['\"]?"
     r" \s* [=:] \s* ['\"]? ) (?: (?: basic | bearer | token ) \s+ )? [^\s&'\"]+"
 )
-_PASSWORD_IN_URL = re.compile(r"(://[^\s/:@]*:)[^\s/@]+(?=@)")
+# Up to the last '@' of the word: a password may have '@' and '/'. Digits before '/' are a port.
+_PASSWORD_IN_URL = re.compile(r"(://[^\s/:\[]*:)(?!\d+[\"/])\S+(?=@)")
 
 
 @dataclass(frozen=True, kw_only=True)

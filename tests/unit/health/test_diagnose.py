@@ -372,12 +372,31 @@ def test_the_last_log_lines_follow():
         ("Authorization: Bearer abc.def", "Authorization: ***"),
         ("Authorization: token abc", "Authorization: ***"),
         ("tcp://user:hunter22@host", "tcp://user:***@host"),
+        ("https://user:p@ss@host/simple", "https://user:***@host/simple"),
+        ("http://user:p/w@proxy:3128 failed", "http://user:***@proxy:3128 failed"),
+        ("http://me@corp:1p/w@2/3@proxy", "http://me@corp:***@proxy"),
         ("x" * 300, "x" * 199 + "…"),
     ],
 )
 def test_log_lines_are_safe_to_show(line, shown):
     """They have no control characters, no secrets and a limited length."""
     assert shown == clean(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "https://host/simple/@scope/pkg and https://host:8443/simple/@scope/pkg",
+        "https://[fd00::1]:8443/simple/@scope/pkg",
+        "git+https://host/x.git@v1.0",
+        "ssh://me@host:2222",
+        "registry:5000/name:tag@sha256:0a0a",
+        '{"upstream":"http://10.0.0.5:8787","from":"me@example.org"}',
+    ],
+)
+def test_an_address_without_a_password_is_shown_whole(line):
+    """A port, or '@' in a path, is no password."""
+    assert line == clean(line)
 
 
 def test_a_waiting_task_is_unrecoverable_only_with_the_nodes():
