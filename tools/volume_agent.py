@@ -213,9 +213,11 @@ def _is_database(file: BinaryIO) -> bool:
 
 def _copy_database(path: Path, copy: Path) -> bool:
     """Copy a database by SQLite and return whether it could; then the copy has every commit."""
-    # SQLite cannot create its shared memory in a read-only volume. Without a log there is none.
-    has_log = path.with_name(f"{path.name}-wal").exists()
-    for options in ["mode=ro", *([] if has_log else ["mode=ro&immutable=1"])]:
+    # In a read-only volume SQLite can neither create shared memory nor roll back what a killed
+    # program has left. `immutable` ignores log and journal, so it is for databases without both.
+    logs = [path.with_name(path.name + end) for end in ("-wal", "-journal")]
+    is_whole = not any(log.exists() for log in logs)
+    for options in ["mode=ro", *(["mode=ro&immutable=1"] if is_whole else [])]:
         copy.unlink(missing_ok=True)
         address = f"file:{quote(str(path))}?{options}"
         try:
@@ -358,7 +360,7 @@ def _losses(folder: Path, new: Path) -> tuple[list[str], int]:
     for path in _walk(folder):
         name = path.relative_to(folder)
         if path.is_socket() or path.name.endswith(SQLITE_COMPANIONS):
-            continue  # in no archive
+            continue  # mostly in no archive
         if not os.path.lexists(new / name):
             lost.append(str(name))
         elif path.is_file() and not path.is_symlink():

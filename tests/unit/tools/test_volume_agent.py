@@ -26,6 +26,17 @@ from tools.volume_agent import FILES, MANIFEST, WORK, BrokenArchiveError
 TOKEN = "f" * volume_agent.TOKEN_BYTES
 ABOUT = {"stack": "prod", "role": "notebook"}
 SOURCE = transfer._SOURCE.read_text()
+# Leaves a database with half a transaction in it, and the journal that undoes this half.
+KILLED_WRITER = """
+import os, signal, sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.execute("pragma cache_size=50")
+database.execute("create table results (value)")
+database.executemany("insert into results values (?)", [("old" + " " * 1000,)] * 500)
+database.commit()
+database.execute("update results set value = ?", ("new" + " " * 1000,))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 class Exec:
@@ -292,6 +303,21 @@ def test_a_database_has_every_commit(tmp_path):
             tar.extractall(tmp_path, filter="data")
     with closing(sqlite3.connect(tmp_path / FILES / "prefect.db")) as copy:
         assert [("first",)] == copy.execute("select name from runs").fetchall()
+
+
+def test_a_database_of_a_killed_program_is_whole(tmp_path):
+    """The copy has the journal, too: without it, half a transaction would stay."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    writer = [sys.executable, "-c", KILLED_WRITER, folder / "results.db"]
+    assert -signal.SIGKILL == subprocess.run(writer, check=False).returncode
+    assert (folder / "results.db-journal").stat().st_size
+    (tmp_path / "new").mkdir()
+    volume_agent.unpack(tmp_path / "new", io.BytesIO(packed(folder)))
+    with closing(sqlite3.connect(tmp_path / "new" / WORK / FILES / "results.db")) as copy:
+        assert [("ok",)] == copy.execute("pragma integrity_check").fetchall()
+        counted = copy.execute("select trim(value), count(*) from results group by value")
+        assert [("old", 500)] == counted.fetchall()
 
 
 def test_what_only_looks_like_a_database_is_copied_as_it_is(tmp_path):
