@@ -143,6 +143,11 @@ def _report(owner: Owner, archive: Path, manifest: Json) -> None:
     say(f"{owner}: {_contents(archive, manifest)}")
     if cut := manifest["cut"]:
         say(f"  shortened while they were read, so not as they were: {_names(cut)}")
+    if locked := manifest["locked"]:
+        say(
+            f"  locked by a program for {volume_agent.SQLITE_SECONDS} s, so the copies may be "
+            f"damaged: {_names(locked)}. Fix: end the program, and back up again"
+        )
 
 
 def _contents(archive: Path, manifest: Json) -> str:

@@ -42,6 +42,7 @@ CHUNK = 2**18
 TOKEN_BYTES = 64
 TOKEN_SECONDS = 10  # for a connection to send the token
 SQLITE_SECONDS = 10  # for another program to finish a transaction
+SQLITE_LOCKS = (5, 6)  # SQLITE_BUSY, SQLITE_LOCKED: Python 3.10 does not name them
 SQLITE_MAGIC = b"SQLite format 3\0"
 SQLITE_COMPANIONS = ("-wal", "-shm", "-journal")
 SHOWN_NAMES = 5
@@ -52,6 +53,10 @@ Json = dict[str, Any]
 
 class BrokenArchiveError(Exception):
     """An archive is not whole, or not an archive of this program."""
+
+
+class _LockedError(Exception):
+    """Another program does not let SQLite read a database."""
 
 
 class Channel:
@@ -143,13 +148,14 @@ def pack(folder: Path, target: BinaryIO, about: Json) -> Json:
         raise RuntimeError("a restore of this volume was killed; restore it first")
     checksums: dict[str, str] = {}
     cut: list[str] = []
+    locked: list[str] = []
     entries = 0
     with (
         gzip.GzipFile(fileobj=target, mode="wb", compresslevel=1) as packed,
         tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
         tempfile.TemporaryDirectory() as scratch,
     ):
-        for info, file in _members(folder, tar, Path(scratch)):
+        for info, file in _members(folder, tar, Path(scratch), locked):
             entries += 1
             if file is None:
                 tar.addfile(info)
@@ -161,7 +167,7 @@ def pack(folder: Path, target: BinaryIO, about: Json) -> Json:
             checksums[info.name] = source.checksum
             if source.is_cut:
                 cut.append(info.name)
-        summary = {"format": FORMAT, **about, "entries": entries, "cut": cut}
+        summary = {"format": FORMAT, **about, "entries": entries, "cut": cut, "locked": locked}
         text = json.dumps({**summary, "files": checksums}).encode()
         info = tarfile.TarInfo(MANIFEST)
         info.size = len(text)
@@ -170,9 +176,12 @@ def pack(folder: Path, target: BinaryIO, about: Json) -> Json:
 
 
 def _members(
-    folder: Path, tar: tarfile.TarFile, scratch: Path
+    folder: Path, tar: tarfile.TarFile, scratch: Path, locked: list[str]
 ) -> Iterator[tuple[tarfile.TarInfo, BinaryIO | None]]:
-    """Yield what goes into the archive, with the open file: of a database a copy."""
+    """Yield what goes into the archive, with the open file: of a database a copy.
+
+    Adds the databases to `locked` that are read without SQLite, although a program may write.
+    """
     copied: set[Path] = set()
     for path in _walk(folder):
         if path in copied:
@@ -183,10 +192,13 @@ def _members(
             file = path.open("rb") if info and info.isreg() else None
         except FileNotFoundError:  # deleted since
             continue
-        if file and _is_database(file) and _copy_database(path, copy := scratch / "database"):
-            copied |= {path.with_name(path.name + end) for end in SQLITE_COMPANIONS}
-            file.close()
-            file = copy.open("rb")
+        try:
+            if file and _is_database(file) and _copy_database(path, copy := scratch / "database"):
+                copied |= {path.with_name(path.name + end) for end in SQLITE_COMPANIONS}
+                file.close()
+                file = copy.open("rb")
+        except _LockedError:
+            locked.append(name)
         if info:  # there is none for a socket
             yield info, file
 
@@ -212,7 +224,10 @@ def _is_database(file: BinaryIO) -> bool:
 
 
 def _copy_database(path: Path, copy: Path) -> bool:
-    """Copy a database by SQLite and return whether it could; then the copy has every commit."""
+    """Copy a database by SQLite and return whether it could; then the copy has every commit.
+
+    Raises `_LockedError` if another program holds the database for too long.
+    """
     # In a read-only volume SQLite can neither create shared memory nor roll back what a killed
     # program has left. `immutable` ignores log and journal, so it is for databases without both.
     logs = [path.with_name(path.name + end) for end in ("-wal", "-journal")]
@@ -224,7 +239,7 @@ def _copy_database(path: Path, copy: Path) -> bool:
             source = sqlite3.connect(address, uri=True, timeout=SQLITE_SECONDS)
             target = sqlite3.connect(copy)
             try:
-                source.backup(target)
+                source.backup(target, progress=_require_lock)
             finally:
                 target.close()
                 source.close()
@@ -232,6 +247,12 @@ def _copy_database(path: Path, copy: Path) -> bool:
             continue
         return True
     return False
+
+
+def _require_lock(status: int, *_: int) -> None:
+    # SQLite has waited by now. Python would let it wait forever, deaf to signals.
+    if status & 0xFF in SQLITE_LOCKS:
+        raise _LockedError
 
 
 def check(archive: Path) -> Json:

@@ -178,6 +178,16 @@ def test_a_backup_reads_every_volume_and_stops_nothing(swarm, runner, tmp_path, 
     assert "the notebook's home (dask_notebook-files on a): 1 files, " in printed.err
 
 
+def test_files_that_may_not_be_as_they_were_are_named(tmp_path, capsys):
+    """The backup has them, and everything else."""
+    (tmp_path / "archive").touch()
+    manifest = {"files": {}, "cut": ["files/log"], "locked": ["files/a.db", "files/b.db"]}
+    backup._report("home", tmp_path / "archive", manifest)
+    printed = capsys.readouterr().err
+    assert "shortened while they were read, so not as they were: files/log\n" in printed
+    assert "s, so the copies may be damaged: files/a.db, files/b.db. Fix: end the" in printed
+
+
 def test_an_unfinished_backup_is_removed(swarm, runner, tmp_path, capsys):
     """It would hold secrets and restore nothing."""
     swarm.failures["pack dask_caddy"] = fail

@@ -37,6 +37,15 @@ database.commit()
 database.execute("update results set value = ?", ("new" + " " * 1000,))
 os.kill(os.getpid(), signal.SIGKILL)
 """
+# Holds a database until its standard input ends.
+HOLDER = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+for statement in sys.argv[2:]:
+    database.execute(statement)
+print("held", flush=True)
+sys.stdin.read()
+"""
 
 
 class Exec:
@@ -318,6 +327,36 @@ def test_a_database_of_a_killed_program_is_whole(tmp_path):
         assert [("ok",)] == copy.execute("pragma integrity_check").fetchall()
         counted = copy.execute("select trim(value), count(*) from results group by value")
         assert [("old", 500)] == counted.fetchall()
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("create table runs (name)", "begin exclusive"),
+        (
+            "pragma journal_mode=wal",
+            "pragma locking_mode=exclusive",
+            "create table runs (name)",
+        ),
+    ],
+    ids=["transaction", "log"],
+)
+def test_a_locked_database_is_copied_as_it_is_and_named(tmp_path, monkeypatch, statements):
+    """A program may hold it for hours, and everything else must be in the backup."""
+    monkeypatch.setattr(volume_agent, "SQLITE_SECONDS", 0.1)
+    (tmp_path / "text").write_text("other")
+    command = [sys.executable, "-c", HOLDER, tmp_path / "results.db", *statements]
+    target = io.BytesIO()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert b"held\n" == holder.stdout.readline()
+        summary = volume_agent.pack(tmp_path, target, ABOUT)
+        holder.stdin.close()
+    assert [f"{FILES}/results.db"] == summary["locked"]
+    target.seek(0)
+    with tarfile.open(fileobj=target) as tar:
+        files = {path.name for path in tmp_path.iterdir()} | {"results.db"}
+        assert b"other" == tar.extractfile(f"{FILES}/text").read()
+        assert {f"{FILES}/{name}" for name in files} <= {*tar.getnames()}
 
 
 def test_what_only_looks_like_a_database_is_copied_as_it_is(tmp_path):
