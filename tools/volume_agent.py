@@ -157,6 +157,7 @@ def pack(folder: Path, target: BinaryIO, about: Json) -> Json:
     ):
         for info, file in _members(folder, tar, Path(scratch), locked):
             entries += 1
+            _forget_members(tar)
             if file is None:
                 tar.addfile(info)
                 continue
@@ -173,6 +174,18 @@ def pack(folder: Path, target: BinaryIO, about: Json) -> Json:
         info.size = len(text)
         tar.addfile(info, io.BytesIO(text))
     return summary
+
+
+def _forget_members(tar: tarfile.TarFile) -> None:
+    # `tarfile` keeps more than 1 KiB of each entry, and an agent has 512 MiB for any volume.
+    cast("Any", tar).members.clear()
+
+
+def _entries(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the entries of an archive that is read once."""
+    while entry := tar.next():
+        _forget_members(tar)
+        yield entry
 
 
 def _members(
@@ -276,7 +289,7 @@ def _read_manifest(tar: tarfile.TarFile) -> Json:
     manifest: Json = {}
     checksums: dict[str, str] = {}
     types: dict[str, bytes] = {}
-    for member in tar:
+    for member in _entries(tar):
         if manifest:
             raise BrokenArchiveError("entries follow the manifest")
         if member.name == MANIFEST and member.isreg():
@@ -331,7 +344,7 @@ def unpack(folder: Path, source: BinaryIO) -> Json:
         tarfile.open(fileobj=packed, mode="r|", errorlevel=2) as tar,
     ):
         tar.extraction_filter = lambda member, _: member  # owners and modes as they are
-        tar.extractall(work, numeric_owner=True)  # noqa: S202  checked before it was sent
+        tar.extractall(work, _entries(tar), numeric_owner=True)  # noqa: S202  checked before
     manifest = json.loads((work / MANIFEST).read_text())
     for name, checksum in manifest["files"].items():
         with (work / name).open("rb") as file:

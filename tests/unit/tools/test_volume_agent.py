@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import weakref
 from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
 from types import SimpleNamespace
@@ -384,6 +385,35 @@ def test_files_may_change_while_they_are_read(tmp_path, monkeypatch):
     target.seek(0)
     with tarfile.open(fileobj=target) as tar:
         assert b"lo" + bytes(2) == tar.extractfile(f"{FILES}/log").read()
+
+
+@pytest.mark.parametrize("action", ["pack", "check", "unpack"])
+def test_no_entry_is_kept_in_memory(tmp_path, monkeypatch, action):
+    """An agent must restore what another agent could pack."""
+    alive, counts = weakref.WeakSet(), []
+
+    class Entry(tarfile.TarInfo):
+        def __new__(cls, *_):
+            entry = super().__new__(cls)
+            alive.add(entry)
+            counts.append(len(alive))
+            return entry
+
+    new, archive = tmp_path / "new", tmp_path / "home.tar.gz"
+    for folder in (new, tmp_path / "volume"):
+        folder.mkdir()
+    for number in range(50):
+        (tmp_path / "volume" / str(number)).touch()
+    if action != "pack":
+        archive.write_bytes(packed(tmp_path / "volume"))
+    monkeypatch.setattr(tarfile.TarFile, "tarinfo", Entry)
+    {
+        "pack": lambda: packed(tmp_path / "volume"),
+        "check": lambda: volume_agent.check(archive),
+        "unpack": lambda: volume_agent.unpack(new, io.BytesIO(archive.read_bytes())),
+    }[action]()
+    assert len(counts) > 50
+    assert max(counts) < 10
 
 
 def changed(archive, change):
