@@ -328,14 +328,17 @@ def _restarting(manager: Manager, owners: Sequence[Owner]) -> Iterator[None]:
     try:
         yield
     finally:
+        failures: dict[str, str] = {}
         for owner in owners:
             # At least one: a restore that was killed may have left none.
             count = max(1, replicas(owner.service))
             try:
                 manager.scale(owner.name, count)
             except MANAGER_ERRORS as error:
-                say(f"{owner.name}: stopped. Fix: docker service scale {owner.name}={count}")
-                raise TransferError(str(error)) from None
+                failures[f"{owner.name}={count}"] = str(error)
+        if failures:
+            say(f"services are stopped. Fix: docker service scale {' '.join(failures)}")
+            raise TransferError(", ".join({*failures.values()}))
 
 
 def _stop(manager: Manager, owners: Sequence[Owner], progress: Progress) -> None:

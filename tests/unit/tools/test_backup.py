@@ -273,6 +273,26 @@ def test_a_service_that_does_not_start_again_is_named(swarm, runner, folder, mon
         backup.restore(runner, folder, "prod")
 
 
+@pytest.mark.parametrize("refused", [["dask_notebook"], ["dask_notebook", "dask_caddy"]])
+def test_every_service_that_cannot_be_started_is_named(
+    swarm, runner, folder, monkeypatch, capsys, refused
+):
+    """One command starts them all, and the others have started."""
+    scale = swarm.scale
+
+    def refuse(name, replicas):
+        if replicas and name in refused:
+            raise OSError("no leader")
+        scale(name, replicas)
+
+    monkeypatch.setattr(swarm, "scale", refuse)
+    assert 1 == backup.run(runner, "restore", folder=folder, made_by="prod")
+    assert refused == [name for name, count in swarm.replicas.items() if not count]
+    printed = capsys.readouterr().err
+    command = " ".join(["docker service scale", *(f"{name}=1" for name in refused)])
+    assert f"services are stopped. Fix: {command}\nno leader; restored: " in printed
+
+
 def test_what_was_restored_before_a_failure_is_named(swarm, runner, folder):
     """The user must know which files are new."""
     swarm.failures["commit dask_caddy"] = fail
