@@ -38,6 +38,7 @@ START_SECONDS = 300  # a node may have to pull the image
 REACH_SECONDS = 30
 SILENCE_SECONDS = 120  # between two messages
 ANSWER_SECONDS = 900  # to compare gigabytes with their checksums
+END_SECONDS = 10  # for Swarm to notice that a task has ended
 PORT = 7865
 FOLDER = "/volume"
 USER = "1000:1000"
@@ -51,6 +52,10 @@ _SOURCE = Path(volume_agent.__file__)
 
 class TransferError(Exception):
     """A backup or a restore is not possible, or has failed."""
+
+
+class LostAgentError(TransferError):
+    """The connection to an agent has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +117,7 @@ class Attached:
         self._reader, self._rest, self._errors = self.socket.makefile("rb"), bytearray(), b""
 
     def read(self, count: int) -> bytes:
-        """Return the next bytes of standard output; raises `TransferError` at its end."""
+        """Return the next bytes of standard output; raises `LostAgentError` at its end."""
         while len(self._rest) < count:
             kind, data = self._frame()
             if kind == 1:
@@ -128,7 +133,7 @@ class Attached:
         header = self._reader.read(8)
         if len(header) < 8:
             errors = self._errors.decode(errors="replace").strip()
-            raise TransferError(errors or "the connection to the volume has ended")
+            raise LostAgentError(errors or "the connection to the volume has ended")
         return header[0], self._reader.read(int.from_bytes(header[4:], "big"))
 
     def write(self, data: bytes) -> None:
@@ -222,6 +227,9 @@ def agents(
                     Agent(connections.enter_context(closing(_connect(manager, container, order))))
                     for order in _orders(tokens, runtime)
                 ]
+        except (LostAgentError, ConnectionError) as error:
+            reason = _errors_of(manager, others)
+            raise TransferError(f"{error}: {reason}" if reason else str(error)) from None
         finally:
             with suppress(*MANAGER_ERRORS):
                 _remove(manager, [relay, *others])
@@ -364,6 +372,16 @@ def _wait_for_start(manager: Manager, names: Sequence[str], progress: Progress) 
                 f"Fix: docker service ps --no-trunc {' '.join(names)}"
             )
         progress.update(f"services that reach the volumes are starting: {waiting or 'new'}")
+        time.sleep(manager.poll_seconds)
+
+
+def _errors_of(manager: Manager, names: Sequence[str]) -> str:
+    """Return the errors of agents that have ended."""
+    deadline = time.monotonic() + END_SECONDS
+    while True:
+        errors = {error_of(task) for task in manager.snapshot(names).tasks} - {""}
+        if errors or time.monotonic() > deadline:
+            return ", ".join(errors)
         time.sleep(manager.poll_seconds)
 
 

@@ -227,7 +227,7 @@ class Swarm:
 def use_agents(monkeypatch, runtime):
     """Return a function that has and ends the agent of a volume on a Swarm."""
 
-    def use(swarm):
+    def use(swarm, work=lambda: None):
         @contextmanager
         def reaper(name, _):
             yield lambda: swarm.dismissed.append(name)
@@ -239,7 +239,7 @@ def use_agents(monkeypatch, runtime):
         monkeypatch.setattr(transfer, "_connect", lambda *_: connection)
         monkeypatch.setenv("DOCKER_HOST", "")
         with transfer.agents("unix:///m", runtime, [PLACE], Progress(), read_only=False):
-            pass
+            work()
 
     return use
 
@@ -266,6 +266,30 @@ def test_reapers_remove_what_a_failed_request_may_still_create(use_agents):
         use_agents(swarm)
     assert ["create", "scale 0", "scale 0", "remove", "remove"] == swarm.done
     assert [] == swarm.dismissed
+
+
+@pytest.mark.parametrize(
+    "error",
+    [transfer.LostAgentError("the connection has ended"), BrokenPipeError("Broken pipe")],
+    ids=["received", "sent"],
+)
+def test_the_end_of_an_agent_is_explained(use_agents, monkeypatch, error):
+    """Swarm knows it a moment later, and not if the connection alone has ended."""
+    swarm = Swarm()
+    killed = task("failed", Err="task: non-zero exit (137)")
+    snapshots = [Snapshot(services={}, tasks=(state,)) for state in (task("running"), killed)]
+    ended = Snapshot(services={}, tasks=())
+    monkeypatch.setattr(swarm, "snapshot", lambda _: snapshots.pop(0) if snapshots else ended)
+
+    def fail():
+        raise error
+
+    with pytest.raises(TransferError, match=rf"^{error}: task: non-zero exit \(137\)$"):
+        use_agents(swarm, fail)
+    assert "remove" == swarm.done[-1]
+    monkeypatch.setattr(transfer, "END_SECONDS", 0)
+    with pytest.raises(TransferError, match=rf"^{error}$"):
+        use_agents(swarm, fail)
 
 
 def test_a_service_that_does_not_start_is_named(monkeypatch):
