@@ -39,6 +39,7 @@ FILES = "files"
 MANIFEST = "manifest.json"
 WORK = ".dask-swarm-restore"  # in the volume: new files must be on the disk of the old files
 CHUNK = 2**18
+HOLE = 2**16  # zeros that need no room on the disk
 TOKEN_BYTES = 64
 TOKEN_SECONDS = 10  # for a connection to send the token
 SQLITE_SECONDS = 10  # for another program to finish a transaction
@@ -334,6 +335,25 @@ def _checksum(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
+class _SparseTar(tarfile.TarFile):
+    """Leaves holes for zeros: a file with holes may have more bytes than the disk."""
+
+    def makefile(self, tarinfo: tarfile.TarInfo, targetpath: Any) -> None:  # noqa: ANN401  as there
+        source, left = cast("BinaryIO", self.fileobj), tarinfo.size
+        source.seek(tarinfo.offset_data)
+        with Path(targetpath).open("wb") as target:
+            while left:
+                data = source.read(min(HOLE, left))
+                if not data:
+                    raise tarfile.ReadError("unexpected end of data")
+                if data == bytes(len(data)):
+                    target.seek(len(data), os.SEEK_CUR)
+                else:
+                    target.write(data)
+                left -= len(data)
+            target.truncate(tarinfo.size)
+
+
 def unpack(folder: Path, source: BinaryIO) -> Json:
     """Unpack an archive beside the files of `folder`, and compare what is on the disk."""
     undo(folder)
@@ -341,7 +361,7 @@ def unpack(folder: Path, source: BinaryIO) -> Json:
     work.mkdir(mode=0o700)
     with (
         gzip.GzipFile(fileobj=source) as packed,
-        tarfile.open(fileobj=packed, mode="r|", errorlevel=2) as tar,
+        _SparseTar.open(fileobj=packed, mode="r|", errorlevel=2) as tar,
     ):
         tar.extraction_filter = lambda member, _: member  # owners and modes as they are
         tar.extractall(work, _entries(tar), numeric_owner=True)  # noqa: S202  checked before

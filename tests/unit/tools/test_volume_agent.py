@@ -387,6 +387,22 @@ def test_files_may_change_while_they_are_read(tmp_path, monkeypatch):
         assert b"lo" + bytes(2) == tar.extractfile(f"{FILES}/log").read()
 
 
+def test_a_file_with_holes_needs_no_more_room(tmp_path):
+    """Arrays on the disk are often larger than what is in them."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    with (folder / "array").open("wb") as file:
+        file.seek(2**25 + 1)
+        file.write(b"data")
+        file.truncate(2**26 + 3)
+    (folder / "zeros").write_bytes(bytes(9))
+    (tmp_path / "new").mkdir()
+    volume_agent.unpack(tmp_path / "new", io.BytesIO(packed(folder)))
+    new = tmp_path / "new" / WORK / FILES
+    assert listing(folder) == listing(new)
+    assert (new / "array").stat().st_blocks * 512 < 2**20
+
+
 @pytest.mark.parametrize("action", ["pack", "check", "unpack"])
 def test_no_entry_is_kept_in_memory(tmp_path, monkeypatch, action):
     """An agent must restore what another agent could pack."""
