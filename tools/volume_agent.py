@@ -170,10 +170,12 @@ def pack(folder: Path, target: BinaryIO, about: Json) -> Json:
             if source.is_cut:
                 cut.append(info.name)
         summary = {"format": FORMAT, **about, "entries": entries, "cut": cut, "locked": locked}
-        text = json.dumps({**summary, "files": checksums}).encode()
-        info = tarfile.TarInfo(MANIFEST)
-        info.size = len(text)
-        tar.addfile(info, io.BytesIO(text))
+        # By way of the disk: the text of many files needs more memory than all else.
+        manifest = Path(scratch, MANIFEST)
+        with manifest.open("w") as text:
+            json.dump({**summary, "files": checksums}, text)
+        with manifest.open("rb") as content:
+            tar.addfile(tar.gettarinfo(arcname=MANIFEST, fileobj=content), content)
     return summary
 
 
