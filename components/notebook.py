@@ -19,7 +19,6 @@ from components.scheduler import ALIAS, DASHBOARD_PORT
 from components.service import (
     DeclaredService,
     MountedFile,
-    Rolling,
     ServiceSpec,
     Volume,
     attachments,
@@ -133,8 +132,6 @@ def _spec(
         image_platforms=args.image_platforms,
         secrets=secrets,
         configs=[*configs, *shared.object_store.configs],
-        # If the new notebook server does not start, running kernels must not be lost.
-        rolling=Rolling(start_first=True),
         # Not a resource: the node creates it when a task needs it, and it outlives the stack.
         volumes=[Volume(name=volume_name(cluster, "notebook"), target=HOME)],
         # Caddy's network may have a `scheduler` too, which could be found first.

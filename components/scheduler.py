@@ -18,7 +18,6 @@ from components.object_store import scheduler_variables
 from components.service import (
     DeclaredService,
     MountedFile,
-    Rolling,
     ServiceSpec,
     attachments,
     declare_service,
@@ -99,8 +98,6 @@ def _spec(args: SchedulerArgs, configs: Sequence[MountedFile]) -> ServiceSpec:
         configs=[*configs, *shared.object_store.configs],
         volumes=[DASK_HOME],
         labels={SCHEDULER_LABEL: args.settings_hash},
-        # If the new scheduler does not start, running work must not be lost.
-        rolling=Rolling(start_first=True),
     )
 
 

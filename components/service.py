@@ -76,15 +76,10 @@ class MountedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Rolling:
-    """How new tasks replace old tasks: how many at once, with which pause.
-
-    With `start_first` the old task serves until the new task is healthy; the node needs room for
-    both.
-    """
+    """How new tasks replace old tasks: how many at once, with which pause."""
 
     parallelism: int = 1
     delay: str = "0s"
-    start_first: bool = False
     monitor: str = "5s"  # a task that fails within it fails the update
 
 
@@ -250,8 +245,8 @@ def service_inputs(spec: ServiceSpec) -> dict[str, Any]:
         },
         # No virtual IP: IPVS drops connections that are idle for 15 minutes, as Dask's may be.
         "endpoint_spec": _endpoint(spec),
-        "update_config": _roll(spec.rolling, failure_action="rollback"),
-        "rollback_config": _roll(spec.rolling, failure_action="pause"),
+        "update_config": _roll(spec, failure_action="rollback"),
+        "rollback_config": _roll(spec, failure_action="pause"),
     }
 
 
@@ -362,12 +357,12 @@ def _placement(spec: ServiceSpec) -> dict[str, Any]:
     }
 
 
-def _roll(rolling: Rolling, *, failure_action: str) -> dict[str, Any]:
+def _roll(spec: ServiceSpec, *, failure_action: str) -> dict[str, Any]:
     return {
-        "parallelism": rolling.parallelism,
-        "delay": rolling.delay,
-        "order": "start-first" if rolling.start_first else "stop-first",
-        "monitor": rolling.monitor,
+        "parallelism": spec.rolling.parallelism,
+        "delay": spec.rolling.delay,
+        "order": "start-first" if spec.workload.start_first else "stop-first",
+        "monitor": spec.rolling.monitor,
         "max_failure_ratio": "0.0",
         "failure_action": failure_action,
     }

@@ -4,7 +4,7 @@ Owns what pre-flight, components and tools must agree on; pure, over `Settings`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
@@ -44,7 +44,8 @@ class Workload:
     """The tasks of one service: how many, what each reserves and may use, and on which nodes.
 
     `per_node` is the most that a node takes, 0 for any number, as in Swarm's own spec.
-    `placement_key` is the config key that `constraints` are from.
+    `placement_key` is the config key that `constraints` are from. With `start_first` the old task
+    of an update serves until the new task is healthy: the nodes need room for both.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Workload:
     reservation: ResourceLimit
     limit: ResourceLimit
     placement_key: str = "controlPlacement"
+    start_first: bool = False
 
     @property
     def runs_workers(self) -> bool:
@@ -75,7 +77,8 @@ def workloads(settings: Settings) -> tuple[Workload, ...]:
 def scheduler(settings: Settings) -> Workload:
     """Return the Dask scheduler's workload."""
     limit = ResourceLimit(cpus=settings.scheduler.cpus, memory_bytes=settings.scheduler.memory)
-    return _control("scheduler", settings, limit)
+    # If the new scheduler does not start, running work must not be lost.
+    return replace(_control("scheduler", settings, limit), start_first=True)
 
 
 def workers(settings: Settings) -> Workload:
@@ -99,7 +102,8 @@ def workers(settings: Settings) -> Workload:
 def notebook(settings: Settings) -> Workload:
     """Return the notebook's workload."""
     limit = ResourceLimit(cpus=settings.notebook.cpus, memory_bytes=settings.notebook.memory)
-    return _control("notebook", settings, limit)
+    # If the new notebook server does not start, running kernels must not be lost.
+    return replace(_control("notebook", settings, limit), start_first=True)
 
 
 def prefect(settings: Settings) -> Workload:
