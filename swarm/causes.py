@@ -27,7 +27,7 @@ from swarm.nodes import (
     spell_state,
     usable,
 )
-from swarm.snapshot import Service
+from swarm.snapshot import Service, works
 
 MAX_FAILURES = 3  # of one slot for the same reason; another attempt does not help after that
 PACKAGES_VARIABLE = "EXTRA_PIP_PACKAGES="  # the official images install these at start
@@ -74,6 +74,14 @@ class Context:
     def away(self) -> str:
         """The states of the nodes that can run the service and are not available."""
         return "; ".join(spell_state(n) for n in self.matching_nodes if not usable(n))
+
+    @property
+    def waits_beside_old_task(self) -> bool:
+        """Whether a task of the service runs until the new task of an update is healthy."""
+        order = (self.service["Spec"].get("UpdateConfig") or {}).get("Order")
+        return order == "start-first" and any(
+            works(task) for task in self.tasks if task["ServiceID"] == self.service["ID"]
+        )
 
 
 def error_of(task: Task) -> str:
@@ -173,13 +181,19 @@ def _labels_by_node(nodes: Iterable[Node]) -> str:
 def _exhausted(_: re.Match[str], context: Context) -> Cause:
     template = context.service["Spec"]["TaskTemplate"]
     cpus, memory = resources((template.get("Resources") or {}).get("Reservations"))
-    room = [spell_room(node, free(node, context.tasks)) for node in context.matching_nodes]
+    usable_nodes = [node for node in context.matching_nodes if usable(node)]
+    room = [spell_room(node, free(node, context.tasks)) for node in usable_nodes]
     asked = f"each task asks for {cpus / 1e9:.4g} CPU and {spell_size(memory)}"
-    fix = "reserve less, run fewer tasks, or add a node"
+    more = "bring a node back" if context.away else "add a node"
+    fix = f"reserve less, run fewer tasks, or {more}"
+    if context.waits_beside_old_task:
+        asked += ", and the old task keeps as much until the new task is healthy"
+        fix = f"docker node ps <node> lists what has the room: run less of it, or {more}"
     sizes = [resources(node["Description"].get("Resources")) for node in context.matching_nodes]
     # Resources may become free, but no larger node appears.
     never = all(cpus > most[0] or memory > most[1] for most in sizes)
-    return Cause(text=f"{asked}; {'; '.join(room)}", fix=fix, permanent=bool(sizes) and never)
+    text = "; ".join(filter(None, [asked, *room, context.away]))
+    return Cause(text=text, fix=fix, permanent=bool(sizes) and never)
 
 
 def _full(_: re.Match[str], context: Context) -> Cause:

@@ -145,6 +145,53 @@ def test_exhausted_nodes_are_reported_with_their_free_resources():
     assert "data-2" not in message
 
 
+def waiting_update(order, *others, error=NO_ROOM, nodes=NODES):
+    """Return the report about a new task that waits for room beside the old task."""
+    spec = service()["Spec"] | {"UpdateConfig": {"Order": order}}
+    pending = task("pending", error, where=None)
+    tasks = [pending, *(other | {"Spec": {**TEMPLATE, "ForceUpdate": 1}} for other in others)]
+    now = Snapshot(services={"dask_worker": service() | {"Spec": spec}}, tasks=tuple(tasks))
+    evidence = Evidence(now=now, nodes=nodes, tasks=tasks, logs={})
+    return report("Headline.", ["dask_worker"], evidence)
+
+
+def test_an_update_without_room_beside_the_old_task_is_explained():
+    """Less to reserve is no choice for a scheduler: the room must be there twice."""
+    message = waiting_update("start-first", task("running"))
+    assert "pending on no node, while the task from before the update still works" in message
+    cause = (
+        "asks for 0.5 CPU and 1GiB, and the old task keeps as much until the new task is healthy"
+    )
+    assert f"{cause}; data-1 has 1.5 CPU and 3GiB unreserved" in message
+    assert "fix:   docker node ps <node> lists what has the room: run less of it" in message
+
+
+@pytest.mark.parametrize(
+    ("order", "old"),
+    [
+        ("stop-first", [task("running")]),
+        ("start-first", []),
+        ("start-first", [task("running") | {"ServiceID": "other"}]),
+        ("start-first", [task("failed", desired="shutdown")]),
+    ],
+)
+def test_only_a_task_that_still_works_keeps_its_room(order, old):
+    """Without one the task lacks room as at its first start."""
+    message = waiting_update(order, *old)
+    assert "each task asks for 0.5 CPU and 1GiB; data-1 has" in message
+    assert "fix:   reserve less, run fewer tasks, or add a node" in message
+
+
+def test_a_node_that_is_away_has_no_room():
+    """Its tasks have ended, so all of it would seem to be free."""
+    away = node("data-2", "data-worker", availability="drain")
+    error = "no suitable node (insufficient resources on 1 node; 1 node not available)"
+    message = waiting_update("start-first", error=error, nodes=[*NODES[:2], away])
+    assert "data-1 has 2 CPU and 4GiB unreserved; data-2 is ready, drain" in message
+    assert "data-2 has" not in message
+    assert "fix:   reserve less, run fewer tasks, or bring a node back" in message
+
+
 def test_a_full_node_is_reported():
     """Swarm's error does not have the limit per node."""
     error = "no suitable node (max replicas per node limit exceed)"
