@@ -411,6 +411,16 @@ def declared_settings() -> list[Setting]:
     return [setting for settings in _SETTINGS.values() for setting in settings.values()]
 
 
+def accepts(key: str, text: str) -> bool:
+    """Return whether a value is valid for a config key, as far as other keys do not count."""
+    (setting,) = (setting for setting in declared_settings() if setting.key == key)
+    try:
+        setting.parse(text)
+    except ValueError:
+        return False
+    return True
+
+
 def parse_settings(
     config: Mapping[str, str], encrypted: Collection[str], environment: Mapping[str, str]
 ) -> Settings:

@@ -1,14 +1,16 @@
 """Whether the nodes have room for the stack's services; pure, over nodes and tasks.
 
 Owns the placing of all tasks on what other services have left of the nodes. The stack's own
-running tasks do not count: they end before their successors start.
+running tasks do not count: they end before their successors start, but those that are updated
+start-first. Each of these needs room for two tasks during an update.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from config.problems import Problem, set_command
+from config.settings import accepts
 from config.types import PLATFORMS, spell_size
 from config.workloads import ResourceLimit, Workload
 from swarm.causes import unmatched
@@ -29,50 +31,158 @@ from swarm.nodes import (
 Amount = tuple[int, int]  # CPUs in billionths, bytes of memory
 
 
-def shortages(
-    workloads: Iterable[Workload],
-    platforms: Sequence[str],
-    nodes: Sequence[Node],
-    tasks: Sequence[Task],
-) -> list[Problem]:
-    """Return what each workload lacks; `tasks` are those of other services."""
-    left = {node["ID"]: free(node, tasks) for node in nodes}
-    problems = [_place(workload, platforms, nodes, left) for workload in workloads]
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What the nodes have left, by node id; new tasks take of it."""
+
+    nodes: Sequence[Node]
+    platforms: Sequence[str]
+    left: dict[str, Amount]
+
+    @classmethod
+    def of(cls, platforms: Sequence[str], nodes: Iterable[Node], tasks: Sequence[Task]) -> "Room":
+        """Return what `tasks` leave of nodes."""
+        left = {node["ID"]: free(node, tasks) for node in nodes}
+        return cls(nodes=sorted(nodes, key=hostname), platforms=platforms, left=left)
+
+    def copy(self) -> "Room":
+        """Return the same room, for tasks that are only tried."""
+        return replace(self, left=dict(self.left))
+
+    def fit(self, workload: Workload) -> list[Node]:
+        """Return the nodes that a workload may run on, available or not."""
+        return [node for node in self.nodes if fits(node, workload.constraints, self.platforms)]
+
+    def take(self, workload: Workload, nodes: Sequence[Node] = ()) -> int:
+        """Place the tasks, on the emptiest node first; return how many have room.
+
+        They go to `nodes` only, if there are any.
+        """
+        missing, reservation = _count(workload), workload.reservation
+        takers = [node for node in nodes or self.fit(workload) if usable(node)]
+        for node in sorted(takers, key=lambda node: self.left[node["ID"]][1], reverse=True):
+            cpus, memory = self.left[node["ID"]]
+            count = min(missing, workload.per_node or missing, self.tasks(workload, node))
+            self.left[node["ID"]] = (
+                cpus - count * reservation.nano_cpus,
+                memory - count * reservation.memory_bytes,
+            )
+            missing -= count
+        return _count(workload) - missing
+
+    def tasks(self, workload: Workload, node: Node) -> int:
+        """Return how many tasks a node has room for."""
+        return _tasks(workload.reservation, self.left[node["ID"]])
+
+    def beside(self, workloads: Iterable[Workload]) -> "Room":
+        """Return what is left beside the tasks of workloads, or a second task of each."""
+        rest = self.copy()
+        for workload in workloads:
+            rest.take(workload)
+        return rest
+
+    def describe(self, nodes: Iterable[Node]) -> str:
+        """Return what each node has left, or why it takes no task."""
+        return "; ".join(
+            spell_room(node, self.left[node["ID"]]) if usable(node) else spell_state(node)
+            for node in nodes
+        )
+
+
+def shortages(workloads: Sequence[Workload], unreserved: Room) -> list[Problem]:
+    """Return what each workload lacks; `unreserved` is what other services leave."""
+    room, updated = unreserved.copy(), _updated(workloads)
+    problems = [_place(workload, updated, room) for workload in workloads]
     # Services on the same nodes have the same problem.
     return list(dict.fromkeys(problem for problem in problems if problem))
 
 
-def _place(
-    workload: Workload, platforms: Sequence[str], nodes: Sequence[Node], left: dict[str, Amount]
-) -> Problem | None:
-    """Take what `workload` reserves from `left`; return the problem if it does not fit."""
-    key, constraints = workload.placement_key, workload.constraints
-    if cause := unmatched(constraints, nodes):
+def update_shortages(workloads: Sequence[Workload], unreserved: Room) -> list[Problem]:
+    """Return the problem of a stack that fits, but without room for an update, if it has it.
+
+    Room for one second task at a time is enough: the end of an old task makes room for the next.
+    The workers are the last of the workloads.
+    """
+    *others, workers = workloads
+    room, updated = unreserved.beside(others), _updated(workloads)
+    stuck = [workload for workload in updated if not _fits_twice(workload, workers, room)]
+    if not stuck:
+        return []
+    first = stuck[0]
+    fit = room.fit(first)
+    fix = _wake(fit)
+    if not fix and room.copy().take(first):  # then the workers have its room
+        fix = _smaller(workers, room.beside(updated))
+    problem = Problem(
+        key=first.placement_key,
+        found=f"no room to update {' and '.join(workload.name for workload in stuck)}: "
+        f"a new task, which reserves {_spell_amount(first.reservation)}, starts before the old "
+        f"task stops; {room.beside([workers]).describe(fit)}",
+        expected="room for both tasks",
+        fix=fix or f"docker node ps {hostname(fit[0])}",
+    )
+    return [_with_alternatives(problem, first, room)]
+
+
+def _updated(workloads: Iterable[Workload]) -> list[Workload]:
+    """Return the workloads whose updates need room for a second task."""
+    return [workload for workload in workloads if workload.start_first]
+
+
+def _fits_twice(workload: Workload, workers: Workload, room: Room) -> bool:
+    """Return whether some node has room for a second task that costs no worker its place."""
+    for node in room.fit(workload):
+        rest = room.copy()
+        if rest.take(workload, [node]) and rest.take(workers) == room.copy().take(workers):
+            return True
+    return False
+
+
+def _place(workload: Workload, updated: Sequence[Workload], room: Room) -> Problem | None:
+    """Take what `workload` reserves from `room`; return the problem if it does not fit.
+
+    The fix leaves room for second tasks of the `updated` workloads, if it can.
+    """
+    key, constraints, platforms = workload.placement_key, workload.constraints, room.platforms
+    if cause := unmatched(constraints, room.nodes):
         fix = cause.fix or set_command(key, "node.role==manager")
         return Problem(
             key=key, found=cause.text, expected="constraints that some node meets", fix=fix
         )
-    matching = [node for node in nodes if fits(node, constraints)]
-    fit = [node for node in matching if fits(node, (), platforms)]
-    others = [node for node in matching if node not in fit]
+    fit = room.fit(workload)
     if not fit:
+        others = _on_other_platforms(workload, room)
         return Problem(
             key="platform",
             found=f"no node of {key} is {' or '.join(platforms)}",
             expected=", ".join(sorted({*map(spell_platform, others)})),
-            fix=_allow(others, {*platforms} & {*map(spell_platform, nodes)})
+            fix=_allow(others, {*platforms} & {*map(spell_platform, room.nodes)})
             or f"{set_command(key, '…')}, for nodes of {' or '.join(platforms)}",
         )
     if problem := _oversized(workload, fit):
         return problem
-    before = dict(left)
-    placed = _take(workload, [node for node in fit if usable(node)], left)
+    before = room.copy()
+    placed = room.take(workload)
     if placed == _count(workload):
         return None
-    problem = _shortage(workload, sorted(fit, key=hostname), before, placed)
-    could = [node for node in nodes if usable(node) and fits(node, (), platforms)]
-    problem = _with_unlabelled(problem, constraints, sorted(could, key=hostname))
-    return _with_others(problem, sorted(others, key=hostname), platforms)
+    if workload.runs_workers:
+        problem = _worker_shortage(workload, placed, before, before.beside(updated))
+    else:
+        problem = _shortage(workload, before)
+    return _with_alternatives(problem, workload, before)
+
+
+def _on_other_platforms(workload: Workload, room: Room) -> list[Node]:
+    """Return the nodes that meet the constraints, but have another platform."""
+    matching = [node for node in room.nodes if fits(node, workload.constraints)]
+    return [node for node in matching if not fits(node, (), room.platforms)]
+
+
+def _with_alternatives(problem: Problem, workload: Workload, room: Room) -> Problem:
+    """Return a shortage with the nodes that a label or another platform would add, if any."""
+    could = [node for node in room.nodes if usable(node) and fits(node, (), room.platforms)]
+    problem = _with_unlabelled(problem, workload.constraints, could)
+    return _with_others(problem, _on_other_platforms(workload, room), room.platforms)
 
 
 def _allow(others: Iterable[Node], platforms: Collection[str]) -> str:
@@ -108,9 +218,9 @@ def _oversized(workload: Workload, fit: Iterable[Node]) -> Problem | None:
 
     Swarm compares reservations only. Then the engine refuses the CPUs, and Dask the memory.
     """
-    for node in sorted(fit, key=hostname) if workload.runs_workers else ():
+    for node in fit if workload.runs_workers else ():
         cpus, memory = size = resources(node["Description"].get("Resources"))
-        if not _room(workload.reservation, size):
+        if not _tasks(workload.reservation, size):
             continue
         for key, limit, most, spell in (
             ("workerCpus", workload.limit.nano_cpus, cpus, _spell_cpus),
@@ -127,7 +237,7 @@ def _oversized(workload: Workload, fit: Iterable[Node]) -> Problem | None:
 
 
 def _spell_cpus(nano_cpus: int) -> str:
-    return f"{nano_cpus / 1e9:.3g}"
+    return f"{nano_cpus // 10**6 / 1000:g}"  # no more than it is
 
 
 def _spell_memory(size: int) -> str:
@@ -139,53 +249,47 @@ def _count(workload: Workload) -> int:
     return 1 if workload.replicas == "everywhere" else workload.replicas
 
 
-def _take(workload: Workload, usable_nodes: Sequence[Node], left: dict[str, Amount]) -> int:
-    """Place the tasks, on the emptiest node first; return how many have room."""
-    missing, reservation = _count(workload), workload.reservation
-    for node in sorted(usable_nodes, key=lambda node: left[node["ID"]][1], reverse=True):
-        cpus, memory = left[node["ID"]]
-        count = min(missing, workload.per_node or missing, _room(reservation, left[node["ID"]]))
-        left[node["ID"]] = (
-            cpus - count * reservation.nano_cpus,
-            memory - count * reservation.memory_bytes,
-        )
-        missing -= count
-    return _count(workload) - missing
-
-
-def _room(reservation: ResourceLimit, left: Amount) -> int:
+def _tasks(reservation: ResourceLimit, left: Amount) -> int:
     return max(min(left[0] // reservation.nano_cpus, left[1] // reservation.memory_bytes), 0)
 
 
-def _shortage(
-    workload: Workload, fit: Sequence[Node], left: Mapping[str, Amount], placed: int
-) -> Problem:
-    """Return the problem of a workload with room for only `placed` tasks in `left`."""
-    reservation = workload.reservation
-    amount = f"{reservation.nano_cpus / 1e9:.4g} CPU and {spell_size(reservation.memory_bytes)}"
-    nodes = "; ".join(_described(node, left[node["ID"]]) for node in fit)
-    if not workload.runs_workers:
-        return Problem(
-            key=workload.placement_key,
-            found=f"{workload.name} has no room; it reserves {amount}; {nodes}",
-            expected="nodes with room for it",
-            fix=_wake(fit) or f"docker node ps {hostname(fit[0])}",
-        )
-    count = _count(workload)
-    fits = f"{count} workers have no room"
-    if _wake(fit) and placed:
-        fits = f"{placed} of {count} workers fit now"
+def _spell_amount(reservation: ResourceLimit) -> str:
+    return f"{reservation.nano_cpus / 1e9:.4g} CPU and {spell_size(reservation.memory_bytes)}"
+
+
+def _shortage(workload: Workload, room: Room) -> Problem:
+    """Return the problem of a service, not of workers, without enough `room`."""
+    fit = room.fit(workload)
     return Problem(
-        key="workers",
-        found=f"{fits}; each reserves {amount}, "
-        f"and a node takes at most workersPerNode {workload.per_node}; {nodes}",
-        expected=f"at most {placed} of this size" if placed else "a size that a node has left",
-        fix=_wake(fit) or _smaller(workload, fit, left, placed),
+        key=workload.placement_key,
+        found=f"{workload.name} has no room; it reserves {_spell_amount(workload.reservation)}; "
+        + room.describe(fit),
+        expected="nodes with room for it",
+        fix=_wake(fit) or f"docker node ps {hostname(fit[0])}",
     )
 
 
-def _described(node: Node, left: Amount) -> str:
-    return spell_room(node, left) if usable(node) else spell_state(node)
+def _worker_shortage(workload: Workload, placed: int, room: Room, beside: Room) -> Problem:
+    """Return the problem of workers of which `room` takes only `placed`.
+
+    The fix is for the room `beside` updates, if any size fits into it.
+    """
+    fit, count = room.fit(workload), _count(workload)
+    found = f"{count} workers have no room"
+    if _wake(fit) and placed:
+        found = f"{placed} of {count} workers fit now"
+    fix = _wake(fit) or _smaller(workload, beside)
+    fewer = (beside if fix else room).copy().take(workload)
+    expected = f"at most {fewer} of this size" if fewer else "a size that a node has left"
+    if fix and beside.describe(fit) != room.describe(fit):
+        expected += ", with room for updates"
+    return Problem(
+        key="workers",
+        found=f"{found}; each reserves {_spell_amount(workload.reservation)}, "
+        f"and a node takes at most workersPerNode {workload.per_node}; {room.describe(fit)}",
+        expected=expected,
+        fix=fix or _smaller(workload, room) or f"docker node ps {hostname(fit[0])}",
+    )
 
 
 def _wake(fit: Sequence[Node]) -> str:
@@ -198,25 +302,29 @@ def _wake(fit: Sequence[Node]) -> str:
     return ""
 
 
-def _smaller(
-    workload: Workload, fit: Sequence[Node], left: Mapping[str, Amount], placed: int
-) -> str:
-    """Return the command that helps: more workers on a node, fewer, or smaller ones."""
+def _smaller(workload: Workload, room: Room) -> str:
+    """Return the command that helps: more workers on a node, fewer, or smaller ones.
+
+    Empty if no size helps that the config may have.
+    """
     count, reservation = _count(workload), workload.reservation
-    rooms = [_room(reservation, left[node["ID"]]) for node in fit]
+    takers = [node for node in room.fit(workload) if usable(node)]
+    rooms = [room.tasks(workload, node) for node in takers]
     if sum(rooms) >= count:
         enough = next(n for n in range(1, count + 1) if _total(rooms, n) >= count)
         return set_command("workersPerNode", str(enough))
-    if placed:
+    if placed := room.copy().take(workload):
         return set_command("workers", str(placed))
-    together = min(workload.per_node or count, math.ceil(count / len(fit)))
-    cpus, memory = (max(left[node["ID"]][which] for node in fit) for which in (0, 1))
+    together = min(workload.per_node or count, math.ceil(count / len(takers)))
+    cpus, memory = (max(room.left[node["ID"]][which] for node in takers) for which in (0, 1))
     if reservation.memory_bytes > memory:
         overcommits = reservation.memory_bytes < workload.limit.memory_bytes
         key = "workerReservedMemory" if overcommits else "workerMemory"
-        return set_command(key, _spell_memory(max(memory, 0) // together))
-    key = "workerReservedCpus" if reservation.cpus < workload.limit.cpus else "workerCpus"
-    return set_command(key, _spell_cpus(max(cpus, 0) // together))
+        size = _spell_memory(max(memory, 0) // together)
+    else:
+        key = "workerReservedCpus" if reservation.cpus < workload.limit.cpus else "workerCpus"
+        size = _spell_cpus(max(cpus, 0) // together)
+    return set_command(key, size) if accepts(key, size) else ""
 
 
 def _total(rooms: Iterable[int], per_node: int) -> int:

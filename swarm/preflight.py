@@ -20,7 +20,7 @@ from config.problems import Problem, ProblemError
 from config.settings import Settings
 from config.workloads import ResourceLimit, Workload, workers, workloads
 from swarm import networks
-from swarm.capacity import shortages
+from swarm.capacity import Room, shortages, update_shortages
 from swarm.clusters import taken_ports
 from swarm.images import Pinned
 from swarm.networks import Networks
@@ -172,6 +172,14 @@ def waiting_workers(manager: Survey, settings: Settings, image: Pinned | None) -
     ]
 
 
+def updates_without_room(manager: Survey, settings: Settings) -> list[Problem]:
+    """Return the problem of a Swarm that has room for the stack, but not for an update of it.
+
+    A deployment can do without that room, if it does not change these services.
+    """
+    return update_shortages(workloads(settings), _unreserved(manager, settings))
+
+
 def deployed_workers(manager: Survey, settings: Settings) -> Service | None:
     """Return the workers' service, if the Swarm has it."""
     name = workers(settings).name
@@ -204,11 +212,14 @@ def _as_if_back(node: Node) -> Node:
 
 
 def _shortages(manager: Survey, settings: Settings) -> list[Problem]:
-    stack = workloads(settings)
-    names = {workload.name for workload in stack}
+    return shortages(workloads(settings), _unreserved(manager, settings))
+
+
+def _unreserved(manager: Survey, settings: Settings) -> Room:
+    names = {workload.name for workload in workloads(settings)}
     own = {service["ID"] for service in manager.services if service["Spec"]["Name"] in names}
     others = [task for task in manager.tasks if task["ServiceID"] not in own]
-    return shortages(stack, settings.cluster.platforms, manager.nodes, others)
+    return Room.of(settings.cluster.platforms, manager.nodes, others)
 
 
 def _check_versions(manager: Survey) -> Iterator[Problem]:

@@ -42,9 +42,10 @@ class Site:
     `network_id` (with `network_subnets`) unless the cluster's network is. `ingress_addresses` are
     for names under localhost, which no name server knows. `changed_images` are the keys of images
     that running services get. `warnings` are an outage, if the deployment `replaces_network`, what
-    is lost, if it changes images or `replaces_scheduler`, and problems that do not concern it, if
-    the workers keep `held_hash`. `logins` are the registries that need this machine's login. The
-    platforms of an image are all that its registry names, with attestations; none if unknown.
+    is lost, if it changes images or `replaces_scheduler`, problems that do not concern it, if the
+    workers keep `held_hash`, and updates that have no room. `logins` are the registries that need
+    this machine's login. The platforms of an image are all that its registry names, with
+    attestations; none if unknown.
     """
 
     image: str
@@ -108,6 +109,7 @@ def find(settings: Settings) -> Site:
     compared = {"image": image.reference, "notebookImage": notebook_image.reference}
     changed, scheduler, lost = _losses(settings, services, configs, compared)
     deployed = preflight.deployed_workers(manager, settings)
+    tolerated = [*waiting, *preflight.updates_without_room(manager, settings)]
     return Site(
         image=image.reference,
         notebook_image=notebook_image.reference,
@@ -125,7 +127,7 @@ def find(settings: Settings) -> Site:
         ingress_addresses=ingress_addresses(manager.nodes, settings),
         drifted=drift.drifted(configs, services, cluster.name, can_be_complete=not waiting),
         held_hash=declared_hash(deployed) or "" if waiting and deployed else "",
-        warnings=(*outage, *lost, *(f"{p.key}: {p.found}; fix: {p.fix}" for p in waiting)),
+        warnings=(*outage, *lost, *(f"{p.key}: {p.found}; fix: {p.fix}" for p in tolerated)),
         logins=needed_logins,
     )
 

@@ -4,7 +4,7 @@ import pytest
 
 from config.settings import parse_settings
 from config.workloads import workloads
-from swarm.capacity import shortages
+from swarm.capacity import Room, shortages, update_shortages
 
 GIB = 2**30
 
@@ -46,10 +46,27 @@ def missing(defaults):
     """Return a function from config, nodes and tasks to the shortages."""
 
     def find(nodes=NODES, tasks=(), **config):
-        settings = parse_settings(defaults | config, (), {})
-        return shortages(workloads(settings), settings.cluster.platforms, nodes, tasks)
+        return shortages(*stack_and_room(defaults, nodes, tasks, config))
 
     return find
+
+
+@pytest.fixture
+def stuck(defaults):
+    """Return a function from config, nodes and tasks to the updates that have no room."""
+
+    def find(nodes=NODES, tasks=(), **config):
+        stack, room = stack_and_room(defaults, nodes, tasks, config)
+        assert [] == shortages(stack, room)
+        return update_shortages(stack, room)
+
+    return find
+
+
+def stack_and_room(defaults, nodes, tasks, config):
+    """Return the workloads, and what `tasks` leave of the nodes."""
+    settings = parse_settings(defaults | config, (), {})
+    return workloads(settings), Room.of(settings.cluster.platforms, nodes, tasks)
 
 
 def test_a_node_with_more_reserved_than_it_has_takes_nothing(missing):
@@ -276,3 +293,156 @@ def replace_platform(described, machine):
         "Platform": {"OS": "linux", "Architecture": machine},
     }
     return described | {"Description": description}
+
+
+LAPTOP = {"controlPlacement": "node.role==worker", "workers": "2"}
+
+
+def laptop(memory, cpus=2, name="laptop"):
+    """Return a node that takes all services."""
+    return node(name, cpus=cpus, memory=memory)
+
+
+@pytest.mark.parametrize(
+    ("machine", "config", "fix"),
+    [
+        (laptop(2), {"workerMemory": "2GiB"}, "workerMemory 512MiB"),
+        (laptop(8), {"workerCpus": "2"}, "workerCpus 0.8"),
+        (laptop(8, cpus=1.5), {"workers": "3"}, "workers 2"),
+        (laptop(2.25), {"workerMemory": "800MiB", "workers": "3"}, "workers 1"),
+        (
+            laptop(2),
+            {"workerMemory": "2GiB", "workerReservedMemory": "1GiB"},
+            "workers 1",
+        ),
+        (
+            laptop(1.25),
+            {"workerMemory": "1GiB", "workerReservedMemory": "999MiB"},
+            "workerReservedMemory 128MiB",
+        ),
+    ],
+)
+def test_a_fix_leaves_room_for_updates(missing, stuck, machine, config, fix):
+    """Otherwise the first `up` would be proven, and no later change of the scheduler."""
+    (problem,) = missing(nodes=[machine], **LAPTOP | config)
+    assert f"pulumi config set {fix}" == problem.fix
+    key, value = fix.split()
+    size = f"at most {value} of this size" if key == "workers" else "a size that a node has left"
+    assert f"{size}, with room for updates" == problem.expected
+    assert [] == stuck(nodes=[machine], **LAPTOP | config | {key: value})
+
+
+def test_a_fix_that_leaves_no_room_for_updates_is_better_than_none(missing):
+    """Dask needs 256 MiB. Beside scheduler and notebook, a smaller node has no room for it."""
+    config = LAPTOP | {"workers": "1"}
+    (problem,) = missing(nodes=[laptop(1)], **config)
+    assert "pulumi config set workerMemory 512MiB" == problem.fix
+    assert "a size that a node has left" == problem.expected
+    (problem,) = missing(nodes=[laptop(1)], **LAPTOP | {"workerMemory": "400MiB"})
+    assert "pulumi config set workers 1" == problem.fix
+    assert "at most 1 of this size" == problem.expected
+    (problem,) = missing(nodes=[laptop(0.7)], **config)
+    assert "docker node ps laptop" == problem.fix
+
+
+def test_a_cpu_size_in_a_fix_is_rounded_down(missing):
+    """Three times 0.467 CPU are more than 1.4 CPU."""
+    config = {"workers": "6", "workersPerNode": "3", "workerCpus": "2"}
+    others = [task("data-1", cpus=0.6), task("data-2", cpus=0.6)]
+    nodes = [NODES[0], node("data-1", memory=8), node("data-2", memory=8)]
+    (problem,) = missing(nodes=nodes, tasks=others, **config)
+    assert "pulumi config set workerCpus 0.466" == problem.fix
+    assert [] == missing(nodes=nodes, tasks=others, **config | {"workerCpus": "0.466"})
+
+
+def test_updates_without_room_are_named_with_a_fix(stuck):
+    """Two workers have all that scheduler and notebook leave: a new scheduler would wait."""
+    config = LAPTOP | {"workerMemory": "768MiB"}
+    (problem,) = stuck(nodes=[laptop(2)], **config)
+    assert "controlPlacement" == problem.key
+    assert (
+        "no room to update dask_scheduler and dask_notebook: a new task, which reserves 0.1 CPU "
+        "and 256MiB, starts before the old task stops; laptop has 0.8 CPU and 0MiB unreserved"
+    ) == problem.found
+    assert "pulumi config set workers 1" == problem.fix
+    assert [] == stuck(nodes=[laptop(2)], **config | {"workers": "1"})
+    away, here = (
+        node("away", memory=8, state="down"),
+        {"controlPlacement": "node.hostname==laptop"},
+    )
+    (problem,) = stuck(nodes=[laptop(2), away], **config | here)
+    assert "pulumi config set workers 1" == problem.fix
+    config |= {"workersPerNode": "3", "workers": "3"}
+    (problem,) = stuck(nodes=[laptop(2.75)], **config)
+    assert "pulumi config set workers 2" == problem.fix
+
+
+def test_room_for_one_new_task_at_a_time_is_enough(stuck):
+    """The old scheduler's end makes room for the new notebook."""
+    config = LAPTOP | {"workerMemory": "640MiB"}
+    assert [] == stuck(nodes=[laptop(2)], **config)
+    assert stuck(nodes=[laptop(2)], **config | {"workerMemory": "641MiB"})
+
+
+def test_a_smaller_worker_makes_room_where_there_is_one(stuck):
+    """A cluster without workers would compute nothing."""
+    (problem,) = stuck(nodes=[laptop(2)], **LAPTOP | {"workers": "1", "workerMemory": "1536MiB"})
+    assert "pulumi config set workerMemory 1024MiB" == problem.fix
+
+
+def test_a_node_with_room_is_enough(stuck):
+    """Any node that may run the scheduler can take its second task."""
+    full = laptop(2), laptop(0.25, name="spare")
+    config = LAPTOP | {"workerMemory": "768MiB", "workersPerNode": "2"}
+    assert stuck(nodes=full[:1], **config)
+    assert [] == stuck(nodes=full, **config)
+    for other in (
+        node("spare", "other", memory=8),
+        node("spare", memory=8, availability="drain"),
+        node("spare", memory=8, state="down"),
+        replace_platform(laptop(8, name="spare"), "aarch64"),
+    ):
+        only = config | {"controlPlacement": "node.labels.role==data-worker"}
+        assert stuck(nodes=[full[0], other], **only)
+
+
+def test_workers_may_leave_room_on_either_node(stuck):
+    """Swarm spreads them: what counts is whether they fit beside a second task."""
+    nodes = [laptop(4.5, cpus=8), laptop(3.9, cpus=8, name="other")]
+    config = LAPTOP | {"workers": "4", "workersPerNode": "4"}
+    assert [] == stuck(nodes=nodes, **config | {"controlPlacement": "node.hostname==laptop"})
+
+
+def test_a_control_node_that_others_have_filled_is_named(stuck):
+    """No change of the workers would help: they run elsewhere."""
+    (problem,) = stuck(tasks=[task("master", memory=3.4)])
+    assert problem.found.endswith("; master has 1.8 CPU and 102.4MiB unreserved")
+    assert "docker node ps master" == problem.fix
+    plain = node("spare", memory=8)
+    plain["Spec"]["Labels"] = {}
+    (problem,) = stuck(nodes=[*NODES, plain], tasks=[task("master", memory=3.4)])
+    label = "docker node update --label-add role=master spare"
+    assert f"docker node ps master, or {label}" == problem.fix
+
+
+def test_a_control_node_that_is_away_is_named(stuck):
+    """It has the room that the other lacks."""
+    away = node("master-2", "master", availability="drain")
+    (problem,) = stuck(nodes=[*NODES, away], tasks=[task("master", memory=3.4)])
+    assert "; master-2 is ready, drain" in problem.found
+    assert "docker node update --availability active master-2" == problem.fix
+
+
+def test_services_that_stop_first_need_no_second_room(stuck):
+    """The Prefect server and Caddy would share a volume and ports with their successors."""
+    config = {"caddyMode": "managed", "domain": "localhost", "auth": "basic", "prefect": "managed"}
+    assert [] == stuck(nodes=[node("master", "master", cpus=0.6), *NODES[1:]], **config)
+
+
+def test_workers_that_overcommit_leave_room_by_what_they_reserve(stuck):
+    """They may use more than the node has."""
+    config = LAPTOP | {"workers": "4", "workersPerNode": "4", "workerMemory": "1GiB"}
+    small = OVERCOMMITTED | {"workerReservedMemory": "192MiB"}
+    assert [] == stuck(nodes=[laptop(2)], **config | small)
+    (problem,) = stuck(nodes=[laptop(1.5)], **config | OVERCOMMITTED)
+    assert "pulumi config set workers 2" == problem.fix

@@ -503,6 +503,36 @@ def test_workers_that_wait_for_a_node_are_no_problem_of_other_changes(find):
     assert warning.endswith("; fix: sudo systemctl start docker, on data-2")
 
 
+def test_updates_without_room_are_no_problem_of_a_deployment(find):
+    """A Swarm that works goes on: the deployment warns. The stack's own tasks take no room."""
+    full = [task("master", memory=3.4) | {"ServiceID": "other"}]
+    own = {"ID": "s", "Spec": {"Name": "dask_scheduler", "TaskTemplate": {}}}
+    assert [] == find(FakeEngine(tasks=full))
+    (warning,) = find.site.warnings
+    assert warning.startswith("controlPlacement: no room to update dask_scheduler and")
+    assert warning.endswith("; fix: docker node ps master")
+    ours = task("master", memory=0.25) | {"ServiceID": "s"}
+    assert [] == find(FakeEngine(tasks=[*full, ours], services=[own]))
+    assert (warning,) == find.site.warnings
+    assert [] == find(FakeEngine(tasks=[ours], services=[own]))
+    assert () == find.site.warnings
+
+
+def test_workers_that_wait_for_a_node_take_no_room_from_updates(find):
+    """The other workers stay where they are, and the room beside them does not change."""
+    service = deployed_workers(placement={"Constraints": ["node.role==worker"]})
+    placements = {"controlPlacement": "node.role==worker", "workerPlacement": "node.role==worker"}
+    nodes = [node("data-1", cpus=1.4), node("data-2", state="down")]
+    assert [] == find(half_up(service, nodes=nodes), **placements)
+    assert 1 == len(find.site.warnings)
+    nodes[0] = node("data-1", cpus=1.2)
+    assert [] == find(half_up(service, nodes=nodes), **placements)
+    waiting, stuck = find.site.warnings
+    assert waiting.startswith("workers: 2 of 4 workers fit now")
+    assert stuck.startswith("controlPlacement: no room to update dask_scheduler")
+    assert stuck.endswith("; fix: sudo systemctl start docker, on data-2")
+
+
 def test_a_service_that_excludes_nodes_of_its_image_is_as_declared(find):
     """The provider sends constraints in an order of its own."""
     rules = ["node.platform.arch==x86_64", "node.labels.role==data-worker"]
