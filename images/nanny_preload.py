@@ -114,6 +114,7 @@ async def wait_for_scheduler(nanny: Nanny) -> str:
     port = int(nanny.worker_kwargs["dashboard_address"].rpartition(":")[2])
     server = await asyncio.start_server(answer, port=port)
     try:
+        await wait_for_certificate(nanny)
         while not (address := await accepted_from(nanny)):
             await asyncio.sleep(0.2)
     finally:
@@ -132,13 +133,9 @@ async def accepted_from(nanny: Nanny) -> str:
     """Return from which address the scheduler accepts a connection, empty if it does not.
 
     During an update its name stands for the old and the new scheduler, and the old scheduler may
-    have other certificates, or none. The nanny can get either, so both must accept. The
-    worker's certificate must be valid by the clock of this node, too.
+    have other certificates, or none. The nanny can get either, so both must accept.
     """
     address = ""
-    if has_early_certificate(nanny):
-        warn_once(f"the certificate of this worker {EARLY_HERE}")
-        return ""
     try:
         for scheduler in await addresses_of(nanny.scheduler_addr):
             comm = await connect(scheduler, timeout=CONNECT_SECONDS, **nanny.connection_args)
@@ -158,11 +155,18 @@ async def accepted_from(nanny: Nanny) -> str:
     return address
 
 
-def has_early_certificate(nanny: Nanny) -> bool:
-    """Return whether the worker's certificate is not valid yet by the clock of this node.
+async def wait_for_certificate(nanny: Nanny) -> None:
+    """Wait until the worker's certificate is valid by the clock of this node.
 
     A scheduler with the right time would accept it, but this worker would refuse the others.
     """
+    while has_early_certificate(nanny):
+        warn_once(f"the certificate of this worker {EARLY_HERE}")
+        await asyncio.sleep(1)
+
+
+def has_early_certificate(nanny: Nanny) -> bool:
+    """Return whether the worker's certificate is not valid yet by the clock of this node."""
     if not (context := nanny.connection_args.get("ssl_context")):
         return False
     # Without a socket: only a handshake shows what OpenSSL has against a certificate.
