@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from health.job import DEADLINE_LABEL
 from health.reaper import reaper
 from swarm.causes import error_of
 from swarm.manager import MANAGER_ERRORS, PROBE_LABELS, Manager, cluster_of
-from swarm.nodes import Node, fits, hostname, platforms_of, spell_platform, usable
+from swarm.nodes import Node, Task, fits, hostname, platforms_of, spell_platform, usable
 from swarm.progress import Progress
 from swarm.shutdown import end_tasks
 from swarm.snapshot import ENDED, Service
@@ -364,7 +364,7 @@ def _wait_for_start(manager: Manager, names: Sequence[str], progress: Progress) 
         states = [task["Status"]["State"] for task in tasks]
         if states == ["running"] * len(names):
             return str(tasks[0]["Status"]["ContainerStatus"]["ContainerID"])
-        errors = ", ".join({error_of(task) for task in tasks} - {""})
+        errors = _errors(tasks)
         waiting = ", ".join(sorted({state for state in states if state != "running"}))
         if set(states) & set(ENDED) or time.monotonic() > deadline:
             raise TransferError(
@@ -379,10 +379,14 @@ def _errors_of(manager: Manager, names: Sequence[str]) -> str:
     """Return the errors of agents that have ended."""
     deadline = time.monotonic() + END_SECONDS
     while True:
-        errors = {error_of(task) for task in manager.snapshot(names).tasks} - {""}
+        errors = _errors(manager.snapshot(names).tasks)
         if errors or time.monotonic() > deadline:
-            return ", ".join(errors)
+            return errors
         time.sleep(manager.poll_seconds)
+
+
+def _errors(tasks: Iterable[Task]) -> str:
+    return ", ".join({error_of(task) for task in tasks} - {""})
 
 
 def _remove(manager: Manager, names: Sequence[str]) -> None:
